@@ -1,0 +1,170 @@
+//! The configuration as values: what every key of the TOML file means once it is read, checked and filled with defaults.
+//!
+//! `load` (reading and checking the file) makes a [`Config`]; nobody else does. A whole `Config` is handed around behind an
+//! `Arc` and never changed: a reload makes a new one. Keys whose feature this version lacks are errors in `load`, so that
+//! no option does nothing.
+
+use crate::mail::{Address, DomainPattern};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod route;
+
+pub use route::{Route, SmtpRoute, Tls};
+
+/// Everything one file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The EHLO name, and `by` in `Received:`.
+    pub hostname: String,
+    /// Where entries are kept.
+    pub spool: Spool,
+    /// Where mail comes in; at least one.
+    pub listeners: Vec<Listener>,
+    /// Whose mail is journaled; at least one.
+    pub organizations: Vec<Organization>,
+    /// How often records and reports are tried.
+    pub retry: Retry,
+    /// What is written to stderr.
+    pub log: Log,
+}
+
+/// `[spool]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    /// The directory, made at the first start with mode 0700.
+    pub path: PathBuf,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// In logs and metrics; unique.
+    pub name: String,
+    /// Where it listens; port 0 is any free port.
+    pub address: SocketAddr,
+    /// Where mail goes on to: [`Route::Smtp`] or [`Route::Maildir`].
+    pub next_hop: Route,
+    /// Clients that may send to any domain.
+    pub trusted_networks: Vec<IpNet>,
+    /// Octets of a message; more is refused.
+    pub max_message_size: u64,
+}
+
+/// `[[organization]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Organization {
+    /// In logs, metrics and the default sender; unique, letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Its users' domains; no other organization has them.
+    pub domains: Vec<DomainPattern>,
+    /// The switch.
+    pub journaling: bool,
+    /// Where records go.
+    pub journaling_address: Address,
+    /// Where notifications go.
+    pub report_address: Address,
+    /// How records get there: [`Route::Smtp`], [`Route::Mx`] or [`Route::Maildir`].
+    pub journaling_route: Route,
+    /// How notifications get there; the same three.
+    pub report_route: Route,
+    /// MAIL FROM and From of records: `amazonjournaling@<name>.awsapps.com` unless set.
+    pub sender: Address,
+    /// How a recipient that no header field lists is called.
+    pub unlisted_recipients: UnlistedRecipients,
+    /// How long a record waits for the same message's other transactions.
+    pub coalesce: Duration,
+    /// Whose mail and which directions are journaled.
+    pub scope: Scope,
+}
+
+/// `unlisted_recipients`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnlistedRecipients {
+    /// `Bcc:` where the rules of the record format say so.
+    Bcc,
+    /// `Recipient:` always, as strict Exchange readers expect.
+    Recipient,
+}
+
+/// `scope`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// The directions journaled, from the organization's view.
+    pub directions: Vec<Direction>,
+    /// A message is journaled when one of its addresses (sender or recipients) of the organization is meant here …
+    pub include: Vec<AddressPattern>,
+    /// … and not meant here.
+    pub exclude: Vec<AddressPattern>,
+}
+
+/// Which way a message goes, from the organization's view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To its users, from elsewhere.
+    Incoming,
+    /// From its users, to somebody elsewhere at least.
+    Outgoing,
+    /// From its users to its users alone.
+    Internal,
+}
+
+/// `*`, `*@domain` or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressPattern {
+    /// `*`
+    Any,
+    /// `*@example.org`, `*@*.example.org`
+    Domain(DomainPattern),
+    /// One mailbox, compared without case.
+    Address(Address),
+}
+
+/// `[retry]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Before the second attempt; each further wait is twice the one before …
+    pub first: Duration,
+    /// … up to this one.
+    pub longest: Duration,
+    /// After this long without success a record is failed.
+    pub give_up: Duration,
+    /// After this long without success a record is reported as delayed, once.
+    pub report_after: Duration,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is worth a line.
+    pub level: tracing::Level,
+    /// What of mail addresses is written.
+    pub addresses: LogAddresses,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// `log.addresses`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogAddresses {
+    /// As they are.
+    Full,
+    /// The domain alone.
+    Domain,
+    /// A keyed hash of the local part, and the domain.
+    Hash,
+    /// Nothing.
+    None,
+}

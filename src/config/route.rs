@@ -1,0 +1,71 @@
+//! Where a message goes and how: the route URLs of the configuration.
+
+use std::path::PathBuf;
+
+/// A way out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `smtp://host:port`, `smtps://host:port`
+    Smtp(SmtpRoute),
+    /// `maildir:/path`: octets as they are (CRLF).
+    Maildir(PathBuf),
+    /// `mx`: the mail exchangers of the address's domain (RFC 5321, section 5.1).
+    Mx,
+}
+
+/// One SMTP server.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SmtpRoute {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// 25 for `smtp`, 465 for `smtps`, unless given.
+    pub port: u16,
+    /// What is asked of TLS.
+    pub tls: Tls,
+    /// User and password, when given.
+    pub credentials: Option<(String, String)>,
+    /// A PEM file of the authorities to trust instead of the system's store.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What is asked of TLS on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// `tls=none`: plain text.
+    None,
+    /// `tls=opportunistic` (default): STARTTLS when offered, certificate not verified.
+    Opportunistic,
+    /// `tls=required`: STARTTLS, name and chain verified.
+    Required,
+    /// `smtps://`: TLS from the first octet, name and chain verified.
+    Implicit,
+}
+
+/// The URL without the password.
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Smtp(smtp) => smtp.fmt(f),
+            Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
+            Self::Mx => f.write_str("mx"),
+        }
+    }
+}
+
+impl std::fmt::Display for SmtpRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls == Tls::Implicit { "smtps" } else { "smtp" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Never shows the password.
+impl std::fmt::Debug for SmtpRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self} tls={:?} credentials={}", self.tls, self.credentials.is_some())
+    }
+}

@@ -1,0 +1,91 @@
+//! All that a record's rendering needs besides the original's octets. It is stored with the entry as JSON; every field
+//! is fixed once the record is sealed, so that rendering is a pure function of the stored entry.
+
+use crate::mail::{Address, QueueId, RecordId, ReversePath, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How the envelope part calls a recipient; the order here is the order there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Label {
+    /// Listed in To or Resent-To.
+    To,
+    /// Listed in Cc or Resent-Cc.
+    Cc,
+    /// Not listed though there are lists.
+    Bcc,
+    /// Known from the envelope alone.
+    Recipient,
+}
+
+/// A recipient that the next hop accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// Its label.
+    pub label: Label,
+    /// The RCPT TO address.
+    pub address: Address,
+}
+
+/// What the original's octets ask of a transport (RFC 2045, section 2.7 to 2.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum OctetsKind {
+    /// ASCII, lines of 998 octets at most.
+    SevenBit,
+    /// Octets above 127.
+    EightBit,
+    /// NUL, a bare CR or LF, or a line over 998 octets.
+    Binary,
+}
+
+/// What is known of an original; the same for every organization's record of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Original {
+    /// The relayed message.
+    pub queue_id: QueueId,
+    /// When its last octet had arrived.
+    pub received: Timestamp,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// The login name, when the client authenticated.
+    pub login: Option<String>,
+    /// Octets.
+    pub size: u64,
+    /// SHA-256 of the octets as received.
+    pub sha256: [u8; 32],
+    /// The identity of the message: equal for all transactions of one message.
+    pub identity: [u8; 32],
+    /// What its octets ask of a transport.
+    pub kind: OctetsKind,
+    /// The decoded subject on one line; none without the header field.
+    pub subject: Option<String>,
+    /// The Message-ID on one line, with its brackets; none without the header field.
+    pub message_id: Option<String>,
+    /// The `Sender:` line's address.
+    pub sender: String,
+    /// The `On-Behalf-Of:` line's address.
+    pub on_behalf_of: Option<String>,
+}
+
+/// One record: an original and an organization.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordFields {
+    /// The record.
+    pub id: RecordId,
+    /// The organization's name.
+    pub organization: String,
+    /// The original.
+    pub original: Original,
+    /// Who got it, in RCPT order (rendering sorts by label).
+    pub recipients: Vec<Recipient>,
+    /// The UUID in the record's Message-ID; fixed at sealing.
+    pub message_uuid: Uuid,
+    /// The UUID in the boundary.
+    pub boundary: Uuid,
+    /// The record's Date; fixed at sealing.
+    pub date: Timestamp,
+    /// The next hop's verdict was lost.
+    pub outcome_unknown: bool,
+    /// The Message-ID of the first record, on a supplementary one.
+    pub supplements: Option<String>,
+}

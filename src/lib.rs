@@ -1,0 +1,22 @@
+//! journal-relay: an SMTP relay that passes mail on octet for octet and journals every message once.
+//!
+//! The house has floors; an import points to a lower one (`tests/tidy.rs` checks it):
+//!
+//! ```text
+//! 6  cli, app                    every part built from the configuration, started, waited for, drained
+//! 4  receive  forward  deliver   inbound sessions; next-hop conversations; records and reports outward
+//! 3  spool  maildir              durable storage
+//! 2  smtp  journal  queue        pure: the protocol as values, the record, the life of an entry as data
+//! 1  mail                        the words: addresses, replies, ids, times
+//! ```
+//!
+//! Beside the stairs stand `config`, `clock`, `drain` and `telemetry`; any floor may use them.
+
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod journal;
+pub mod mail;
+pub mod queue;
+pub mod smtp;
+pub mod spool;

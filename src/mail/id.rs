@@ -1,0 +1,156 @@
+//! Names of things that log lines, header fields and commands refer to: sessions, relayed messages, records.
+//!
+//! An id is sixteen characters of Crockford's base 32 in small letters: ten for the millisecond it was made in, so that
+//! ids sort by age, and six drawn by chance (30 bits), so that two made in the same millisecond differ.
+
+use super::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const LENGTH: usize = 16;
+
+/// Where chance comes from; a simulation passes its seed in here.
+pub trait Entropy: Send + Sync + 'static {
+    /// Fills `bytes` with chance.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The operating system's random numbers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsEntropy;
+
+impl Entropy for OsEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        if getrandom::fill(bytes).is_err() {
+            // Never seen after boot; should it be, ids must differ all the same.
+            static COUNT: AtomicU64 = AtomicU64::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            bytes.iter_mut().rev().zip(count.iter().rev()).for_each(|(byte, digit)| *byte = *digit);
+        }
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name([u8; LENGTH]);
+
+        impl $name {
+            /// A new id, made at `now` with chance from `entropy`.
+            pub fn new(now: Timestamp, entropy: &dyn Entropy) -> Self {
+                Self(make(now, entropy))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                read(text).map(Self).ok_or_else(|| format!("{text:?} is no id: sixteen letters and digits are expected"))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.as_str().to_owned()
+            }
+        }
+    };
+}
+
+id!(
+    /// One connection of a client.
+    SessionId
+);
+id!(
+    /// One relayed message: `queue_id` in logs, `id` in its `Received:` line.
+    QueueId
+);
+id!(
+    /// One journal record: `record` in logs, `X-Journal-Record` in its header.
+    RecordId
+);
+
+fn make(now: Timestamp, entropy: &dyn Entropy) -> [u8; LENGTH] {
+    let mut chance = [0; 4];
+    entropy.fill(&mut chance);
+    let millis = u128::from(now.as_millis().unsigned_abs()) & ((1 << 50) - 1);
+    let bits = (millis << 30) | u128::from(u32::from_be_bytes(chance) & ((1 << 30) - 1));
+    std::array::from_fn(|place| {
+        let digit = (bits >> (5 * (LENGTH - 1 - place))) & 31;
+        ALPHABET.get(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'0')
+    })
+}
+
+fn read(text: &str) -> Option<[u8; LENGTH]> {
+    let bytes: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
+    bytes.iter().all(|byte| ALPHABET.contains(byte)).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(u8);
+    impl Entropy for Fixed {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_age() {
+        let early = QueueId::new(Timestamp::from_millis(1_000), &Fixed(255));
+        let late = QueueId::new(Timestamp::from_millis(1_001), &Fixed(0));
+        assert!(early < late && early.as_str() < late.as_str());
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_differ_by_chance() {
+        let now = Timestamp::from_millis(1_794_304_800_123);
+        assert_ne!(RecordId::new(now, &Fixed(1)), RecordId::new(now, &Fixed(2)));
+        assert_ne!(RecordId::new(now, &OsEntropy), RecordId::new(now, &OsEntropy));
+    }
+
+    #[test]
+    fn an_id_is_read_back_from_its_text() {
+        let id = RecordId::new(Timestamp::from_millis(1_794_304_800_123), &OsEntropy);
+        assert_eq!(id.to_string().parse::<RecordId>(), Ok(id));
+        assert_eq!(serde_json::from_str::<RecordId>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused_with_its_text() {
+        for text in ["", "short", "0123456789abcdefg", "0123456789ABCDEF", "0123456789abcdeu"] {
+            assert!(text.parse::<RecordId>().unwrap_err().contains(&format!("{text:?}")));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The words everybody uses: addresses, replies, ids, times.
+//!
+//! Floor 1: pure values with no input or output of their own.
+
+mod address;
+mod id;
+mod reply;
+mod time;
+
+pub use address::{
+    Address, AddressError, DomainPattern, MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH, ReversePath, ascii_domain,
+};
+pub use id::{Entropy, OsEntropy, QueueId, RecordId, SessionId};
+pub use reply::{Reply, ReplyClass};
+pub use time::Timestamp;

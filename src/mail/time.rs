@@ -1,0 +1,74 @@
+//! A moment, to the millisecond, UTC, and the two ways mail and logs write it.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `millis` milliseconds after the epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// This moment and `duration` more; the furthest moment there is when that overflows.
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// As in logs: `2026-11-10T10:00:00.123Z` (RFC 3339).
+    pub fn rfc3339(self) -> String {
+        self.date_time().format(&Rfc3339).unwrap_or_default()
+    }
+
+    /// As in header fields: `Tue, 10 Nov 2026 10:00:00 +0000` (RFC 5322, section 3.3).
+    pub fn rfc5322(self) -> String {
+        self.date_time().format(&Rfc2822).unwrap_or_default()
+    }
+
+    fn date_time(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Timestamp = Timestamp::from_millis(1_794_304_800_123);
+
+    #[test]
+    fn a_header_date_is_written_as_rfc_5322_asks() {
+        assert_eq!(MOMENT.rfc5322(), "Tue, 10 Nov 2026 10:00:00 +0000");
+    }
+
+    #[test]
+    fn a_log_time_is_written_as_rfc_3339_asks() {
+        assert_eq!(MOMENT.rfc3339(), "2026-11-10T10:00:00.123Z");
+    }
+
+    #[test]
+    fn adding_more_than_there_is_stops_at_the_end() {
+        assert_eq!(Timestamp::from_millis(i64::MAX - 1).plus(Duration::from_secs(9)), Timestamp::from_millis(i64::MAX));
+    }
+
+    #[test]
+    fn a_moment_ahead_was_no_time_ago() {
+        assert_eq!(MOMENT.since(MOMENT.plus(Duration::from_secs(1))), Duration::ZERO);
+    }
+}

@@ -1,0 +1,234 @@
+//! Durable storage behind one small trait: the embedded spool (SQLite and files), and one in memory for tests.
+//!
+//! Floor 3. What the trait promises, an implementation keeps across a crash of the process, the machine or the disk's
+//! power: whatever a returned future said is done stays done.
+//!
+//! The life of a message here:
+//!
+//! 1. [`Spool::begin`] gives an [`Intake`] that takes the octets as they arrive, small ones in memory, large ones in a file;
+//! 2. [`Spool::prepare`] makes octets and records durable (state `prepared`); only then may the next hop get the final dot;
+//! 3. [`Spool::decide`] says what the next hop's verdict was: the records wait to be sent, or everything goes;
+//! 4. [`Spool::claim`] gives out what is due, durably `sending`; [`Spool::settle`] takes the result of the attempt.
+
+mod intake;
+
+pub use intake::{Intake, Octets};
+
+use crate::journal::{RecordFields, ReportFields};
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::{State, Status};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+/// The result of an operation that ends when it is durable.
+pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, SpoolError>> + Send>>;
+
+/// Why the spool could not do its job; by what the caller must do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SpoolError {
+    /// No room on the device: answer `452 4.3.1`, nothing was kept.
+    #[error("the spool is full: {0}")]
+    Full(String),
+    /// It can't be written or read: answer `451 4.3.0`, nothing was kept.
+    #[error("the spool is failing: {0}")]
+    Failing(String),
+    /// It can't be opened: say so and do not start.
+    #[error("the spool can't be opened: {0}")]
+    Unusable(String),
+    /// No such entry.
+    #[error("no record {0}")]
+    NotFound(RecordId),
+    /// The entry's state does not allow it: tell the operator.
+    #[error("{0}")]
+    NotNow(String),
+}
+
+/// A message whose octets have arrived, with the records it is to have.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The relayed message.
+    pub queue_id: QueueId,
+    /// One for each organization concerned; `message_uuid` is set by the spool when it seals.
+    pub records: Vec<RecordDraft>,
+}
+
+/// One record to be, and how it may be merged.
+#[derive(Debug, Clone)]
+pub struct RecordDraft {
+    /// What rendering needs.
+    pub fields: RecordFields,
+    /// How long the record waits for the same message's other transactions.
+    pub coalesce: Duration,
+}
+
+/// What the next hop said to the end of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// 2yz: the message is relayed, its records are due.
+    Accepted,
+    /// 4yz or 5yz, or the dot was never sent: nothing is kept.
+    Refused,
+    /// The connection was lost after the dot: the records are due and say so.
+    Unknown,
+}
+
+/// A record or report that its holder alone may send now.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What rendering needs.
+    pub fields: RecordFields,
+    /// How far its delivery has come; this attempt is counted.
+    pub status: Status,
+    /// The original's octets.
+    pub octets: Octets,
+}
+
+/// A report that its holder alone may send now.
+#[derive(Debug, Clone)]
+pub struct ReportClaim {
+    /// What rendering needs.
+    pub fields: ReportFields,
+    /// Attempts begun, this one counted.
+    pub attempts: u32,
+    /// The record it is about and the original's octets; none when an operator has discarded it meanwhile.
+    pub record: Option<(RecordFields, Octets)>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The archive's final 250: the entry is history, the octets go with their last record.
+    Acked {
+        /// The archive's reply.
+        reply: String,
+    },
+    /// Not now.
+    Deferred {
+        /// The archive's reply, or what went wrong on the way.
+        reply: String,
+        /// When to try again.
+        next_attempt: Timestamp,
+        /// A delay report to be kept in the same transaction; marks the entry as reported.
+        report: Option<ReportFields>,
+    },
+    /// Never: kept as failed.
+    Failed {
+        /// The archive's reply, or what went wrong.
+        reply: String,
+        /// The notification to be kept in the same transaction.
+        report: Option<ReportFields>,
+    },
+}
+
+/// One line of `queue list`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Listing {
+    /// The record.
+    pub id: RecordId,
+    /// Whose it is.
+    pub organization: String,
+    /// Where it is.
+    pub state: State,
+    /// The record's own Message-ID.
+    pub message_id: String,
+    /// The original's, when it has one.
+    pub original_message_id: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Octets of the original.
+    pub size: u64,
+    /// The recipients' addresses.
+    pub recipients: Vec<String>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_attempt: Option<Timestamp>,
+    /// What was said last.
+    pub last_reply: Option<String>,
+    /// Why it was discarded.
+    pub reason: Option<String>,
+}
+
+/// Which entries a queue command means.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In this state; without it all but history.
+    pub state: Option<State>,
+    /// Of this organization.
+    pub organization: Option<String>,
+    /// Made after the one with this id (ids sort by age): how a long list is paged through.
+    pub after: Option<RecordId>,
+}
+
+/// What an operator does to an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Try it now, failed ones included; held ones stay held.
+    Retry,
+    /// Keep it from being sent.
+    Hold,
+    /// Let it go on.
+    Release,
+    /// Give it up, for this reason.
+    Discard {
+        /// In the history and in the log.
+        reason: String,
+    },
+}
+
+/// What start-up found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records that wait, are deferred, held or failed.
+    pub records: u64,
+    /// Of them, those whose verdict was lost in the crash.
+    pub unknown: u64,
+}
+
+/// Durable storage of messages on their way and of their records.
+pub trait Spool: Send + Sync + 'static {
+    /// A place for the octets of one message. Costs nothing until octets come.
+    fn begin(&self, queue_id: QueueId) -> Intake;
+
+    /// Makes the octets and all records durable, in state `prepared`. A draft without records keeps nothing.
+    fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()>;
+
+    /// Takes the next hop's verdict on a prepared message. The future ends once it is durable; nobody needs to wait: a
+    /// verdict that a crash swallows counts as [`Verdict::Unknown`]. Here records are merged (logged as `record.committed`
+    /// or `record.merged`).
+    fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()>;
+
+    /// Gives out up to `limit` records of `organization` that are due at `now`, oldest first, sealed and `sending`.
+    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
+
+    /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat.
+    fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()>;
+
+    /// Puts a claimed record back as if the attempt had not begun (drain, or a route that was found shut).
+    fn unclaim(&self, id: RecordId) -> Pending<()>;
+
+    /// The same for reports.
+    fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>>;
+
+    /// Takes the result of sending a report: gone when acked, tried again when deferred, remembered when failed.
+    fn settle_report(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()>;
+
+    /// When the next record or report of `organization` is due; none when nothing waits for a time.
+    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>>;
+
+    /// A number that grows whenever something may have become due, by this process or another.
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+
+    /// Up to `limit` entries that `filter` means, oldest first.
+    fn list(&self, filter: Filter, limit: usize) -> Pending<Vec<Listing>>;
+
+    /// One entry whole; the octets are gone when it is history.
+    fn show(&self, id: RecordId) -> Pending<(RecordFields, Listing, Option<Octets>)>;
+
+    /// What an operator asks for. Works beside a running daemon: the state is changed in one transaction.
+    fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing>;
+
+    /// Writes what is gathered and closes the files. Everything asked afterwards fails.
+    fn close(&self) -> Pending<()>;
+}
