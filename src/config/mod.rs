@@ -10,8 +10,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod load;
+mod lookup;
 mod route;
 
+pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
 pub use route::{Route, SmtpRoute, Tls};
 
 /// Everything one file says.

@@ -1,0 +1,66 @@
+//! `[[listener]]`: where mail comes in.
+
+use super::section::{Kind, Section};
+use super::{routes, values};
+use crate::config::Listener;
+
+/// `max_message_size` unless the file says otherwise: 64 MiB.
+const DEFAULT_MAX_MESSAGE_SIZE: u64 = 64 * 1024 * 1024;
+
+const LISTENER: Kind = Kind {
+    path: "listener",
+    title: "[[listener]]",
+    keys: &[
+        "name",
+        "address",
+        "mode",
+        "next_hop",
+        "trusted_networks",
+        "client_identity",
+        "proxy_protocol_from",
+        "max_message_size",
+    ],
+};
+
+/// A listener and where the values stand that are compared with others'.
+#[derive(Debug)]
+pub(super) struct PlacedListener {
+    pub(super) listener: Listener,
+    pub(super) name_at: usize,
+    pub(super) address_at: usize,
+    pub(super) next_hop_at: usize,
+}
+
+/// Every listener that could be read whole.
+pub(super) fn read_all(root: Section<'_>) -> Vec<PlacedListener> {
+    root.tables("listener", LISTENER).into_iter().filter_map(read).collect()
+}
+
+fn read(section: Section<'_>) -> Option<PlacedListener> {
+    section.require(&["name", "address", "next_hop"]);
+    // Read for their errors: each has one value in this version.
+    section.text("mode", values::one_of(&[("proxy", ())]));
+    section.text("client_identity", values::one_of(&[("none", ())]));
+    section.list("proxy_protocol_from", values::network);
+
+    let name = section.text("name", values::name);
+    let address = section.text("address", values::socket_address);
+    let next_hop = section.text_shown("next_hop", routes::next_hop, routes::without_password);
+    let trusted_networks = section.list("trusted_networks", values::network);
+    let max_message_size = section.text_or_number("max_message_size", values::size);
+    let (name, address, next_hop) = (name?, address?, next_hop?);
+    Some(PlacedListener {
+        name_at: name.at,
+        address_at: address.at,
+        next_hop_at: next_hop.at,
+        listener: Listener {
+            name: name.value,
+            address: address.value,
+            next_hop: next_hop.value,
+            trusted_networks: trusted_networks
+                .map(|list| list.value.into_iter().map(|network| network.value).collect())
+                .unwrap_or_default(),
+            max_message_size: max_message_size.map_or(DEFAULT_MAX_MESSAGE_SIZE, |size| size.value),
+        },
+    })
+}

@@ -1,0 +1,230 @@
+//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…`, `smtps://…`, `maildir:/path`, `mx`.
+//!
+//! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
+//! delivery. What is said of a wrong URL never repeats its password.
+
+use crate::config::{Route, SmtpRoute, Tls};
+use crate::mail::DomainPattern;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+/// Octets of a password file; a larger one is refused.
+const MAX_PASSWORD_FILE: u64 = 4 * 1024;
+
+/// RFC 5321, section 4.5.4.2.
+const SMTP_PORT: u16 = 25;
+/// RFC 8314, section 7.3.
+const SMTPS_PORT: u16 = 465;
+
+const ALLOWED_NEXT_HOP: &str = "allowed are smtp://host:port, smtps://host:port and maildir:/path";
+const ALLOWED_ROUTE: &str = "allowed are mx, smtp://host:port, smtps://host:port and maildir:/path";
+
+/// Where a listener's mail goes on to.
+pub(super) fn next_hop(text: &str) -> Result<Route, String> {
+    match scheme(text) {
+        // A contract of the protocol, not of this version: RFC 2033, section 4.2, gives one reply for each recipient after
+        // the data, and the client of a proxy can be given but one.
+        "lmtp" => Err(format!("LMTP replies for each recipient can't be the client's one reply; {ALLOWED_NEXT_HOP}")),
+        "smtp" | "smtps" | "maildir" => read(text, ALLOWED_NEXT_HOP),
+        _ => Err(format!("not a next hop; {ALLOWED_NEXT_HOP}")),
+    }
+}
+
+/// Where records or reports go.
+pub(super) fn route(text: &str) -> Result<Route, String> {
+    if text == "mx" { Ok(Route::Mx) } else { read(text, ALLOWED_ROUTE) }
+}
+
+/// The text with stars for user and password, for error messages.
+pub(super) fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("//") else { return text.to_owned() };
+    match rest.rfind('@').and_then(|at| rest.get(at..)) {
+        Some(rest) => format!("{scheme}//***{rest}"),
+        None => text.to_owned(),
+    }
+}
+
+fn scheme(text: &str) -> &str {
+    text.split_once(':').map_or("", |(scheme, _)| scheme)
+}
+
+fn read(text: &str, allowed: &str) -> Result<Route, String> {
+    if text.chars().any(|letter| letter.is_control() || letter == '\u{2028}' || letter == '\u{2029}') {
+        return Err(format!("a control character can't stand in a route; {allowed}"));
+    }
+    match scheme(text) {
+        "maildir" => maildir(text),
+        "smtp" | "smtps" => smtp(text, allowed).map(Route::Smtp),
+        _ => Err(format!("not a route; {allowed}")),
+    }
+}
+
+fn maildir(text: &str) -> Result<Route, String> {
+    let path = text.strip_prefix("maildir:").unwrap_or_default();
+    // maildir://host/path would be read as /host/path.
+    if path.is_empty() || path.starts_with("//") {
+        return Err("not a directory; allowed is maildir: and a path, such as maildir:/var/mail/journal".to_owned());
+    }
+    Ok(Route::Maildir(PathBuf::from(path)))
+}
+
+fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
+    if text.contains(' ') {
+        return Err(format!("a space can't stand in a URL; {allowed}"));
+    }
+    let url = Url::parse(text).map_err(|error| format!("not a URL, {error}; {allowed}"))?;
+    if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+        return Err(format!("nothing but ?tls=…, ?ca_file=… and ?password_file=… may follow the port; {allowed}"));
+    }
+    let options = Options::read(url.query())?;
+    let implicit = url.scheme() == "smtps";
+    let tls = options.tls(implicit)?;
+    let ca_file = options.ca_file.map(PathBuf::from);
+    if let Some(path) = &ca_file {
+        if !matches!(tls, Tls::Required | Tls::Implicit) {
+            return Err("ca_file= has a meaning with tls=required or smtps:// only".to_owned());
+        }
+        check_ca_file(path)?;
+    }
+    Ok(SmtpRoute {
+        host: host(&url, allowed)?,
+        port: match url.port() {
+            Some(0) => return Err("port 0 can't be connected to; allowed are 1 to 65535".to_owned()),
+            Some(port) => port,
+            None if implicit => SMTPS_PORT,
+            None => SMTP_PORT,
+        },
+        tls,
+        credentials: credentials(&url, options.password_file.as_deref())?,
+        ca_file,
+    })
+}
+
+/// What stands behind the `?`, each at most once.
+#[derive(Debug, Default)]
+struct Options {
+    tls: Option<String>,
+    ca_file: Option<String>,
+    password_file: Option<String>,
+}
+
+impl Options {
+    fn read(query: Option<&str>) -> Result<Self, String> {
+        let mut options = Self::default();
+        for option in query.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let place = match key {
+                "tls" => &mut options.tls,
+                "ca_file" => &mut options.ca_file,
+                "password_file" => &mut options.password_file,
+                _ => return Err(format!("unknown option {key:?}; allowed are tls, ca_file, password_file")),
+            };
+            if value.is_empty() || place.is_some() {
+                return Err(format!("{key}= is allowed once, with a value"));
+            }
+            *place = Some(decode(value)?);
+        }
+        Ok(options)
+    }
+
+    fn tls(&self, implicit: bool) -> Result<Tls, String> {
+        match (implicit, self.tls.as_deref()) {
+            (true, None) => Ok(Tls::Implicit),
+            (true, Some(_)) => {
+                Err("smtps:// is TLS from the first octet; tls= is allowed with smtp:// only".to_owned())
+            }
+            (false, None | Some("opportunistic")) => Ok(Tls::Opportunistic),
+            (false, Some("none")) => Ok(Tls::None),
+            (false, Some("required")) => Ok(Tls::Required),
+            (false, Some(other)) => {
+                Err(format!("tls={other} is unknown; allowed are tls=none, tls=opportunistic and tls=required"))
+            }
+        }
+    }
+}
+
+/// An IP address without brackets, or a name in ASCII form.
+fn host(url: &Url, allowed: &str) -> Result<String, String> {
+    let refuse = || format!("not a host; {allowed}");
+    let host = decode(url.host_str().unwrap_or_default())?;
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
+    if literal.parse::<IpAddr>().is_ok() {
+        return Ok(literal.to_owned());
+    }
+    // A last label of digits alone would be a mistyped IPv4 address, and no top-level domain is one (RFC 3696, section 2).
+    let numeric = host
+        .strip_suffix('.')
+        .unwrap_or(&host)
+        .rsplit('.')
+        .next()
+        .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
+    if numeric || host.starts_with('*') {
+        return Err(refuse());
+    }
+    DomainPattern::parse(&host).map(|name| name.as_text()).map_err(|_| refuse())
+}
+
+fn credentials(url: &Url, password_file: Option<&str>) -> Result<Option<(String, String)>, String> {
+    let user = decode(url.username())?;
+    let password = match (url.password(), password_file) {
+        (Some(_), Some(_)) => return Err("a password and password_file= together; one of them is allowed".to_owned()),
+        (Some(password), None) => Some(decode(password)?),
+        (None, Some(path)) => Some(read_password(Path::new(path))?),
+        (None, None) => None,
+    };
+    match (user.is_empty(), password) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => Err("a password needs its user: smtp://user@host:port?password_file=…".to_owned()),
+        (false, None) => Err("a user needs a password: smtp://user:password@host or password_file=…".to_owned()),
+        (false, Some(password)) => Ok(Some((user, password))),
+    }
+}
+
+/// The first line of the file; there may be no other.
+fn read_password(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PASSWORD_FILE + 1).read_to_string(&mut text))
+        .map_err(|error| format!("password_file {} can't be read: {error}", path.display()))?;
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    let too_long = u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_PASSWORD_FILE;
+    if too_long || line.is_empty() || line.contains(char::is_control) {
+        return Err(format!("password_file {} holds no password; allowed is one line of text", path.display()));
+    }
+    Ok(line.to_owned())
+}
+
+fn check_ca_file(path: &Path) -> Result<(), String> {
+    let refuse = |why: String| format!("ca_file {} can't be read: {why}", path.display());
+    let mut count = 0;
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))? {
+        certificate.map_err(|error| refuse(error.to_string()))?;
+        count += 1;
+    }
+    if count == 0 { Err(format!("ca_file {} holds no certificate in PEM form", path.display())) } else { Ok(()) }
+}
+
+/// Percent-encoding undone (RFC 3986, section 2.1); what it hides must be UTF-8 without control characters.
+fn decode(text: &str) -> Result<String, String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut pieces = text.split('%');
+    octets.extend_from_slice(pieces.next().unwrap_or_default().as_bytes());
+    for piece in pieces {
+        let hex = piece.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let octet = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        octets.push(octet.ok_or("a % must be followed by two hex digits; write %25 for the character itself")?);
+        octets.extend_from_slice(piece.get(2..).unwrap_or_default().as_bytes());
+    }
+    match String::from_utf8(octets) {
+        Ok(text) if !text.contains(char::is_control) => Ok(text),
+        _ => Err("percent-encoding must be that of UTF-8 text without control characters".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

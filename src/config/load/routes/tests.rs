@@ -1,0 +1,141 @@
+//! Tests of the route URLs.
+
+use super::*;
+
+fn smtp_route(text: &str) -> SmtpRoute {
+    match route(text) {
+        Ok(Route::Smtp(smtp)) => smtp,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn written(directory: &tempfile::TempDir, name: &str, content: &str) -> String {
+    let path = directory.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn ports_and_tls_have_the_defaults_of_their_scheme() {
+    let plain = smtp_route("smtp://archive.example.com");
+    assert_eq!((plain.port, plain.tls), (25, Tls::Opportunistic));
+    let implicit = smtp_route("smtps://archive.example.com/");
+    assert_eq!((implicit.port, implicit.tls), (465, Tls::Implicit));
+    let given = smtp_route("smtp://archive.example.com:2525?tls=required");
+    assert_eq!((given.port, given.tls), (2525, Tls::Required));
+    assert_eq!(smtp_route("smtp://archive.example.com?tls=none").tls, Tls::None);
+}
+
+#[test]
+fn hosts_are_names_in_ascii_form_or_addresses_without_brackets() {
+    for (text, host) in [
+        ("smtp://Archive.Example.COM:25", "archive.example.com"),
+        ("smtp://archive.example.com.:25", "archive.example.com"),
+        ("smtp://例え.example", "xn--r8jz45g.example"),
+        ("smtp://192.0.2.1:25", "192.0.2.1"),
+        ("smtp://[2001:db8::1]:25", "2001:db8::1"),
+        ("smtp://mail_relay:25", "mail_relay"),
+    ] {
+        assert_eq!(smtp_route(text).host, host, "{text}");
+    }
+    for text in ["smtp://", "smtp://:25", "smtp:archive", "smtp://a..b", "smtp://*.example.org", "smtp://192.0.2.300"] {
+        assert!(route(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn user_and_password_are_percent_decoded() {
+    let credentials = smtp_route("smtp://jo%40example.org:p%3A%25%2f%C3%A4+@archive.example.com").credentials;
+    assert_eq!(credentials, Some(("jo@example.org".into(), "p:%/ä+".into())));
+    for text in ["smtp://a:%zz@h", "smtp://a:%f@h", "smtp://a:%FF@h", "smtp://a:%0A@h"] {
+        assert!(route(text).unwrap_err().contains('%') || route(text).unwrap_err().contains("percent"), "{text}");
+    }
+}
+
+#[test]
+fn a_user_and_a_password_come_together() {
+    assert!(route("smtp://user@archive.example.com").unwrap_err().starts_with("a user needs a password"));
+    assert!(route("smtp://:secret@archive.example.com").unwrap_err().starts_with("a password needs its user"));
+}
+
+#[test]
+fn a_password_file_holds_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(&directory, "password", "s3cret +%41 \r\n");
+    let credentials = smtp_route(&format!("smtp://user@archive.example.com?password_file={file}")).credentials;
+    assert_eq!(credentials, Some(("user".into(), "s3cret +%41 ".into())));
+    for content in ["", "\n", "one\ntwo\n", &"x".repeat(5_000)] {
+        let file = written(&directory, "bad", content);
+        let why = route(&format!("smtp://user@archive.example.com?password_file={file}")).unwrap_err();
+        assert!(why.ends_with("holds no password; allowed is one line of text"), "{why}");
+    }
+    let why = route("smtp://user@h?password_file=/nonexistent/password").unwrap_err();
+    assert_eq!(why, "password_file /nonexistent/password can't be read: No such file or directory (os error 2)");
+    let why = route(&format!("smtp://user:word@h?password_file={file}")).unwrap_err();
+    assert!(why.starts_with("a password and password_file= together"), "{why}");
+}
+
+#[test]
+fn a_ca_file_must_hold_a_certificate_and_be_of_use() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(vec!["ca.example.org".into()]).unwrap().cert.pem();
+    let file = written(&directory, "ca.pem", &certificate);
+    let route_with = |file: &str, tls: &str| route(&format!("{tls}ca_file={file}"));
+    for tls in ["smtp://h?tls=required&", "smtps://h?"] {
+        assert!(matches!(route_with(&file, tls), Ok(Route::Smtp(smtp)) if smtp.ca_file == Some(PathBuf::from(&file))));
+    }
+    for tls in ["smtp://h?", "smtp://h?tls=none&", "smtp://h?tls=opportunistic&"] {
+        assert!(route_with(&file, tls).unwrap_err().starts_with("ca_file= has a meaning with"), "{tls}");
+    }
+    let empty = written(&directory, "empty.pem", "no certificate\n");
+    assert!(route_with(&empty, "smtps://h?").unwrap_err().ends_with("holds no certificate in PEM form"));
+    assert!(
+        route_with("/nonexistent/ca", "smtps://h?").unwrap_err().starts_with("ca_file /nonexistent/ca can't be read")
+    );
+}
+
+#[test]
+fn options_are_known_and_given_once() {
+    for (text, start) in [
+        ("smtp://h?tls=yes", "tls=yes is unknown"),
+        ("smtp://h?tls=none&tls=required", "tls= is allowed once"),
+        ("smtp://h?tls", "tls= is allowed once, with a value"),
+        ("smtp://h?timeout=5", "unknown option \"timeout\""),
+        ("smtps://h?tls=required", "smtps:// is TLS from the first octet"),
+        ("smtp://h/path", "nothing but"),
+        ("smtp://h#part", "nothing but"),
+        ("smtp://h:0", "port 0"),
+        ("smtp://h:65536", "not a URL"),
+        ("smtp://a b", "a space"),
+    ] {
+        let why = route(text).unwrap_err();
+        assert!(why.starts_with(start), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_maildir_is_a_path_absolute_or_not() {
+    assert_eq!(route("maildir:/var/mail/%41"), Ok(Route::Maildir("/var/mail/%41".into())));
+    assert_eq!(next_hop("maildir:data/delivered"), Ok(Route::Maildir("data/delivered".into())));
+    for text in ["maildir:", "maildir://host/path"] {
+        assert!(route(text).unwrap_err().starts_with("not a directory"), "{text}");
+    }
+}
+
+#[test]
+fn mx_is_a_route_and_no_next_hop() {
+    assert_eq!(route("mx"), Ok(Route::Mx));
+    assert!(next_hop("mx").is_err());
+}
+
+#[test]
+fn an_error_message_shows_no_password() {
+    for (text, shown) in [
+        ("smtp://user:secret@archive.example.com:25?tls=maybe", "smtp://***@archive.example.com:25?tls=maybe"),
+        ("smtp://user:se@cret@archive.example.com", "smtp://***@archive.example.com"),
+        ("smtp://archive.example.com", "smtp://archive.example.com"),
+        ("mx", "mx"),
+    ] {
+        assert_eq!(without_password(text), shown);
+    }
+}
