@@ -158,3 +158,6 @@ fn read_log(root: Section<'_>, machine: &Machine) -> Log {
         addresses: section.text("addresses", addresses).map_or(LogAddresses::Full, |placed| placed.value),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What the contract promises and this version does not do yet. Each is a clear error, so that no option does nothing;
 //! a version that brings a feature takes its line out.
 
+use super::routes;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
@@ -34,9 +35,7 @@ const LATER: &[(&str, Values, &str)] = &[
 pub(super) fn refusal(path: &str, value: &DeValue<'_>) -> Option<String> {
     let (_, _, allowed) = LATER.iter().find(|(key, values, _)| *key == path && means(values, value))?;
     let found = match value {
-        // A route may carry a password; its scheme says enough.
-        DeValue::String(text) if text.contains("://") => format!(" = \"{}://…\"", text.split("://").next()?),
-        DeValue::String(text) => format!(" = {text:?}"),
+        DeValue::String(text) => format!(" = {:?}", routes::without_password(text)),
         _ => String::new(),
     };
     Some(format!("{path}{found}: this version does not have it; allowed is {allowed}"))

@@ -7,7 +7,7 @@ use crate::config::Listener;
 /// `max_message_size` unless the file says otherwise: 64 MiB.
 const DEFAULT_MAX_MESSAGE_SIZE: u64 = 64 * 1024 * 1024;
 
-const LISTENER: Kind = Kind {
+pub(super) const LISTENER: Kind = Kind {
     path: "listener",
     title: "[[listener]]",
     keys: &[

@@ -11,7 +11,7 @@ const DEFAULT_COALESCE: Duration = Duration::from_secs(5);
 /// The longest such wait there may be.
 const LONGEST_COALESCE: Duration = Duration::from_secs(3_600);
 
-const ORGANIZATION: Kind = Kind {
+pub(super) const ORGANIZATION: Kind = Kind {
     path: "organization",
     title: "[[organization]]",
     keys: &[

@@ -40,13 +40,12 @@ pub(super) fn route(text: &str) -> Result<Route, String> {
     if text == "mx" { Ok(Route::Mx) } else { read(text, ALLOWED_ROUTE) }
 }
 
-/// The text with stars for user and password, for error messages.
+/// The text with stars for user and password, for error messages; also where the slashes were forgotten.
 pub(super) fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("//") else { return text.to_owned() };
-    match rest.rfind('@').and_then(|at| rest.get(at..)) {
-        Some(rest) => format!("{scheme}//***{rest}"),
-        None => text.to_owned(),
-    }
+    let Some((start, rest)) = text.split_once("//").or_else(|| text.split_once(':')) else { return text.to_owned() };
+    let Some((_, host)) = rest.rsplit_once('@') else { return text.to_owned() };
+    let mark = text.strip_prefix(start).filter(|rest| rest.starts_with("//")).map_or(":", |_| "//");
+    format!("{start}{mark}***@{host}")
 }
 
 fn scheme(text: &str) -> &str {
@@ -122,7 +121,8 @@ impl Options {
                 "tls" => &mut options.tls,
                 "ca_file" => &mut options.ca_file,
                 "password_file" => &mut options.password_file,
-                _ => return Err(format!("unknown option {key:?}; allowed are tls, ca_file, password_file")),
+                // Not repeated: behind an unencoded ? it may be a piece of the password.
+                _ => return Err("unknown option; allowed are tls, ca_file, password_file".to_owned()),
             };
             if value.is_empty() || place.is_some() {
                 return Err(format!("{key}= is allowed once, with a value"));

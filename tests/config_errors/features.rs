@@ -1,0 +1,57 @@
+//! What the contract names and this version does not have.
+
+use super::{SOUND, check, check_added, errors_of};
+
+const ABSENT: &str = "this version does not have it; allowed is";
+const ROUTES: &str = "mx, smtp://, smtps:// and maildir:";
+
+fn check_listener(added: &str, errors: &str) {
+    let text = SOUND.replace("max_message_size = \"64MiB\"", added);
+    assert_eq!(errors_of(&text), errors, "{added}");
+}
+
+#[test]
+fn a_feature_of_a_later_version_is_refused_by_name() {
+    check_listener("mode = \"queue\"", &format!("c.toml:5:8: listener.mode = \"queue\": {ABSENT} \"proxy\""));
+    for value in ["xclient", "xforward", "proxy-v1", "proxy-v2"] {
+        let error = format!("c.toml:5:19: listener.client_identity = \"{value}\": {ABSENT} \"none\"");
+        check_listener(&format!("client_identity = \"{value}\""), &error);
+    }
+    let error = format!("c.toml:5:23: listener.proxy_protocol_from: {ABSENT} []");
+    check_listener("proxy_protocol_from = [\"10.0.0.0/8\"]", &error);
+    let error = format!("c.toml:5:11: listener.tls: {ABSENT} no [listener.tls] table");
+    check_listener("[listener.tls]\nmode = \"starttls\"", &error);
+    check(&[(
+        "smtp://127.0.0.1:10025",
+        "mx",
+        &format!("c.toml:4:12: listener.next_hop = \"mx\": {ABSENT} smtp://, smtps:// and maildir:"),
+    )]);
+    check_added(&[
+        (
+            "journaling_route = \"lmtp://u:p@archive.example:24\"\n",
+            &format!(
+                "c.toml:11:20: organization.journaling_route = \"lmtp://***@archive.example:24\": {ABSENT} {ROUTES}"
+            ),
+        ),
+        (
+            "report_route = \"lmtp:/run/lmtp\"\n",
+            &format!("c.toml:11:16: organization.report_route = \"lmtp:/run/lmtp\": {ABSENT} {ROUTES}"),
+        ),
+        (
+            "[spool]\non_failure = \"bypass\"\n",
+            &format!("c.toml:12:14: spool.on_failure = \"bypass\": {ABSENT} \"tempfail\""),
+        ),
+        ("[admin]\naddress = \"127.0.0.1:8025\"\n", &format!("c.toml:11:2: admin: {ABSENT} no [admin] table")),
+    ]);
+}
+
+#[test]
+fn the_defaults_of_later_features_may_be_written_out() {
+    check_listener("mode = \"proxy\"\nclient_identity = \"none\"\nproxy_protocol_from = []", "");
+    check_added(&[("[spool]\non_failure = \"tempfail\"\n", "")]);
+}
+
+#[test]
+fn an_unknown_value_is_not_promised_for_later() {
+    check_listener("mode = \"prxy\"", "c.toml:5:8: listener.mode = \"prxy\": unknown; allowed is \"proxy\"");
+}

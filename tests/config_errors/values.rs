@@ -1,0 +1,160 @@
+//! Values that can't be read.
+
+use super::{SOUND, check, check_added, errors_of};
+
+const DURATION: &str =
+    "not a duration; allowed is a whole number with ms, s, m, h or d, such as \"90s\", \"15m\" or \"8d\"";
+const SIZE: &str = "not a size; allowed is a whole number of octets or one with KiB, MiB, GiB, KB, MB or GB, such as \
+                    \"64MiB\"";
+
+#[test]
+fn a_bad_value_of_a_listener_is_shown_with_the_form_that_is_allowed() {
+    check(&[
+        (
+            "127.0.0.1:25\"",
+            "localhost:25\"",
+            "c.toml:3:11: listener.address = \"localhost:25\": not a socket address; allowed is an IP address with a \
+             port, such as \"0.0.0.0:25\" or \"[::]:25\"",
+        ),
+        ("64MiB", "64 pounds", &format!("c.toml:5:20: listener.max_message_size = \"64 pounds\": {SIZE}")),
+        ("\"64MiB\"", "0", "c.toml:5:20: listener.max_message_size = 0: too small; at least 1 is allowed"),
+        ("\"64MiB\"", "-1", &format!("c.toml:5:20: listener.max_message_size = -1: {SIZE}")),
+        ("\"64MiB\"", "1_000_000", ""),
+        (
+            "incoming",
+            "in coming",
+            "c.toml:2:8: listener.name = \"in coming\": not a name; allowed are 1 to 64 letters, digits, \"-\", \"_\" \
+             and \".\"",
+        ),
+        (
+            "max_message_size = \"64MiB\"",
+            "trusted_networks = [\"::1\", \"10.1.2.3/8\", \"all\"]",
+            "c.toml:5:28: listener.trusted_networks = \"10.1.2.3/8\": the address has bits behind the prefix; allowed \
+             is \"10.0.0.0/8\" or \"10.1.2.3\"\n\
+             c.toml:5:42: listener.trusted_networks = \"all\": not a network; allowed is an IP address or one with a \
+             prefix length, such as \"192.0.2.0/24\" or \"::1\"",
+        ),
+    ]);
+}
+
+#[test]
+fn a_bad_value_of_an_organization_is_shown_with_the_form_that_is_allowed() {
+    check(&[
+        (
+            "[\"acme.example\"]",
+            "[\"acme.example\", \"a.*.example\"]",
+            "c.toml:8:28: organization.domains = \"a.*.example\": bad domain; allowed is a domain such as \
+             \"example.org\" or \"*.example.org\"",
+        ),
+        (
+            "[\"acme.example\"]",
+            "[]",
+            "c.toml:8:11: organization.domains: found an empty list; at least one domain is needed",
+        ),
+        (
+            "a@archive.example",
+            "archive.example",
+            "c.toml:9:22: organization.journaling_address = \"archive.example\": bad domain; allowed is an address \
+             such as \"user@example.org\"",
+        ),
+        (
+            "p@acme.example",
+            "postmaster",
+            "c.toml:10:18: organization.report_address = \"postmaster\": an address without a domain; allowed is an \
+             address such as \"user@example.org\"",
+        ),
+        (
+            "name = \"acme\"",
+            "name = \"-acme\"",
+            "c.toml:7:8: organization.name = \"-acme\": the default sender amazonjournaling@-acme.awsapps.com would \
+             be no address; set organization.sender",
+        ),
+        ("name = \"acme\"", "name = \"-acme\"\nsender = \"journal@acme.example\"", ""),
+    ]);
+    check_added(&[
+        ("coalesce = \"5\"\n", &format!("c.toml:11:12: organization.coalesce = \"5\": {DURATION}")),
+        ("coalesce = \"2h\"\n", "c.toml:11:12: organization.coalesce = \"2h\": too long; at most \"1h\" is allowed"),
+        (
+            "unlisted_recipients = \"cc\"\n",
+            "c.toml:11:23: organization.unlisted_recipients = \"cc\": unknown; allowed are \"bcc\", \"recipient\"",
+        ),
+        (
+            "scope = { directions = [\"in\"], exclude = [\"x\"] }\n",
+            "c.toml:11:25: organization.scope.directions = \"in\": unknown; allowed are \"incoming\", \"outgoing\", \
+             \"internal\"\n\
+             c.toml:11:43: organization.scope.exclude = \"x\": not an address; allowed is \"*\", \"*@example.org\" or \
+             an address such as \"user@example.org\"",
+        ),
+        (
+            "scope = { include = [] }\n",
+            "c.toml:11:21: organization.scope.include: found an empty list, which means nobody; journaling = false \
+             says so",
+        ),
+    ]);
+}
+
+#[test]
+fn a_bad_value_of_another_table_is_shown_with_the_form_that_is_allowed() {
+    check_added(&[
+        ("[retry]\nfirst = \"1 m\"\n", &format!("c.toml:12:9: retry.first = \"1 m\": {DURATION}")),
+        ("[retry]\nfirst = \"0s\"\n", "c.toml:12:9: retry.first = \"0s\": too short; at least \"1s\" is allowed"),
+        (
+            "[retry]\nlongest = \"30s\"\n",
+            "c.toml:12:11: retry.longest = \"30s\": retry.longest can't be shorter than retry.first",
+        ),
+        (
+            "[retry]\nfirst = \"9d\"\nlongest = \"9d\"\n",
+            "c.toml:12:9: retry.first = \"9d\": retry.give_up can't be shorter than retry.first",
+        ),
+        (
+            "[log]\nlevel = \"loud\"\nformat = \"xml\"\n",
+            "c.toml:12:9: log.level = \"loud\": unknown; allowed are \"error\", \"warn\", \"info\", \"debug\", \
+             \"trace\"\n\
+             c.toml:13:10: log.format = \"xml\": unknown; allowed are \"json\", \"text\"",
+        ),
+        (
+            "[spool]\npath = \"\"\n",
+            "c.toml:12:8: spool.path = \"\": not a path; allowed is a path such as \"/var/lib/journal-relay\"",
+        ),
+    ]);
+    assert_eq!(
+        errors_of(&format!("hostname = \"*.acme.example\"\n{SOUND}")),
+        "c.toml:1:12: hostname = \"*.acme.example\": not a host name; allowed is a domain such as \"relay.example.org\""
+    );
+}
+
+#[test]
+fn a_bad_route_is_shown_without_its_password() {
+    check(&[
+        (
+            "smtp://127.0.0.1:10025",
+            "smtp://joe:secret@127.0.0.1:10025?tls=maybe",
+            "c.toml:4:12: listener.next_hop = \"smtp://***@127.0.0.1:10025?tls=maybe\": tls=maybe is unknown; allowed \
+             are tls=none, tls=opportunistic and tls=required",
+        ),
+        (
+            "smtp://127.0.0.1:10025",
+            "127.0.0.1:10025",
+            "c.toml:4:12: listener.next_hop = \"127.0.0.1:10025\": not a next hop; allowed are smtp://host:port, \
+             smtps://host:port and maildir:/path",
+        ),
+        (
+            "smtp://127.0.0.1:10025",
+            "lmtp://127.0.0.1:24",
+            "c.toml:4:12: listener.next_hop = \"lmtp://127.0.0.1:24\": LMTP replies for each recipient can't be the \
+             client's one reply; allowed are smtp://host:port, smtps://host:port and maildir:/path",
+        ),
+    ]);
+    check_added(&[
+        (
+            "report_route = \"http://archive.example\"\n",
+            "c.toml:11:16: organization.report_route = \"http://archive.example\": not a route; allowed are mx, \
+             smtp://host:port, smtps://host:port and maildir:/path",
+        ),
+        (
+            "report_route = \"smtp://u@archive.example?password_file=/nonexistent/p\"\n",
+            "c.toml:11:16: organization.report_route = \"smtp://***@archive.example?password_file=/nonexistent/p\": \
+             password_file /nonexistent/p can't be read: No such file or directory (os error 2)",
+        ),
+    ]);
+}
