@@ -2,8 +2,10 @@
 //!
 //! Floor 2: no socket, no clock, no await. What a session means is decided outside; here is how it is said.
 
-mod command;
+pub mod command;
+pub mod data;
 mod extensions;
+pub mod session;
 
 pub use command::{Body, Mail, Parameter, Rcpt};
 pub use extensions::Extensions;

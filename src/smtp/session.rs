@@ -1,0 +1,206 @@
+//! The server's side of a conversation as a value (RFC 5321; PIPELINING: RFC 2920; STARTTLS: RFC 3207; enhanced codes:
+//! RFC 2034; CHUNKING: RFC 3030): octets of a client go in, steps for the driver and octets for the client come out.
+//!
+//! Promises: replies leave in the order of the commands (RFC 2920, section 3.1); MAIL, RCPT and DATA are asked without
+//! waiting for earlier answers, so that the driver can pipeline to its next hop; input cut anywhere makes the same
+//! steps and the same output; a line ends with CRLF only; memory is bounded by [`MAX_FEED`], [`MAX_COMMAND_LINE`] and
+//! [`MAX_OUTSTANDING`]; nothing from before STARTTLS lives on behind it.
+//!
+//! What belongs together waits: RSET, EHLO, QUIT, STARTTLS and another MAIL are carried out when all asks before them
+//! are answered, so an answer can only be meant for the transaction that is open.
+//!
+//! Left to others, the driver: sockets, time, TLS, who may send what where, the limit of a message's real size, and the
+//! refusal of a message with [`Flaws`].
+
+mod answers;
+mod commands;
+mod input;
+mod replies;
+mod state;
+
+use super::data::Flaws;
+use super::{Extensions, Mail, Rcpt};
+use crate::mail::Reply;
+use input::Input;
+use state::{Counts, Phase, Slot, Transaction};
+use std::collections::VecDeque;
+
+/// Octets of a command line with its CRLF. RFC 5321, section 4.5.3.1.4, asks for 512 and each extension for some more
+/// (SIZE 26, 8BITMIME 17, SMTPUTF8 10 and longer addresses, DSN more than 600); this is room for all of them.
+pub const MAX_COMMAND_LINE: usize = 2048;
+/// Octets that [`Session::feed`] takes at a time.
+pub const MAX_FEED: usize = 64 * 1024;
+/// Asks without an answer, and replies waiting behind them. RFC 5321, section 4.5.3.1.8: a hundred recipients at least
+/// must be possible; that they pass in one group of pipelined commands is more than anybody asks.
+pub const MAX_OUTSTANDING: usize = 100;
+/// Commands that bring no mail forward (NOOP, HELP, VRFY, RSET, HELO, EHLO) until each further one counts as an error;
+/// an accepted message starts the count again. Postfix's `smtpd_junk_command_limit`.
+pub const MAX_IDLE_COMMANDS: u32 = 100;
+
+/// What one session needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The name to greet with.
+    pub hostname: String,
+    /// Recipients of a transaction; RFC 5321, section 4.5.3.1.8, asks for at least 100.
+    pub max_recipients: usize,
+    /// Protocol errors until the session is ended; at least one is allowed for.
+    pub max_errors: u32,
+}
+
+/// What the driver has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'s> {
+    /// Everything fed is used up: settle pending answers, flush the output, feed more.
+    NeedInput,
+    /// The session can't go on before outstanding asks are answered.
+    AwaitAnswers,
+    /// An ask, for [`Session::announce`], or for [`Session::answered`] with a refusal. Nothing else is outstanding.
+    Hello {
+        /// What the client calls itself; printable ASCII, harmless in a header field.
+        name: &'s str,
+        /// EHLO rather than HELO.
+        extended: bool,
+    },
+    /// An ask: a transaction begins.
+    Mail(Mail),
+    /// An ask: a recipient.
+    Rcpt(Rcpt),
+    /// An ask: the message comes. A 354 opens the data phase; for a client's BDAT it isn't passed on, a refusal is.
+    Data,
+    /// Octets of the message, decoded; nothing to answer.
+    Content(&'s [u8]),
+    /// An ask: the message is complete.
+    EndOfData(Flaws),
+    /// The open transaction is over without a message: drop it; nothing to answer.
+    Reset,
+    /// The 220 is in the output: flush, shake hands, then [`Session::tls_started`]. Feed nothing before that.
+    StartTls,
+    /// Flush the output and close. The session does nothing more.
+    Close(CloseReason),
+}
+
+/// Why a session ends from this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client said QUIT.
+    Quit,
+    /// The client made more errors than it may.
+    TooManyErrors,
+    /// The client speaks HTTP: somebody uses a browser to reach the mail server.
+    NotSmtp,
+    /// A 421 was said, by the driver or by whoever answered.
+    Unavailable,
+}
+
+impl CloseReason {
+    /// The reason as logs name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::TooManyErrors => "too_many_errors",
+            Self::NotSmtp => "not_smtp",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// One conversation with a client.
+#[derive(Debug)]
+pub struct Session {
+    settings: Settings,
+    input: Input,
+    output: Vec<u8>,
+    phase: Phase,
+    /// Asks without an answer, oldest first, and the replies that wait behind them; the first is always an ask.
+    queue: VecDeque<Slot>,
+    /// What was announced to the client; nothing before EHLO and after HELO.
+    announced: Extensions,
+    /// Whether the client has introduced itself.
+    introduced: bool,
+    /// What the client calls itself in the HELO or EHLO that came last.
+    name: String,
+    transaction: Option<Transaction>,
+    counts: Counts,
+    /// The greeting was a 554, so nothing is open but QUIT (RFC 5321, section 3.1).
+    refused: bool,
+    tls: bool,
+}
+
+impl Session {
+    /// A session whose client has not been greeted; the output is empty.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            input: Input::default(),
+            output: Vec::new(),
+            phase: Phase::Commands,
+            queue: VecDeque::new(),
+            announced: Extensions::default(),
+            introduced: false,
+            name: String::new(),
+            transaction: None,
+            counts: Counts::default(),
+            refused: false,
+            tls: false,
+        }
+    }
+
+    /// Puts the greeting into the output: a 220; a 554, after which only QUIT is obeyed (RFC 5321, section 3.1); or a
+    /// 421, after which the session is closed.
+    pub fn greet(&mut self, reply: Reply) {
+        self.refused = reply.is_permanent();
+        self.say(reply);
+    }
+
+    /// Takes octets of the client: at most [`MAX_FEED`] at a time, and only when the last step was
+    /// [`Step::NeedInput`], or memory has no bound. A session that is closed takes none.
+    pub fn feed(&mut self, octets: &[u8]) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.input.push(octets);
+        }
+    }
+
+    /// What to do next. Steps that are waited for (`AwaitAnswers`, `StartTls`, `Close`) come again until it is done.
+    pub fn step(&mut self) -> Step<'_> {
+        if matches!(self.phase, Phase::Data(_)) { self.step_data() } else { self.step_commands() }
+    }
+
+    /// Puts an unsolicited reply of the driver into the output, before those that still wait for answers. A 421, at a
+    /// timeout or when draining, ends the session (RFC 5321, section 3.8): what is outstanding needs no answer then.
+    pub fn say(&mut self, reply: Reply) {
+        reply.write_to(&mut self.output);
+        self.close_at_421(&reply);
+    }
+
+    /// The handshake is done. Everything from before it is forgotten: what the client called itself, what was
+    /// announced, and input that came in plain text (RFC 3207, section 4.2; command injection).
+    pub fn tls_started(&mut self) {
+        self.input.clear();
+        self.output.clear();
+        self.queue.clear();
+        self.announced = Extensions::default();
+        self.introduced = false;
+        self.name.clear();
+        self.transaction = None;
+        self.tls = true;
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.phase = Phase::Commands;
+        }
+    }
+
+    /// Octets for the client. The driver writes and clears them.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Whether the next octets belong to a message, for which other timeouts hold (RFC 5321, section 4.5.3.2.5).
+    pub fn in_data(&self) -> bool {
+        matches!(self.phase, Phase::Data(_) | Phase::Chunk { .. } | Phase::Discard { .. })
+    }
+
+    /// Whether an ask waits for its answer.
+    pub fn has_outstanding(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}

@@ -1,0 +1,201 @@
+//! Answers to asks, the replies behind them, and the octets of messages.
+
+use super::state::{Ask, ChunkSize, Chunks, Phase, Slot};
+use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies};
+use crate::mail::{Reply, ReplyClass};
+use crate::smtp::Extensions;
+use crate::smtp::data::{Chunk, Decoder};
+
+impl Session {
+    /// Answers [`Step::Hello`]: tells the client what is offered (nothing after HELO) and remembers it. STARTTLS is
+    /// left out when TLS is on (RFC 3207, section 4.2), BINARYMIME always. Without such an ask nothing happens.
+    pub fn announce(&mut self, offers: &Extensions) {
+        let Phase::HelloAsked { extended } = self.phase else { return };
+        self.announced = Extensions::default();
+        if extended {
+            self.announced =
+                Extensions { starttls: offers.starttls && !self.tls, binary_mime: false, ..offers.clone() };
+        }
+        self.introduced = true;
+        let reply = if extended {
+            replies::ehlo(&self.settings.hostname, &self.name, &self.announced)
+        } else {
+            replies::helo(&self.settings.hostname, &self.name)
+        };
+        self.answered(reply);
+    }
+
+    /// Answers the oldest ask that has no answer, and with it the client. A 421 is passed on and ends the session
+    /// (RFC 5321, section 3.8); asks that are left need no answer then. Without an ask nothing happens.
+    pub fn answered(&mut self, reply: Reply) {
+        let Some(Slot::Ask(ask)) = self.queue.pop_front() else { return };
+        let mut silent = false;
+        match ask {
+            Ask::Hello => self.phase = Phase::Commands,
+            Ask::Mail if reply.is_completion() => self.change_transaction(|transaction| transaction.begun = true),
+            // What was pipelined behind it is asked already and the driver answers; what comes now is out of sequence.
+            Ask::Mail => self.transaction = None,
+            Ask::Rcpt => self.change_transaction(|transaction| {
+                transaction.outstanding = transaction.outstanding.saturating_sub(1);
+                transaction.accepted += usize::from(reply.is_completion());
+                transaction.refused |= !reply.is_completion();
+            }),
+            Ask::Data => silent = self.open_data(&reply),
+            Ask::EndOfData => self.end_transaction(&reply),
+        }
+        if !silent {
+            reply.write_to(&mut self.output);
+        }
+        self.close_at_421(&reply);
+        while let Some(Slot::Reply(_)) = self.queue.front() {
+            if let Some(Slot::Reply(reply)) = self.queue.pop_front() {
+                reply.write_to(&mut self.output);
+            }
+        }
+    }
+
+    /// After a 421 the connection is closed.
+    pub(super) fn close_at_421(&mut self, reply: &Reply) {
+        if reply.code() == 421 {
+            self.close(CloseReason::Unavailable);
+            self.queue.clear();
+        }
+    }
+
+    /// Reads nothing more; what was asked may still be answered.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.phase = Phase::Closing(reason);
+            self.input.clear();
+        }
+    }
+
+    /// Replies for ourselves, behind the asks that are outstanding.
+    pub(super) fn reply(&mut self, reply: Reply) {
+        if self.queue.is_empty() {
+            reply.write_to(&mut self.output);
+        } else {
+            self.queue.push_back(Slot::Reply(reply));
+        }
+    }
+
+    /// Refuses for ourselves. Protocol errors are counted: a client that makes many of them is lost or an attacker.
+    pub(super) fn refuse(&mut self, reply: Reply) {
+        let error = matches!(reply.code(), 500..=504 | 555);
+        self.reply(reply);
+        if error {
+            self.count_error();
+        }
+    }
+
+    pub(super) fn count_error(&mut self) {
+        self.counts.errors = self.counts.errors.saturating_add(1);
+        if self.counts.errors >= self.settings.max_errors.max(1) {
+            self.reply(replies::too_many_errors(&self.settings.hostname));
+            self.close(CloseReason::TooManyErrors);
+        }
+    }
+
+    /// Counts a command that brings no mail forward.
+    pub(super) fn count_idle(&mut self) {
+        self.counts.idle = self.counts.idle.saturating_add(1);
+        if self.counts.idle > MAX_IDLE_COMMANDS {
+            self.count_error();
+        }
+    }
+
+    fn change_transaction(&mut self, change: impl FnOnce(&mut super::Transaction)) {
+        if let Some(transaction) = &mut self.transaction {
+            change(transaction);
+        }
+    }
+
+    /// DATA is answered; true when the client shall not see the reply, or not yet.
+    fn open_data(&mut self, reply: &Reply) -> bool {
+        let Phase::DataAsked(chunk) = self.phase else { return false };
+        let open = reply.class() == ReplyClass::Intermediate;
+        match chunk {
+            None => {
+                self.phase = if open { Phase::Data(Box::new(Decoder::new())) } else { Phase::Commands };
+                false
+            }
+            Some(chunk) if open => {
+                self.change_transaction(|transaction| transaction.chunks = Chunks::Begun(Default::default()));
+                self.phase = Phase::Chunk { left: chunk.size, chunk };
+                true
+            }
+            Some(chunk) => {
+                self.change_transaction(|transaction| transaction.chunks = Chunks::Failed);
+                self.phase = Phase::Discard { left: chunk.size, reply: reply.clone(), error: false };
+                true
+            }
+        }
+    }
+
+    fn end_transaction(&mut self, reply: &Reply) {
+        self.transaction = None;
+        self.phase = Phase::Commands;
+        if reply.is_completion() {
+            self.counts = Default::default();
+        }
+    }
+
+    /// The octets behind a 354.
+    pub(super) fn step_data(&mut self) -> Step<'_> {
+        let Phase::Data(decoder) = &mut self.phase else { return Step::NeedInput };
+        let (rest, start) = self.input.rest_and_start();
+        let (used, chunk) = decoder.decode(rest);
+        *start += used;
+        match chunk {
+            Chunk::Content(content) => Step::Content(content),
+            Chunk::NeedInput => Step::NeedInput,
+            Chunk::End => {
+                let flaws = decoder.flaws();
+                self.phase = Phase::EndOfDataAsked;
+                self.queue.push_back(Slot::Ask(Ask::EndOfData));
+                Step::EndOfData(flaws)
+            }
+        }
+    }
+
+    /// The octets of a chunk that is taken; some are left.
+    pub(super) fn step_chunk(&mut self) -> Step<'_> {
+        let Phase::Chunk { left, .. } = &mut self.phase else { return Step::NeedInput };
+        let (rest, start) = self.input.rest_and_start();
+        let content = usize::try_from(*left).ok().and_then(|left| rest.get(..left)).unwrap_or(rest);
+        if content.is_empty() {
+            return Step::NeedInput;
+        }
+        *start += content.len();
+        *left -= content.len() as u64;
+        if let Some(Chunks::Begun(scanner)) = self.transaction.as_mut().map(|transaction| &mut transaction.chunks) {
+            scanner.scan(content);
+        }
+        Step::Content(content)
+    }
+
+    /// Drops what is refused, and ends a chunk that has passed.
+    pub(super) fn settle_chunk(&mut self) {
+        match &mut self.phase {
+            Phase::Discard { left, reply, error } => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.rest().len());
+                self.input.consume(count);
+                *left -= count as u64;
+                if *left == 0 {
+                    let (reply, error) = (reply.clone(), *error);
+                    self.phase = Phase::Commands;
+                    self.reply(reply);
+                    if error {
+                        self.count_error();
+                    }
+                }
+            }
+            Phase::Chunk { left: 0, chunk: ChunkSize { size, last: false } } => {
+                let size = *size;
+                self.phase = Phase::Commands;
+                self.reply(replies::chunk_taken(size));
+            }
+            _ => {}
+        }
+    }
+}
