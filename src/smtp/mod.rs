@@ -2,10 +2,13 @@
 //!
 //! Floor 2: no socket, no clock, no await. What a session means is decided outside; here is how it is said.
 
+pub mod client;
 pub mod command;
 pub mod data;
 mod extensions;
 pub mod session;
 
 pub use command::{Body, Mail, Parameter, Rcpt};
+pub use data::{Decoder, Encoder, Flaws};
 pub use extensions::Extensions;
+pub use session::{CloseReason, MAX_FEED, Session, Settings, Step};

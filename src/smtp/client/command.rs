@@ -1,0 +1,155 @@
+//! The commands of our client side as values, and their lines on the wire (RFC 5321, section 4.1.1).
+
+use super::Offer;
+use crate::smtp::{Mail, Parameter, Rcpt};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt;
+
+/// A command to be sent.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Command {
+    /// EHLO with this name; HELO when the server does not know EHLO.
+    Hello(String),
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH PLAIN with an initial response (RFC 4954, RFC 4616).
+    AuthPlain {
+        /// The authentication identity.
+        user: String,
+        /// Its password.
+        password: String,
+    },
+    /// MAIL
+    Mail(Mail),
+    /// RCPT
+    Rcpt(Rcpt),
+    /// DATA
+    Data,
+    /// RSET
+    Reset,
+    /// QUIT
+    Quit,
+}
+
+/// What a reply answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// The connection: the server speaks first.
+    Greeting,
+    /// EHLO
+    Ehlo,
+    /// HELO
+    Helo,
+    /// STARTTLS
+    StartTls,
+    /// AUTH
+    Auth,
+    /// MAIL
+    Mail,
+    /// RCPT
+    Rcpt,
+    /// DATA
+    Data,
+    /// The final dot.
+    EndOfData,
+    /// RSET
+    Reset,
+    /// QUIT
+    Quit,
+}
+
+impl Verb {
+    /// Whether a further command may be sent before the reply has come (RFC 2920, section 3.1), when the server offers it.
+    pub(super) fn may_be_followed(self) -> bool {
+        matches!(self, Self::Mail | Self::Rcpt | Self::Reset)
+    }
+
+    /// Whether a 3yz reply makes sense.
+    pub(super) fn may_go_on(self) -> bool {
+        matches!(self, Self::Data | Self::Auth)
+    }
+}
+
+/// As logs name it.
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Greeting => "the connection",
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::EndOfData => "the end of data",
+            Self::Reset => "RSET",
+            Self::Quit => "QUIT",
+        })
+    }
+}
+
+impl Command {
+    /// What its reply answers.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Hello(_) => Verb::Ehlo,
+            Self::StartTls => Verb::StartTls,
+            Self::AuthPlain { .. } => Verb::Auth,
+            Self::Mail(_) => Verb::Mail,
+            Self::Rcpt(_) => Verb::Rcpt,
+            Self::Data => Verb::Data,
+            Self::Reset => Verb::Reset,
+            Self::Quit => Verb::Quit,
+        }
+    }
+
+    /// Appends the line; of MAIL's parameters those that pass by `offer`.
+    pub(super) fn write_to(&self, offer: &Offer, output: &mut Vec<u8>) {
+        let line = match self {
+            Self::Hello(name) => format!("EHLO {name}"),
+            Self::StartTls => "STARTTLS".to_owned(),
+            Self::AuthPlain { user, password } => {
+                format!("AUTH PLAIN {}", STANDARD.encode(format!("\0{user}\0{password}")))
+            }
+            Self::Mail(mail) => {
+                let passing = mail.parameters.iter().filter(|parameter| offer.passes(parameter));
+                with_parameters(format!("MAIL FROM:<{}>", mail.reverse_path.as_str()), passing)
+            }
+            Self::Rcpt(rcpt) => with_parameters(format!("RCPT TO:<{}>", rcpt.forward_path), &rcpt.parameters),
+            Self::Data => "DATA".to_owned(),
+            Self::Reset => "RSET".to_owned(),
+            Self::Quit => "QUIT".to_owned(),
+        };
+        write_line(&line, output);
+    }
+}
+
+/// Never shows the password.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({})", self.verb())
+    }
+}
+
+/// Appends a line. A control character is left out: whatever a value holds, one command stays one line.
+pub(super) fn write_line(line: &str, output: &mut Vec<u8>) {
+    let mut buffer = [0; 4];
+    for letter in line.chars().filter(|letter| !letter.is_control()) {
+        output.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
+    }
+    output.extend_from_slice(b"\r\n");
+}
+
+fn with_parameters<'a>(mut line: String, parameters: impl IntoIterator<Item = &'a Parameter>) -> String {
+    for Parameter { keyword, value } in parameters {
+        line.push(' ');
+        line.push_str(keyword);
+        if let Some(value) = value {
+            line.push('=');
+            line.push_str(value);
+        }
+    }
+    line
+}
