@@ -17,6 +17,7 @@ pub mod config;
 pub mod drain;
 pub mod journal;
 pub mod mail;
+pub mod maildir;
 pub mod queue;
 pub mod smtp;
 pub mod spool;
