@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod forward;
 pub mod journal;
 pub mod mail;
 pub mod maildir;

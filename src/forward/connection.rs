@@ -1,0 +1,337 @@
+//! One connection to an SMTP server: the client's state machine of `smtp::client`, moved over a socket.
+//!
+//! Writing and reading go hand in hand, so that a server which answers while we still write can't block both sides
+//! (RFC 2920, section 3.1), and so that what it says while it gives up is heard. Every wait ends: see `Settings`.
+
+use super::error::Lost;
+use super::settings::Settings;
+use super::tls::TlsClient;
+use crate::mail::Reply;
+use crate::smtp::client::{Client, Command, Offer, ReplyError, Verb};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+/// Octets of a message that gather before they are written: a smaller message goes out in one write with its final dot.
+pub const GATHER: usize = 64 * 1024;
+/// Octets read at once.
+const READ: usize = 4096;
+/// "Service not available, closing transmission channel" (RFC 5321, section 4.2.3).
+pub(super) const CLOSING: u16 = 421;
+
+/// A socket, in plain text or not.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A conversation over a socket.
+pub(super) struct Connection {
+    stream: Stream,
+    client: Client,
+    settings: Arc<Settings>,
+    address: SocketAddr,
+    input: Box<[u8]>,
+    /// Octets were written that a TLS layer may still hold.
+    needs_flush: bool,
+    /// The conversation is over: it broke, or was ended here.
+    shut: bool,
+    /// The server said that it closes; replies to earlier commands may still come.
+    closing: bool,
+    /// How often the socket was written to.
+    #[cfg(test)]
+    pub(super) writes: usize,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, address: SocketAddr, settings: Arc<Settings>) -> Self {
+        Self {
+            stream,
+            client: Client::new(),
+            settings,
+            address,
+            input: vec![0; READ].into_boxed_slice(),
+            needs_flush: false,
+            shut: false,
+            closing: false,
+            #[cfg(test)]
+            writes: 0,
+        }
+    }
+
+    pub(super) fn offer(&self) -> &Offer {
+        self.client.offer()
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    pub(super) fn queue(&mut self, command: Command) {
+        self.client.queue(command);
+    }
+
+    /// Sends what may be sent and gives the reply to the oldest unanswered command, RSET left aside.
+    pub(super) async fn reply(&mut self) -> Result<Reply, Lost> {
+        let Some(verb) = self.client.awaited().filter(|_| !self.shut) else {
+            return Err(Lost::OutOfOrder("no command is unanswered"));
+        };
+        let wait = self.settings.wait_for(verb);
+        let reply = match timeout(wait, poll_fn(|cx| self.poll_reply(cx))).await {
+            Ok(reply) => reply,
+            Err(_) => Err(Lost::Silent { verb: self.client.awaited().unwrap_or(verb), wait }),
+        };
+        self.shut |= reply.is_err();
+        reply
+    }
+
+    /// Octets of the message; written when enough have gathered.
+    pub(super) async fn content(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        for part in octets.chunks(GATHER) {
+            if self.shut || !self.client.content(part) {
+                return Err(Lost::OutOfOrder("the server does not wait for a message"));
+            }
+            // Beyond this the next part could make it more than twice as much.
+            if self.client.output().len() > GATHER {
+                self.write_out().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The final dot, and the reply to it.
+    pub(super) async fn finish(&mut self) -> Result<Reply, Lost> {
+        if self.shut || !self.client.end_of_data() {
+            return Err(Lost::OutOfOrder("the server does not wait for a message"));
+        }
+        self.reply().await
+    }
+
+    /// Ends the connection. What was not written stays unwritten.
+    pub(super) async fn close(&mut self) {
+        self.shut = true;
+        let _ = timeout(self.settings.quit, async {
+            match &mut self.stream {
+                Stream::Plain(stream) => stream.shutdown().await,
+                // Not through the TLS layer: it would write on first.
+                Stream::Tls(stream) => stream.get_mut().0.shutdown().await,
+            }
+        })
+        .await;
+    }
+
+    /// Does the handshake; the reply to STARTTLS has come. Gives nothing back when it fails: the stream is in disorder.
+    pub(super) async fn encrypt(mut self, tls: &TlsClient) -> Result<Self, HandshakeError> {
+        self.client.start_tls()?;
+        let Stream::Plain(stream) = self.stream else { return Ok(self) };
+        self.stream = handshake(stream, tls, &self.settings).await?;
+        Ok(self)
+    }
+
+    /// Makes the connection ready for another transaction; tells whether it can have one. Waits for nothing: a RSET that
+    /// is needed goes out now if it can, its reply is read later.
+    pub(super) fn settle(&mut self) -> bool {
+        if self.shut || self.closing || !self.client.is_settled() {
+            return false;
+        }
+        if self.client.has_open_transaction() {
+            self.queue(Command::Reset);
+        }
+        self.is_alive()
+    }
+
+    /// Whether an idle connection still stands, as far as can be told without waiting.
+    pub(super) fn is_alive(&mut self) -> bool {
+        if !self.shut && self.poll_idle().is_err() {
+            self.shut = true;
+        }
+        !self.shut && !self.closing
+    }
+
+    /// Says QUIT without waiting for the reply.
+    pub(super) fn say_quit(&mut self) {
+        self.queue(Command::Quit);
+        let _ = self.poll_write_out(&mut Context::from_waker(Waker::noop()));
+    }
+
+    fn poll_idle(&mut self) -> Result<(), Lost> {
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_write_out(&mut cx) {
+                return Err(self.broken(&error));
+            }
+            if let Some(reply) = self.take_reply()? {
+                return Err(Lost::Spoke(reply));
+            }
+            if self.poll_read_in(&mut cx)?.is_pending() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn write_out(&mut self) -> Result<(), Lost> {
+        let wait = self.settings.data_block;
+        let written = timeout(wait, poll_fn(|cx| self.poll_block(cx))).await.unwrap_or(Err(Lost::Stuck(wait)));
+        self.shut |= written.is_err();
+        written
+    }
+
+    /// Ready with a reply, or when there can be none.
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Lost>> {
+        loop {
+            let written = self.poll_write_out(cx);
+            if let Some(reply) = self.take_reply()? {
+                return Poll::Ready(Ok(reply));
+            }
+            let released_more = !self.client.output().is_empty();
+            if released_more && matches!(written, Poll::Ready(Ok(()))) {
+                continue;
+            }
+            if self.poll_read_in(cx)?.is_ready() {
+                continue;
+            }
+            // Only now: a server that gave up may have said why.
+            if let Poll::Ready(Err(error)) = written {
+                return Poll::Ready(Err(self.broken(&error)));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Ready when all output is written. Nothing is to be said by the server meanwhile.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        loop {
+            let written = self.poll_write_out(cx);
+            if self.poll_read_in(cx)?.is_ready() {
+                self.client.next_reply()?;
+                continue;
+            }
+            return written.map(|result| result.map_err(|error| self.broken(&error)));
+        }
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.client.output().is_empty() {
+            let octets = ready!(Pin::new(&mut self.stream).poll_write(cx, self.client.output()))?;
+            if octets == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.client.note_sent(octets);
+            self.needs_flush = true;
+            #[cfg(test)]
+            {
+                self.writes += 1;
+            }
+        }
+        if self.needs_flush {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when octets were read and fed; an error at the end of the connection.
+    fn poll_read_in(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Lost> {
+        let mut buffer = ReadBuf::new(&mut self.input);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Err(Lost::Closed(self.client.awaited())),
+            Poll::Ready(Ok(())) => {
+                self.client.feed(buffer.filled());
+                Ok(Poll::Ready(()))
+            }
+            // Servers that close without the farewell of TLS are common, and replies say themselves where they end.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(Lost::Closed(self.client.awaited()))
+            }
+            Poll::Ready(Err(error)) => Err(self.broken(&error)),
+        }
+    }
+
+    /// The next reply that is not one to RSET.
+    fn take_reply(&mut self) -> Result<Option<Reply>, Lost> {
+        loop {
+            let was_reset = self.client.awaited() == Some(Verb::Reset);
+            let Some(reply) = self.client.next_reply()? else { return Ok(None) };
+            self.closing |= reply.code() == CLOSING;
+            if !was_reset {
+                return Ok(Some(reply));
+            }
+            if !reply.is_completion() {
+                return Err(Lost::ResetRefused(reply));
+            }
+        }
+    }
+
+    fn broken(&self, error: &io::Error) -> Lost {
+        Lost::Broken { verb: self.client.awaited(), why: error.to_string() }
+    }
+
+    /// The server's address.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HandshakeError {
+    /// The handshake itself.
+    #[error("{0}")]
+    Failed(String),
+    /// What came before it.
+    #[error(transparent)]
+    Protocol(#[from] ReplyError),
+}
+
+/// TLS on a fresh or an agreed stream.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    tls: &TlsClient,
+    settings: &Settings,
+) -> Result<Stream, HandshakeError> {
+    match timeout(settings.handshake, tls.connector.connect(tls.name.clone(), stream)).await {
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => Err(HandshakeError::Failed(error.to_string())),
+        Err(_) => Err(HandshakeError::Failed(format!("no end within {} s", settings.handshake.as_secs_f32()))),
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! From a route to a conversation that can carry a message: resolve, connect, greeting, EHLO, TLS, AUTH.
+
+use super::connection::{CLOSING, Connection, HandshakeError, Stream, handshake};
+use super::error::{ForwardError, Lost, Unreachable};
+use super::settings::Settings;
+use super::tls::TlsClient;
+use crate::config::{SmtpRoute, Tls};
+use crate::mail::Reply;
+use crate::smtp::client::{Command, Verb};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+/// Addresses of one host that are tried in turn.
+const MAX_ADDRESSES: usize = 8;
+
+/// Makes connections to one server.
+pub(super) struct Dialer {
+    route: SmtpRoute,
+    tls: Option<TlsClient>,
+    settings: Arc<Settings>,
+}
+
+impl Dialer {
+    pub(super) fn new(route: SmtpRoute, settings: Arc<Settings>) -> Result<Self, ForwardError> {
+        Ok(Self { tls: TlsClient::for_route(&route)?, route, settings })
+    }
+
+    /// A connection that waits for MAIL, to the first address that gives one.
+    pub(super) async fn dial(&self) -> Result<Connection, Unreachable> {
+        let mut last = self.unresolved("it has no address");
+        for address in self.resolve().await? {
+            match self.dial_address(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.concerns_one_address() => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, Unreachable> {
+        match timeout(self.settings.connect, lookup_host((self.route.host.as_str(), self.route.port))).await {
+            Ok(Ok(addresses)) => Ok(addresses.take(MAX_ADDRESSES).collect()),
+            Ok(Err(error)) => Err(self.unresolved(&error.to_string())),
+            Err(_) => Err(self.unresolved("the resolver does not answer")),
+        }
+    }
+
+    async fn dial_address(&self, address: SocketAddr) -> Result<Connection, Unreachable> {
+        match self.establish(address, self.route.tls).await {
+            // RFC 7435, section 3: better in plain text than not at all, where the route allows it.
+            Err(Unreachable::Tls { why, .. }) if self.route.tls == Tls::Opportunistic => {
+                tracing::info!(event = "route.tls_failed", route = %self.route, %address, %why, "TLS failed, going on in plain text");
+                self.establish(address, Tls::None).await
+            }
+            other => other,
+        }
+    }
+
+    async fn establish(&self, address: SocketAddr, mode: Tls) -> Result<Connection, Unreachable> {
+        let unconnected = |why: String| Unreachable::Connect { address, why };
+        let stream = match timeout(self.settings.connect, TcpStream::connect(address)).await {
+            Ok(connected) => connected.map_err(|error| unconnected(error.to_string()))?,
+            Err(_) => return Err(unconnected(format!("no answer within {} s", self.settings.connect.as_secs_f32()))),
+        };
+        // Small commands must not wait for each other's acknowledgement.
+        stream.set_nodelay(true).map_err(|error| unconnected(error.to_string()))?;
+        let stream = match &self.tls {
+            Some(tls) if mode == Tls::Implicit => {
+                handshake(stream, tls, &self.settings).await.map_err(|error| failed(address, error))?
+            }
+            _ => Stream::Plain(stream),
+        };
+        let mut connection = Connection::new(stream, address, self.settings.clone());
+        accepted(&mut connection, Verb::Greeting).await?;
+        self.say_hello(&mut connection).await?;
+        if let (Some(tls), Tls::Opportunistic | Tls::Required) = (&self.tls, mode) {
+            connection = self.start_tls(connection, tls, mode).await?;
+        }
+        self.authenticate(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn say_hello(&self, connection: &mut Connection) -> Result<(), Unreachable> {
+        connection.queue(Command::Hello(self.settings.hello_name.clone()));
+        accepted(connection, Verb::Ehlo).await.map(drop)
+    }
+
+    /// STARTTLS (RFC 3207), and EHLO again behind it.
+    async fn start_tls(
+        &self,
+        mut connection: Connection,
+        tls: &TlsClient,
+        mode: Tls,
+    ) -> Result<Connection, Unreachable> {
+        let address = connection.address();
+        if !connection.offer().extensions().starttls {
+            return if mode == Tls::Required { Err(Unreachable::NoTls { address }) } else { Ok(connection) };
+        }
+        connection.queue(Command::StartTls);
+        match accepted(&mut connection, Verb::StartTls).await {
+            Ok(_) => {}
+            // It offers TLS and can't do it now; the conversation goes on (RFC 3207, section 4).
+            Err(Unreachable::Refused { reply, .. }) if mode == Tls::Opportunistic && reply.code() != CLOSING => {
+                return Ok(connection);
+            }
+            Err(error) => return Err(error),
+        }
+        let mut connection = connection.encrypt(tls).await.map_err(|error| failed(address, error))?;
+        self.say_hello(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// AUTH PLAIN (RFC 4954), when the route has a password.
+    async fn authenticate(&self, connection: &mut Connection) -> Result<(), Unreachable> {
+        let Some((user, password)) = self.route.credentials.clone() else { return Ok(()) };
+        let address = connection.address();
+        // RFC 4954, section 4: PLAIN only where nobody listens.
+        if !connection.is_encrypted() && !address.ip().to_canonical().is_loopback() {
+            return Err(Unreachable::NoAuth { address, why: "the connection is not encrypted" });
+        }
+        if !connection.offer().has_auth_plain() {
+            return Err(Unreachable::NoAuth { address, why: "it does not offer AUTH PLAIN" });
+        }
+        connection.queue(Command::AuthPlain { user, password });
+        accepted(connection, Verb::Auth).await.map(drop)
+    }
+
+    fn unresolved(&self, why: &str) -> Unreachable {
+        Unreachable::Resolve { host: self.route.host.clone(), why: why.to_owned() }
+    }
+}
+
+/// The reply, if it is 2yz.
+async fn accepted(connection: &mut Connection, verb: Verb) -> Result<Reply, Unreachable> {
+    let address = connection.address();
+    match connection.reply().await {
+        Ok(reply) if reply.is_completion() => Ok(reply),
+        Ok(reply) => Err(Unreachable::Refused { address, verb, reply }),
+        Err(lost) => Err(Unreachable::Lost { address, lost: Box::new(lost) }),
+    }
+}
+
+fn failed(address: SocketAddr, error: HandshakeError) -> Unreachable {
+    match error {
+        HandshakeError::Failed(why) => Unreachable::Tls { address, why },
+        HandshakeError::Protocol(error) => Unreachable::Lost { address, lost: Box::new(Lost::Protocol(error)) },
+    }
+}

@@ -1,0 +1,184 @@
+//! One conversation with a next hop, for one transaction: the relay as a client (RFC 5321, section 3.3; RFC 2920).
+
+use super::NextHop;
+use super::connection::{CLOSING, Connection};
+use super::error::Lost;
+use super::local::MaildirLeg;
+use crate::mail::Reply;
+use crate::smtp::client::{Command, Offer};
+use crate::smtp::{Extensions, Mail, Rcpt};
+use std::sync::Arc;
+
+/// A conversation that waits for MAIL. Commands are queued, then their replies asked for one by one, in order. Dropped, it
+/// closes its connection; only [`release`](Self::release) lets another transaction have it.
+pub struct Leg {
+    way: Way,
+}
+
+enum Way {
+    Smtp(Box<SmtpLeg>),
+    Maildir(Box<MaildirLeg>),
+}
+
+struct SmtpLeg {
+    next_hop: Arc<NextHop>,
+    connection: Connection,
+    /// The commands so far, as long as they could be said again on another connection: this one has idled, and no reply
+    /// of the transaction has been given out.
+    replay: Option<Vec<Command>>,
+}
+
+impl Leg {
+    pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Connection, has_idled: bool) -> Self {
+        let replay = has_idled.then(Vec::new);
+        Self { way: Way::Smtp(Box::new(SmtpLeg { next_hop, connection, replay })) }
+    }
+
+    pub(super) fn into_maildir(leg: MaildirLeg) -> Self {
+        Self { way: Way::Maildir(Box::new(leg)) }
+    }
+
+    /// What this connection offers.
+    pub fn extensions(&self) -> &Extensions {
+        self.offer().extensions()
+    }
+
+    /// The extension that a parameter of `mail` needs and this connection does not offer. `SIZE` and `BODY=7BIT` need none:
+    /// they are left out where they can't be said.
+    pub fn lacks(&self, mail: &Mail) -> Option<&'static str> {
+        self.offer().lacks_for_mail(mail)
+    }
+
+    /// The same for a recipient's parameters.
+    pub fn lacks_for_rcpt(&self, rcpt: &Rcpt) -> Option<&'static str> {
+        self.offer().lacks_for_rcpt(rcpt)
+    }
+
+    /// Queues MAIL; all parameters pass in their order and as they were written, but for those that
+    /// [`lacks`](Self::lacks) leaves out.
+    pub fn mail(&mut self, mail: &Mail) {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.queue(Command::Mail(mail.clone())),
+            Way::Maildir(leg) => leg.mail(),
+        }
+    }
+
+    /// Queues RCPT.
+    pub fn rcpt(&mut self, rcpt: &Rcpt) {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.queue(Command::Rcpt(rcpt.clone())),
+            Way::Maildir(leg) => leg.rcpt(),
+        }
+    }
+
+    /// Queues DATA.
+    pub fn data(&mut self) {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.queue(Command::Data),
+            Way::Maildir(leg) => leg.data(),
+        }
+    }
+
+    /// Sends what may be sent, in one write, and gives the reply to the oldest unanswered command. A connection that the
+    /// server had given up while it idled is replaced by a new one, once, unseen. After an error the leg is of no use.
+    pub async fn reply(&mut self) -> Result<Reply, Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.reply().await,
+            Way::Maildir(leg) => leg.reply().await.ok_or(Lost::OutOfOrder("no command is unanswered")),
+        }
+    }
+
+    /// Octets of the message, any part of it, as the client sent them; DATA was answered with 354. They are written in
+    /// blocks of [`GATHER`](super::GATHER) octets or a little more. After an error nothing was relayed.
+    pub async fn content(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.content(octets).await,
+            Way::Maildir(leg) => leg.content(octets).await.then_some(()).ok_or(NO_MESSAGE),
+        }
+    }
+
+    /// Sends the final dot and gives the reply to it. After an error nobody knows whether the message was relayed, unless
+    /// it is [`Lost::OutOfOrder`]: then no dot was sent.
+    pub async fn finish(&mut self) -> Result<Reply, Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.finish().await,
+            Way::Maildir(leg) => leg.finish().await.ok_or(NO_MESSAGE),
+        }
+    }
+
+    /// Gives up a message that has begun, by closing the connection: without the final dot a server keeps nothing.
+    pub async fn abandon_data(&mut self) {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.close().await,
+            Way::Maildir(leg) => leg.abandon(),
+        }
+    }
+
+    /// Lets another transaction have the connection, if it is clean: every reply was taken, and no message has begun
+    /// without its end. A transaction that is open is reset.
+    pub fn release(self) {
+        if let Way::Smtp(leg) = self.way {
+            let SmtpLeg { next_hop, mut connection, .. } = *leg;
+            if connection.settle() {
+                next_hop.keep(connection);
+            }
+        }
+    }
+
+    fn offer(&self) -> &Offer {
+        match &self.way {
+            Way::Smtp(leg) => leg.connection.offer(),
+            Way::Maildir(leg) => leg.offer(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> usize {
+        match &self.way {
+            Way::Smtp(leg) => leg.connection.writes,
+            Way::Maildir(_) => 0,
+        }
+    }
+}
+
+const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
+
+impl SmtpLeg {
+    fn queue(&mut self, command: Command) {
+        if let Some(replay) = &mut self.replay {
+            replay.push(command.clone());
+        }
+        self.connection.queue(command);
+    }
+
+    async fn reply(&mut self) -> Result<Reply, Lost> {
+        let reply = self.connection.reply().await;
+        let had_been_given_up = match &reply {
+            Ok(reply) => reply.code() == CLOSING,
+            Err(lost) => lost.is_end_of_idling(),
+        };
+        match self.replay.take() {
+            Some(commands) if had_been_given_up => {
+                self.replace(commands).await?;
+                self.connection.reply().await
+            }
+            _ => reply,
+        }
+    }
+
+    /// Says the same again on a new connection.
+    async fn replace(&mut self, commands: Vec<Command>) -> Result<(), Lost> {
+        self.connection = self.next_hop.dial().await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
+        let offer = self.connection.offer();
+        let lacking = commands.iter().find_map(|command| match command {
+            Command::Mail(mail) => offer.lacks_for_mail(mail),
+            Command::Rcpt(rcpt) => offer.lacks_for_rcpt(rcpt),
+            _ => None,
+        });
+        if let Some(extension) = lacking {
+            return Err(Lost::OffersLess(extension));
+        }
+        commands.into_iter().for_each(|command| self.connection.queue(command));
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Conversations with next hops: the relay as an SMTP client, or as a writer into a maildir.
+//!
+//! Floor 4. A [`NextHop`] stands for one route and keeps connections that have become idle; a [`Leg`] is one conversation
+//! for one transaction. The protocol itself is in `smtp::client`; here are sockets, TLS, waits, and the pool. Nothing is
+//! decided here about the message: replies are handed on as they are, and what broke is told in words ([`Unreachable`],
+//! [`Lost`]). What a transaction needs from other servers (MX, retries) is `deliver`'s.
+//!
+//! RFC 5321 (client side), 2920 pipelining, 3207 STARTTLS, 4954 AUTH (PLAIN alone).
+
+mod connection;
+mod dial;
+mod error;
+mod leg;
+mod local;
+mod pool;
+pub mod settings;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::GATHER;
+pub use error::{ForwardError, Lost, Unreachable};
+pub use leg::Leg;
+pub use settings::Settings;
+
+use crate::config::Route;
+use crate::maildir::Maildir;
+use crate::smtp::Extensions;
+use connection::Connection;
+use dial::Dialer;
+use local::MaildirLeg;
+use pool::Pool;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::{Instant, timeout_at};
+
+/// Where mail goes on to.
+pub struct NextHop {
+    label: String,
+    settings: Arc<Settings>,
+    way: Way,
+    /// What the latest EHLO offered.
+    learnt: Mutex<Option<Extensions>>,
+}
+
+enum Way {
+    Smtp { dialer: Dialer, pool: Pool },
+    Maildir(Maildir),
+}
+
+impl NextHop {
+    /// The next hop at the end of `route`, greeted as `hello_name`. Reads the authorities that a verified route trusts; makes
+    /// no connection.
+    pub fn new(route: Route, hello_name: String) -> Result<Arc<Self>, ForwardError> {
+        Self::with_settings(route, Settings { hello_name, ..Settings::default() })
+    }
+
+    /// The same, with other waits and limits.
+    pub fn with_settings(route: Route, settings: Settings) -> Result<Arc<Self>, ForwardError> {
+        let label = route.to_string();
+        let settings = Arc::new(settings);
+        let way = match route {
+            Route::Smtp(smtp) => {
+                Way::Smtp { dialer: Dialer::new(smtp, settings.clone())?, pool: Pool::new(settings.clone()) }
+            }
+            Route::Maildir(path) => Way::Maildir(Maildir::new(path)),
+            Route::Mx => return Err(ForwardError::Mx),
+        };
+        Ok(Arc::new(Self { label, settings, way, learnt: Mutex::default() }))
+    }
+
+    /// For logs: `smtp://127.0.0.1:10025`.
+    pub fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    /// What the latest EHLO offered; none when there was no conversation yet.
+    pub fn extensions(&self) -> Option<Extensions> {
+        match &self.way {
+            Way::Smtp { .. } => self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Way::Maildir(_) => Some(local::offer().extensions().clone()),
+        }
+    }
+
+    /// The same; where it is not known, a connection is made to learn it, and kept for the next transaction.
+    pub async fn learn(&self) -> Result<Extensions, Unreachable> {
+        if let Some(extensions) = self.extensions() {
+            return Ok(extensions);
+        }
+        let mut connection = self.dial().await?;
+        let extensions = connection.offer().extensions().clone();
+        if connection.settle() {
+            self.keep(connection);
+        }
+        Ok(extensions)
+    }
+
+    /// A conversation for one transaction: on an idle connection, or on a new one.
+    pub async fn open(self: &Arc<Self>) -> Result<Leg, Unreachable> {
+        match &self.way {
+            Way::Smtp { pool, .. } => match pool.take() {
+                Some(idle) => Ok(Leg::over_smtp(self.clone(), idle, true)),
+                None => Ok(Leg::over_smtp(self.clone(), self.dial().await?, false)),
+            },
+            Way::Maildir(maildir) => Ok(Leg::into_maildir(MaildirLeg::new(maildir.clone()))),
+        }
+    }
+
+    /// Says QUIT on connections that have idled too long. [`open`](Self::open) and [`Leg::release`] do it too; where
+    /// neither happens for long, somebody else must.
+    pub fn expire_idle(&self) {
+        if let Way::Smtp { pool, .. } = &self.way {
+            pool.expire();
+        }
+    }
+
+    /// Says QUIT on all idle connections, waits a little for the replies, and keeps no connection from now on.
+    pub async fn close_idle(&self) {
+        let Way::Smtp { pool, .. } = &self.way else { return };
+        let mut idle = pool.close();
+        idle.iter_mut().for_each(Connection::say_quit);
+        let deadline = Instant::now() + self.settings.quit;
+        for connection in &mut idle {
+            // Whatever the reply is, the connection is closed.
+            let _ = timeout_at(deadline, connection.reply()).await;
+        }
+    }
+
+    /// A new connection.
+    async fn dial(&self) -> Result<Connection, Unreachable> {
+        let Way::Smtp { dialer, .. } = &self.way else {
+            return Err(Unreachable::Resolve { host: self.label(), why: "it is no server".to_owned() });
+        };
+        let connection = dialer.dial().await?;
+        let offered = connection.offer().extensions().clone();
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(offered);
+        Ok(connection)
+    }
+
+    fn keep(&self, connection: Connection) {
+        if let Way::Smtp { pool, .. } = &self.way {
+            pool.put(connection);
+        }
+    }
+}
+
+impl std::fmt::Debug for NextHop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NextHop({})", self.label)
+    }
+}

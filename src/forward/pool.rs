@@ -1,0 +1,79 @@
+//! Connections that wait for their next transaction.
+//!
+//! Most recently used first, so that the others may grow old and go. Bounded in number and age by `Settings`.
+
+use super::connection::Connection;
+use super::settings::Settings;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
+
+/// The idle connections of one next hop.
+pub(super) struct Pool {
+    settings: Arc<Settings>,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// The oldest first.
+    idle: VecDeque<(Instant, Connection)>,
+    /// Nothing is kept any more.
+    closed: bool,
+}
+
+impl Pool {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, shelf: Mutex::default() }
+    }
+
+    /// Keeps a connection that is ready for another transaction, or says QUIT where there is no room.
+    pub(super) fn put(&self, connection: Connection) {
+        let mut shelf = self.lock();
+        let mut leaving = self.take_old(&mut shelf);
+        if shelf.closed || self.settings.max_idle == 0 {
+            leaving.push(connection);
+        } else {
+            if shelf.idle.len() >= self.settings.max_idle {
+                leaving.extend(shelf.idle.pop_front().map(|(_, oldest)| oldest));
+            }
+            shelf.idle.push_back((Instant::now(), connection));
+        }
+        drop(shelf);
+        leaving.iter_mut().for_each(Connection::say_quit);
+    }
+
+    /// The most recently used connection that still stands.
+    pub(super) fn take(&self) -> Option<Connection> {
+        self.expire();
+        loop {
+            let (_, mut connection) = self.lock().idle.pop_back()?;
+            if connection.is_alive() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Says QUIT on connections that have idled too long.
+    pub(super) fn expire(&self) {
+        let mut leaving = self.take_old(&mut self.lock());
+        leaving.iter_mut().for_each(Connection::say_quit);
+    }
+
+    /// Keeps nothing from now on; gives what there is.
+    pub(super) fn close(&self) -> Vec<Connection> {
+        let mut shelf = self.lock();
+        shelf.closed = true;
+        shelf.idle.drain(..).map(|(_, connection)| connection).collect()
+    }
+
+    fn take_old(&self, shelf: &mut Shelf) -> Vec<Connection> {
+        let old = |(since, _): &&(Instant, Connection)| since.elapsed() >= self.settings.idle_time;
+        let number = shelf.idle.iter().take_while(old).count();
+        shelf.idle.drain(..number).map(|(_, connection)| connection).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,89 @@
+//! How long a next hop is waited for, and how many idle connections are kept.
+
+use crate::smtp::client::Verb;
+use std::time::Duration;
+
+/// For a TCP connection to one address, and for the resolver.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For the greeting (RFC 5321, section 4.5.3.2.1), and for EHLO, STARTTLS and AUTH, which the RFC is silent about.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For the reply to MAIL (RFC 5321, section 4.5.3.2.2), and to RSET.
+pub const MAIL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For the reply to RCPT (RFC 5321, section 4.5.3.2.3).
+pub const RCPT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For the reply to DATA (RFC 5321, section 4.5.3.2.4).
+pub const DATA_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+/// For each block of the message to be taken (RFC 5321, section 4.5.3.2.5).
+pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// For the reply to the final dot (RFC 5321, section 4.5.3.2.6).
+pub const END_OF_DATA_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// For the farewell of all idle connections together.
+pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections kept for one next hop.
+pub const MAX_IDLE: usize = 100;
+/// How long one is kept; servers close idle ones after 300 s (Postfix) or more.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// Names, waits and limits of the conversations with one next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What EHLO says.
+    pub hello_name: String,
+    /// [`CONNECT_TIMEOUT`]
+    pub connect: Duration,
+    /// [`HANDSHAKE_TIMEOUT`]
+    pub handshake: Duration,
+    /// [`GREETING_TIMEOUT`]
+    pub greeting: Duration,
+    /// [`MAIL_TIMEOUT`]
+    pub mail: Duration,
+    /// [`RCPT_TIMEOUT`]
+    pub rcpt: Duration,
+    /// [`DATA_TIMEOUT`]
+    pub data: Duration,
+    /// [`DATA_BLOCK_TIMEOUT`]
+    pub data_block: Duration,
+    /// [`END_OF_DATA_TIMEOUT`]
+    pub end_of_data: Duration,
+    /// [`QUIT_TIMEOUT`]
+    pub quit: Duration,
+    /// [`MAX_IDLE`]
+    pub max_idle: usize,
+    /// [`IDLE_TIME`]
+    pub idle_time: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hello_name: "localhost".to_owned(),
+            connect: CONNECT_TIMEOUT,
+            handshake: HANDSHAKE_TIMEOUT,
+            greeting: GREETING_TIMEOUT,
+            mail: MAIL_TIMEOUT,
+            rcpt: RCPT_TIMEOUT,
+            data: DATA_TIMEOUT,
+            data_block: DATA_BLOCK_TIMEOUT,
+            end_of_data: END_OF_DATA_TIMEOUT,
+            quit: QUIT_TIMEOUT,
+            max_idle: MAX_IDLE,
+            idle_time: IDLE_TIME,
+        }
+    }
+}
+
+impl Settings {
+    /// How long the reply to `verb` is waited for.
+    pub(super) fn wait_for(&self, verb: Verb) -> Duration {
+        match verb {
+            Verb::Greeting | Verb::Ehlo | Verb::Helo | Verb::StartTls | Verb::Auth => self.greeting,
+            Verb::Mail | Verb::Reset => self.mail,
+            Verb::Rcpt => self.rcpt,
+            Verb::Data => self.data,
+            Verb::EndOfData => self.end_of_data,
+            Verb::Quit => self.quit,
+        }
+    }
+}
