@@ -14,6 +14,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod drain;
 pub mod forward;
 pub mod journal;

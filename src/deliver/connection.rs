@@ -1,0 +1,308 @@
+//! A conversation with one server, from the connection to the last reply: lettre speaks, the [`Line`] below it keeps watch.
+//!
+//! Carries out RFC 5321, sections 3.1 to 3.3 (client side) with the time limits of 4.5.3.2, RFC 1870 (SIZE), RFC 3207
+//! (STARTTLS), RFC 4954 (AUTH PLAIN and LOGIN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8). One recipient each time.
+//! What a failure means for a record is left to [`Verdict`](super::Verdict).
+
+use super::letter::{ArchiveOffers, Letter, Rendering, Slices};
+use super::line::Line;
+use super::offers::Offers;
+use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
+use super::tls::{TlsClients, Trust};
+use super::verdict::{Cause, Failure, Stage};
+use crate::config::{SmtpRoute, Tls};
+use crate::mail::{Reply, ReplyClass};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::transport::smtp::extension::ClientId;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long connecting to one address may take.
+const CONNECT: Duration = Duration::from_secs(30);
+/// Waits for replies (RFC 5321, section 4.5.3.2): the greeting, …
+const GREETING: Duration = Duration::from_secs(5 * 60);
+/// … EHLO, STARTTLS, AUTH, MAIL and RCPT, …
+const COMMAND: Duration = Duration::from_secs(5 * 60);
+/// … DATA, …
+const DATA: Duration = Duration::from_secs(2 * 60);
+/// … the end of data; long, since a record whose acceptance we don't wait for is sent twice.
+const END_OF_DATA: Duration = Duration::from_secs(10 * 60);
+/// Waits for what no record hangs on: RSET, QUIT, and a last word behind a lost connection.
+const POLITENESS: Duration = Duration::from_secs(10);
+/// Records sent through one connection.
+const MAX_TRANSACTIONS: u32 = 100;
+
+/// What opening a connection needs.
+pub(super) struct Opener<'a> {
+    pub(super) resolver: &'a dyn Resolver,
+    pub(super) tls: &'a TlsClients,
+    /// Our name in EHLO.
+    pub(super) hostname: &'a str,
+}
+
+/// A server that has answered EHLO, and AUTH when asked for.
+pub(super) struct Connection {
+    smtp: AsyncSmtpConnection,
+    line: Line,
+    offers: Offers,
+    transactions: u32,
+}
+
+impl Connection {
+    /// Connects to the first address of `route` that answers.
+    pub(super) async fn open(route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let addresses = opener.resolver.addresses(&route.host, route.port).await.map_err(|error| {
+            let (Unresolved::Never(what) | Unresolved::NotNow(what)) = error;
+            Failure::lost(Stage::Connect, what)
+        })?;
+        let mut last = Failure::lost(Stage::Connect, format!("{}: no address", route.host));
+        for address in addresses.into_iter().take(MAX_ADDRESSES) {
+            match Self::open_at(address, route, opener).await {
+                Err(failure) if failure.stage <= Stage::Greeting => last = failure,
+                done => return done,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let mut connection = Self::greet(address, route, opener).await?;
+        match route.tls {
+            Tls::None | Tls::Implicit => {}
+            Tls::Opportunistic if connection.offers.extensions.starttls => {
+                if let Err(failure) = connection.start_tls(&Trust::Anybody, route, opener).await {
+                    tracing::debug!(route = %route, cause = ?failure.cause, "no TLS, going on in plain text");
+                    // RFC 7435: what fails must not do worse than no attempt at all. The old line may be in any state.
+                    connection = Self::greet(address, route, opener).await?;
+                }
+            }
+            Tls::Opportunistic => {}
+            Tls::Required if connection.offers.extensions.starttls => {
+                connection.start_tls(&trust(route), route, opener).await?;
+            }
+            Tls::Required => {
+                return Err(Failure::lost(Stage::Tls, "the server offers no STARTTLS, which the route requires"));
+            }
+        }
+        connection.authenticate(route).await?;
+        Ok(connection)
+    }
+
+    /// Connects, with TLS when that comes first, reads the greeting and says EHLO.
+    async fn greet(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let connect_failed = |what: String| Failure::lost(Stage::Connect, format!("{address}: {what}"));
+        let stream = timeout(CONNECT, TcpStream::connect(address))
+            .await
+            .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
+            .map_err(|error| connect_failed(error.to_string()))?;
+        // A missing option costs time, nothing else.
+        let _ = stream.set_nodelay(true);
+        let line = if route.tls == Tls::Implicit {
+            let stream = opener.tls.handshake(&trust(route), &route.host, stream).await;
+            Line::tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?, address, GREETING)
+        } else {
+            Line::plain(stream, address, GREETING)
+        };
+        let client = ClientId::Domain(opener.hostname.to_owned());
+        let opened = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &client).await;
+        let reply = line.take_reply();
+        let stage = match &reply {
+            None => Stage::Greeting,
+            Some(reply) if line.replies_read() == 1 && is_negative(reply) => Stage::Greeting,
+            Some(_) => Stage::Hello,
+        };
+        match (opened, reply) {
+            (Ok(smtp), Some(reply)) => Ok(Self { smtp, line, offers: Offers::of(&reply), transactions: 0 }),
+            (opened, reply) => Err(failure(stage, reply, &line, opened.err())),
+        }
+    }
+
+    async fn start_tls(&mut self, trust: &Trust, route: &SmtpRoute, opener: &Opener<'_>) -> Result<(), Failure> {
+        self.say(Stage::Tls, "STARTTLS", COMMAND).await?;
+        // RFC 3207, section 6: what came in plain text behind the reply would be read as if TLS had protected it.
+        if let Some(said) = self.line.spoke_early() {
+            return Err(Failure::lost(Stage::Tls, said));
+        }
+        let Some(stream) = self.line.take_plain() else {
+            return Err(Failure::lost(Stage::Tls, "the line is not plain"));
+        };
+        let stream = opener.tls.handshake(trust, &route.host, stream).await;
+        self.line.put_tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?);
+        // RFC 3207, section 4.2: what was offered before counts no more.
+        let reply = self.say(Stage::Hello, &format!("EHLO {}", opener.hostname), COMMAND).await?;
+        self.offers = Offers::of(&reply);
+        Ok(())
+    }
+
+    async fn authenticate(&mut self, route: &SmtpRoute) -> Result<(), Failure> {
+        let Some((user, password)) = &route.credentials else { return Ok(()) };
+        // A password is not for whoever listens; only a route that says so sends it in plain text beyond this machine.
+        if !self.line.is_tls() && route.tls != Tls::None && !self.line.peer().ip().is_loopback() {
+            return Err(Failure::lost(
+                Stage::Auth,
+                "the server offers no TLS, and the password is not sent in plain text",
+            ));
+        }
+        if self.offers.plain {
+            let response = BASE64.encode(format!("\0{user}\0{password}"));
+            self.say_done(Stage::Auth, &format!("AUTH PLAIN {response}"), COMMAND).await?;
+        } else if self.offers.login {
+            for words in ["AUTH LOGIN", &BASE64.encode(user)] {
+                let reply = self.say(Stage::Auth, words, COMMAND).await?;
+                expect(Stage::Auth, reply, ReplyClass::Intermediate)?;
+            }
+            self.say_done(Stage::Auth, &BASE64.encode(password), COMMAND).await?;
+        } else {
+            return Err(Failure::lost(Stage::Auth, "the server offers neither AUTH PLAIN nor AUTH LOGIN"));
+        }
+        Ok(())
+    }
+
+    /// Sends `letter`; gives the server's reply to the end of data when that is an acceptance.
+    pub(super) async fn send(&mut self, letter: &Letter) -> Result<Reply, Failure> {
+        self.transactions += 1;
+        let rendering = (letter.render)(self.archive_offers());
+        let mail = self.mail_command(letter, &rendering)?;
+        // Opened first: a letter that can't be read is not begun.
+        let unreadable = |error| Failure {
+            stage: Stage::Connect,
+            cause: Cause::Ours(format!("the original can't be read: {error}")),
+        };
+        let pieces = letter.pieces().map_err(unreadable)?;
+        self.say_done(Stage::Mail, &mail, COMMAND).await?;
+        self.say_done(Stage::Rcpt, &format!("RCPT TO:<{}>", letter.forward_path), COMMAND).await?;
+        let reply = self.say(Stage::Data, "DATA", DATA).await?;
+        expect(Stage::Data, reply, ReplyClass::Intermediate)?;
+        self.send_data(Slices::new(rendering, pieces, letter.original_length(), self.line.clone())).await
+    }
+
+    async fn send_data(&mut self, slices: Slices) -> Result<Reply, Failure> {
+        self.line.expect_reply_within(END_OF_DATA);
+        let sent = self.smtp.message_iter(slices).await;
+        if let Some(cause) = self.line.poisoned() {
+            return Err(Failure { stage: Stage::Data, cause });
+        }
+        let mut failure = match self.answer(Stage::EndOfData, sent) {
+            Ok(reply) => return expect(Stage::EndOfData, reply, ReplyClass::Completion),
+            Err(failure) => failure,
+        };
+        if let Cause::Lost(what) = &mut failure.cause {
+            // A server that stops taking data often says why before it goes.
+            self.line.expect_reply_within(POLITENESS);
+            let _ = self.smtp.read_response().await;
+            if let Some(reply) = self.line.take_reply() {
+                what.push_str(&format!("; the server had said {reply}"));
+            }
+        }
+        Err(failure)
+    }
+
+    /// MAIL with its parameters, or why the letter can't be sent to this server at all.
+    fn mail_command(&self, letter: &Letter, rendering: &Rendering) -> Result<String, Failure> {
+        let offered = &self.offers.extensions;
+        let never = |what: String| Failure { stage: Stage::Mail, cause: Cause::Never(what) };
+        let needs_utf8 = letter.has_utf8_path() || rendering.needs_smtp_utf8;
+        if needs_utf8 && !offered.smtp_utf8 {
+            return Err(never("an address is not ASCII and the server offers no SMTPUTF8".to_owned()));
+        }
+        let around = rendering.prefix.len().saturating_add(rendering.suffix.len());
+        let size = letter.original_length().saturating_add(around as u64);
+        // RFC 1870, section 6.1: what exceeds the limit needs no try.
+        if let Some(limit) = offered.size.filter(|limit| *limit > 0 && size > *limit) {
+            return Err(never(format!("{size} octets are more than the {limit} that the server takes")));
+        }
+        let mut mail = format!("MAIL FROM:<{}>", letter.reverse_path.as_str());
+        if offered.size.is_some() {
+            mail.push_str(&format!(" SIZE={size}"));
+        }
+        if rendering.eight_bit && offered.eight_bit_mime {
+            mail.push_str(" BODY=8BITMIME");
+        }
+        if rendering.eight_bit && !offered.eight_bit_mime {
+            tracing::warn!(event = "record.eightbit", record = %letter.id, "the server offers no 8BITMIME; sent unchanged");
+        }
+        if needs_utf8 {
+            mail.push_str(" SMTPUTF8");
+        }
+        Ok(mail)
+    }
+
+    fn archive_offers(&self) -> ArchiveOffers {
+        let offered = &self.offers.extensions;
+        // BDAT is not spoken here, so that BINARYMIME can't be used (RFC 3030, section 3).
+        ArchiveOffers {
+            eight_bit_mime: offered.eight_bit_mime,
+            binary_mime: false,
+            chunking: false,
+            smtp_utf8: offered.smtp_utf8,
+        }
+    }
+
+    /// Ends a transaction that was refused, so that another may begin. False when the connection is of no use any more.
+    pub(super) async fn reset(&mut self) -> bool {
+        self.say_done(Stage::Mail, "RSET", POLITENESS).await.is_ok()
+    }
+
+    /// Whether the connection may carry another letter.
+    pub(super) fn is_usable(&self) -> bool {
+        self.transactions < MAX_TRANSACTIONS && self.line.spoke_early().is_none()
+    }
+
+    /// Takes leave.
+    pub(super) async fn quit(mut self) {
+        let _ = self.say(Stage::Mail, "QUIT", POLITENESS).await;
+    }
+
+    /// Says `command` and expects 2yz.
+    async fn say_done(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
+        let reply = self.say(stage, command, limit).await?;
+        expect(stage, reply, ReplyClass::Completion)
+    }
+
+    /// Says `command` and waits for 2yz or 3yz.
+    async fn say(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
+        if let Some(said) = self.line.spoke_early() {
+            return Err(Failure::lost(stage, said));
+        }
+        self.line.expect_reply_within(limit);
+        let said = self.smtp.command(format!("{command}\r\n")).await;
+        self.answer(stage, said)
+    }
+
+    /// What came of a command: the reply is the line's, lettre knows its class alone.
+    fn answer<T>(&self, stage: Stage, said: Result<T, lettre::transport::smtp::Error>) -> Result<Reply, Failure> {
+        match (said, self.line.take_reply()) {
+            (Ok(_), Some(reply)) => Ok(reply),
+            (said, reply) => Err(failure(stage, reply, &self.line, said.err())),
+        }
+    }
+}
+
+fn trust(route: &SmtpRoute) -> Trust {
+    route.ca_file.clone().map_or(Trust::System, Trust::File)
+}
+
+fn is_negative(reply: &Reply) -> bool {
+    matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent)
+}
+
+/// A reply of the class a command needs; another positive one means that the two sides are out of step.
+fn expect(stage: Stage, reply: Reply, class: ReplyClass) -> Result<Reply, Failure> {
+    if reply.class() == class {
+        return Ok(reply);
+    }
+    Err(Failure::lost(stage, format!("the server said {reply}, which fits nothing")))
+}
+
+/// Why there is no positive reply: the negative one, or what happened to the line.
+fn failure(stage: Stage, reply: Option<Reply>, line: &Line, error: Option<lettre::transport::smtp::Error>) -> Failure {
+    if let Some(reply) = reply.filter(is_negative) {
+        return Failure { stage, cause: Cause::Reply(reply) };
+    }
+    let what = line.failure().or_else(|| error.map(|error| error.to_string()));
+    Failure::lost(stage, what.unwrap_or_else(|| "the conversation broke off".to_owned()))
+}

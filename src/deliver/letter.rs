@@ -1,0 +1,181 @@
+//! What is sent: an envelope, what stands before and behind the original, and the original's octets.
+//!
+//! The rendering depends on what the server offers and is made behind its EHLO; the octets are read from the spool while
+//! they are sent. [`Slices`] gives them to lettre, and sees to it that nothing but the whole letter can look like one.
+
+use super::line::Line;
+use super::verdict::Cause;
+use crate::mail::{Address, RecordId, ReversePath};
+use crate::spool::Octets;
+use bytes::Bytes;
+use std::io;
+
+/// Octets handed to lettre at a time; it makes a copy of each slice.
+const SLICE: usize = 64 * 1_024;
+
+/// What the server can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ArchiveOffers {
+    /// 8BITMIME
+    pub eight_bit_mime: bool,
+    /// BINARYMIME
+    pub binary_mime: bool,
+    /// CHUNKING
+    pub chunking: bool,
+    /// SMTPUTF8
+    pub smtp_utf8: bool,
+}
+
+/// What stands around the original.
+#[derive(Debug, Clone)]
+pub struct Rendering {
+    /// Before it.
+    pub prefix: Vec<u8>,
+    /// Behind it.
+    pub suffix: Vec<u8>,
+    /// The octets of prefix, original and suffix together.
+    pub eight_bit: bool,
+    /// An address in the header is not ASCII.
+    pub needs_smtp_utf8: bool,
+}
+
+/// Renders a letter for a server.
+pub(super) type Render = Box<dyn Fn(ArchiveOffers) -> Rendering + Send + Sync>;
+
+/// A record or a report, ready to be sent.
+pub(super) struct Letter {
+    /// The record, or the report.
+    pub(super) id: RecordId,
+    /// MAIL FROM.
+    pub(super) reverse_path: ReversePath,
+    /// RCPT TO.
+    pub(super) forward_path: Address,
+    /// What stands around the original.
+    pub(super) render: Render,
+    /// The original; none in a report without a record.
+    pub(super) octets: Option<Octets>,
+}
+
+/// The pieces of an original, as they are read.
+pub(super) type Pieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
+
+impl Letter {
+    /// Whether an address of the envelope needs SMTPUTF8.
+    pub(super) fn has_utf8_path(&self) -> bool {
+        !self.forward_path.is_ascii() || !self.reverse_path.as_str().is_ascii()
+    }
+
+    /// Octets of the original.
+    pub(super) fn original_length(&self) -> u64 {
+        self.octets.as_ref().map_or(0, length)
+    }
+
+    /// Opens the original.
+    pub(super) fn pieces(&self) -> io::Result<Pieces> {
+        match &self.octets {
+            Some(octets) => Ok(Box::new(chunks(octets)?)),
+            None => Ok(Box::new(std::iter::empty())),
+        }
+    }
+}
+
+fn length(octets: &Octets) -> u64 {
+    match octets {
+        Octets::Inline(octets) => octets.len() as u64,
+        Octets::File { length, .. } => *length,
+    }
+}
+
+fn chunks(octets: &Octets) -> io::Result<Pieces> {
+    let mut file = match octets {
+        Octets::Inline(octets) => return Ok(Box::new(std::iter::once(Ok(octets.clone())))),
+        Octets::File { path, .. } => std::fs::File::open(path)?,
+    };
+    Ok(Box::new(std::iter::from_fn(move || {
+        let mut piece = vec![0; SLICE];
+        match std::io::Read::read(&mut file, &mut piece) {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some(Ok(piece.into()))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    })))
+}
+
+/// The letter in slices: prefix, original, suffix, without the last CRLF, which lettre writes with the final dot.
+///
+/// When an iterator ends, lettre writes the final dot: the only thing it can't be kept from by its interface. So where the
+/// original can't be read to its last octet, and where the server spoke before we had ended, the line is poisoned first.
+pub(super) struct Slices {
+    prefix: Bytes,
+    pieces: Pieces,
+    piece: Bytes,
+    /// Octets of the original still to come.
+    left: u64,
+    suffix: Option<Bytes>,
+    line: Line,
+}
+
+impl Slices {
+    pub(super) fn new(rendering: Rendering, pieces: Pieces, length: u64, line: Line) -> Self {
+        let mut suffix = rendering.suffix;
+        if suffix.ends_with(b"\r\n") {
+            suffix.truncate(suffix.len() - 2);
+        }
+        Self {
+            prefix: rendering.prefix.into(),
+            pieces,
+            piece: Bytes::new(),
+            left: length,
+            suffix: Some(suffix.into()),
+            line,
+        }
+    }
+
+    /// The next piece of the original; none when it is over, or can't be read.
+    fn original(&mut self) -> Option<Bytes> {
+        while self.piece.is_empty() {
+            match self.pieces.next() {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(error)) => {
+                    self.line.poison(Cause::Ours(format!("the original can't be read: {error}")));
+                    return None;
+                }
+                None if self.left > 0 => {
+                    self.line.poison(Cause::Ours(format!("the original lacks its last {} octets", self.left)));
+                    return None;
+                }
+                None => return None,
+            }
+        }
+        let slice = self.piece.split_to(self.piece.len().min(SLICE));
+        match self.left.checked_sub(slice.len() as u64) {
+            Some(left) => self.left = left,
+            None => self.line.poison(Cause::Ours("the original has more octets than it should".to_owned())),
+        }
+        Some(slice)
+    }
+}
+
+impl Iterator for Slices {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if !self.prefix.is_empty() {
+            return Some(self.prefix.split_to(self.prefix.len().min(SLICE)));
+        }
+        if self.suffix.is_some() {
+            if let Some(slice) = self.original() {
+                return Some(slice);
+            }
+            return self.suffix.take();
+        }
+        // Behind this, lettre writes the dot. A reply that came before it would be taken for the answer to it.
+        if let Some(said) = self.line.spoke_early() {
+            self.line.poison(Cause::Lost(said));
+        }
+        None
+    }
+}

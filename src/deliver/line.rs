@@ -1,0 +1,322 @@
+//! The line to a server, as lettre sees it: a stream that lettre reads from and writes to, and that we keep a hand on.
+//!
+//! lettre speaks (commands, dot-stuffing, the final dot); what it lacks is done here, below it:
+//!
+//! * *Replies are kept whole.* lettre drops the greeting, joins the lines of refusals, and takes a reply in Latin-1, or one
+//!   without text, for a lost connection. Here replies are read generously and kept ([`Line::take_reply`]);
+//!   lettre is told the class alone, by one short line it surely understands.
+//! * *A poisoned line takes no further octet* ([`Line::poison`]). When the original can't be read to its end, lettre's
+//!   iterator could only end early, and lettre would write the final dot below half a record. Every write fails from then on.
+//! * *Every wait ends.* A reply has until the limit set before; a block of data has [`BLOCK`] to move on.
+//! * *Nobody speaks out of turn.* Octets that came before they were asked for are found ([`Line::spoke_early`]): an injected
+//!   or late reply is never taken for the answer to something said afterwards (RFC 3207, section 6).
+
+use super::replies::ReplyReader;
+use super::verdict::Cause;
+use crate::mail::Reply;
+use lettre::transport::smtp::client::AsyncTokioStream;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::client::TlsStream;
+
+/// How long a block of data may fail to move on (RFC 5321, section 4.5.3.2.5).
+pub(super) const BLOCK: Duration = Duration::from_secs(3 * 60);
+/// Octets read from the server at a time.
+const READ: usize = 2_048;
+
+/// A handle on the line; lettre holds another.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    inner: Arc<Mutex<Inner>>,
+    peer: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Inner {
+    transport: Transport,
+    replies: ReplyReader,
+    /// The last reply, until it is taken.
+    reply: Option<Reply>,
+    replies_read: u32,
+    /// What lettre is to read: the class of the last reply as a line.
+    told: &'static [u8],
+    /// Why no octet may be written any more.
+    poison: Option<Cause>,
+    /// How long the next reply may take, from the first look for it.
+    limit: Duration,
+    waiting_for_reply: Option<Pin<Box<Sleep>>>,
+    waiting_to_write: Option<Pin<Box<Sleep>>>,
+    /// The last failure: lettre's errors say "network error" in front of it.
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Between plain text and TLS.
+    Gone,
+}
+
+impl Line {
+    /// A line over `stream`, whose greeting has `limit` to come.
+    pub(super) fn plain(stream: TcpStream, peer: SocketAddr, limit: Duration) -> Self {
+        Self::over(Transport::Plain(stream), peer, limit)
+    }
+
+    /// The same over TLS.
+    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, limit: Duration) -> Self {
+        Self::over(Transport::Tls(Box::new(stream)), peer, limit)
+    }
+
+    fn over(transport: Transport, peer: SocketAddr, limit: Duration) -> Self {
+        let inner = Inner {
+            transport,
+            replies: ReplyReader::default(),
+            reply: None,
+            replies_read: 0,
+            told: b"",
+            poison: None,
+            limit,
+            waiting_for_reply: None,
+            waiting_to_write: None,
+            failure: None,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), peer }
+    }
+
+    /// The server's address.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Gives the next reply `limit` to come, and forgets the one before.
+    pub(super) fn expect_reply_within(&self, limit: Duration) {
+        let mut inner = self.lock();
+        inner.limit = limit;
+        inner.waiting_for_reply = None;
+        inner.reply = None;
+    }
+
+    /// The last reply, when one came.
+    pub(super) fn take_reply(&self) -> Option<Reply> {
+        self.lock().reply.take()
+    }
+
+    /// How many replies were read so far, the greeting counted.
+    pub(super) fn replies_read(&self) -> u32 {
+        self.lock().replies_read
+    }
+
+    /// What went wrong with the line, when something has.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    /// Lets no further octet out, for this reason. There is no way back.
+    pub(super) fn poison(&self, cause: Cause) {
+        self.lock().poison.get_or_insert(cause);
+    }
+
+    /// Why the line was poisoned, when it was.
+    pub(super) fn poisoned(&self) -> Option<Cause> {
+        self.lock().poison.clone()
+    }
+
+    /// What the server has said though nobody asked it, or that it has gone; none while it keeps silent, as it should.
+    pub(super) fn spoke_early(&self) -> Option<String> {
+        let mut inner = self.lock();
+        let mut context = Context::from_waker(Waker::noop());
+        if inner.replies.is_empty() {
+            match inner.poll_octets(&mut context) {
+                Poll::Pending => return None,
+                Poll::Ready(Err(error)) => return Some(error.to_string()),
+                Poll::Ready(Ok(())) => {}
+            }
+        }
+        Some(match inner.replies.take() {
+            Ok(Some(reply)) => format!("the server spoke out of turn: {reply}"),
+            Ok(None) => "the server spoke out of turn".to_owned(),
+            Err(error) => error.to_string(),
+        })
+    }
+
+    /// Takes the plain stream out for a TLS handshake; none when it was taken, or is TLS already.
+    pub(super) fn take_plain(&self) -> Option<TcpStream> {
+        let mut inner = self.lock();
+        match std::mem::replace(&mut inner.transport, Transport::Gone) {
+            Transport::Plain(stream) => Some(stream),
+            other => {
+                inner.transport = other;
+                None
+            }
+        }
+    }
+
+    /// Goes on over TLS.
+    pub(super) fn put_tls(&self, stream: TlsStream<TcpStream>) {
+        self.lock().transport = Transport::Tls(Box::new(stream));
+    }
+
+    /// Whether TLS protects the line.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.lock().transport, Transport::Tls(_))
+    }
+
+    // A panic in here leaves no half-done change that would matter more than the line, which fails by itself.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn fail<T>(&mut self, error: io::Error) -> Poll<io::Result<T>> {
+        self.failure.get_or_insert_with(|| error.to_string());
+        Poll::Ready(Err(error))
+    }
+
+    /// Reads once from the server into the reply reader; an end counts as an error.
+    fn poll_octets(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [0; READ];
+        let mut buffer = ReadBuf::new(&mut space);
+        let polled = match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            Transport::Gone => Poll::Ready(Err(gone())),
+        };
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.fail(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"))
+            }
+            Poll::Ready(Ok(())) => {
+                self.replies.push(buffer.filled());
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_told(&mut self, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.told.is_empty() {
+            match self.replies.take() {
+                Ok(Some(reply)) => {
+                    self.told = told(reply.code());
+                    self.reply = Some(reply);
+                    self.replies_read += 1;
+                    self.waiting_for_reply = None;
+                }
+                Ok(None) => match self.poll_octets(context) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return self.poll_reply_limit(context),
+                },
+                Err(error) => return self.fail(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+        }
+        let (now, later) = self.told.split_at(self.told.len().min(output.remaining()));
+        output.put_slice(now);
+        self.told = later;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_reply_limit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let limit = self.limit;
+        let sleep = self.waiting_for_reply.get_or_insert_with(|| sleep_for(limit));
+        if sleep.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        self.fail(late(format!("no reply within {} s", limit.as_secs())))
+    }
+
+    fn poll_send<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        send: impl FnOnce(&mut Transport, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if self.poison.is_some() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the line is poisoned")));
+        }
+        match send(&mut self.transport, context) {
+            Poll::Ready(Ok(done)) => {
+                self.waiting_to_write = None;
+                Poll::Ready(Ok(done))
+            }
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Pending => {
+                let sleep = self.waiting_to_write.get_or_insert_with(|| sleep_for(BLOCK));
+                if sleep.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.fail(late(format!("the server took no data for {} s", BLOCK.as_secs())))
+            }
+        }
+    }
+}
+
+/// What lettre is told of a reply: its first digit. Its parser knows few codes, and the reply itself is in our hands.
+fn told(code: u16) -> &'static [u8] {
+    match code / 100 {
+        2 => b"250 .\r\n",
+        3 => b"350 .\r\n",
+        4 => b"450 .\r\n",
+        _ => b"550 .\r\n",
+    }
+}
+
+fn sleep_for(limit: Duration) -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep_until(Instant::now() + limit))
+}
+
+fn late(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the connection is in a TLS handshake")
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_told(context, output)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.lock().poll_send(context, |transport, context| match transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(context, octets),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+            Transport::Gone => Poll::Ready(Err(gone())),
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_send(context, |transport, context| match transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Transport::Gone => Poll::Ready(Err(gone())),
+        })
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.lock().poll_send(context, |transport, context| match transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Transport::Gone => Poll::Ready(Ok(())),
+        })
+    }
+}
+
+impl AsyncTokioStream for Line {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
+    }
+}

@@ -1,0 +1,103 @@
+//! Connections that wait for their next letter, and how many there may be on a route.
+//!
+//! A route has [`MAX_CONNECTIONS_PER_ROUTE`] slots that all organizations share; whoever sends holds one. A connection
+//! that did its work waits for [`IDLE`] and is then taken leave of.
+
+use super::connection::Connection;
+use crate::config::SmtpRoute;
+use crate::drain::Drain;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// Letters on their way over one route at a time, those of all organizations together.
+pub const MAX_CONNECTIONS_PER_ROUTE: usize = 20;
+/// How long a connection may wait for its next letter.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Slots by route, idle connections by server.
+#[derive(Default)]
+pub(super) struct Pool {
+    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
+    idle: Mutex<HashMap<SmtpRoute, Vec<(Instant, Connection)>>>,
+    came: Notify,
+}
+
+impl Pool {
+    /// The slots of the route called `label`.
+    pub(super) fn slots(&self, label: &str) -> Arc<Semaphore> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = slots.get(label) {
+            return Arc::clone(found);
+        }
+        // Routes that a former configuration had and nobody uses any more.
+        slots.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+        let made = Arc::new(Semaphore::new(MAX_CONNECTIONS_PER_ROUTE));
+        slots.insert(label.to_owned(), Arc::clone(&made));
+        made
+    }
+
+    /// A connection to `server` that seems alive: the one used last.
+    pub(super) fn take(&self, server: &SmtpRoute) -> Option<Connection> {
+        let mut idle = self.idle();
+        let waiting = idle.get_mut(server)?;
+        while let Some((until, connection)) = waiting.pop() {
+            if until > Instant::now() && connection.is_usable() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next letter; one of no further use comes back.
+    pub(super) fn put(&self, server: &SmtpRoute, connection: Connection) -> Option<Connection> {
+        if !connection.is_usable() {
+            return Some(connection);
+        }
+        let mut idle = self.idle();
+        let waiting = idle.entry(server.clone()).or_default();
+        if waiting.len() >= MAX_CONNECTIONS_PER_ROUTE {
+            return Some(connection);
+        }
+        waiting.push((Instant::now() + IDLE, connection));
+        self.came.notify_one();
+        None
+    }
+
+    /// Takes leave of connections whose time is over, and of all when the end begins.
+    pub(super) async fn keep(&self, drain: &Drain) {
+        while !drain.has_begun() {
+            let next = self.idle().values().flatten().map(|(until, _)| *until).min();
+            tokio::select! {
+                () = drain.begun() => {}
+                () = self.came.notified() => {}
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+            self.leave_those_older_than(Some(Instant::now())).await;
+        }
+        self.leave_those_older_than(None).await;
+    }
+
+    async fn leave_those_older_than(&self, now: Option<Instant>) {
+        let mut over = Vec::new();
+        {
+            let mut idle = self.idle();
+            for waiting in idle.values_mut() {
+                over.extend(waiting.extract_if(.., |(until, _)| now.is_none_or(|now| *until <= now)));
+            }
+            idle.retain(|_, waiting| !waiting.is_empty());
+        }
+        let mut leaving = JoinSet::new();
+        for (_, connection) in over {
+            leaving.spawn(connection.quit());
+        }
+        while leaving.join_next().await.is_some() {}
+    }
+
+    fn idle(&self) -> MutexGuard<'_, HashMap<SmtpRoute, Vec<(Instant, Connection)>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,206 @@
+//! One attempt at one letter, by whatever route: a server, a domain's mail exchangers in turn, a maildir.
+//!
+//! Knows which connections wait, and which routes are up; `route.state` is logged when that changes. What follows for the
+//! record is decided elsewhere.
+
+use super::connection::{Connection, Opener};
+use super::letter::{ArchiveOffers, Letter};
+use super::pool::Pool;
+use super::resolver::{Resolver, Unresolved, servers_in_turn};
+use super::tls::TlsClients;
+use super::verdict::{Cause, Failure, Stage, Verdict};
+use crate::clock::SharedClock;
+use crate::config::{Route, SmtpRoute, Tls};
+use crate::drain::Drain;
+use crate::mail::{Address, Reply, ascii_domain};
+use crate::maildir::Maildir;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Where mail exchangers listen.
+const SMTP_PORT: u16 = 25;
+/// Routes whose state is remembered.
+const MAX_ROUTES: usize = 1_024;
+
+/// The way out for all organizations.
+pub(super) struct Post {
+    resolver: Arc<dyn Resolver>,
+    tls: TlsClients,
+    pool: Pool,
+    states: Mutex<BTreeMap<String, bool>>,
+    clock: SharedClock,
+    drain: Drain,
+}
+
+impl Post {
+    pub(super) fn new(resolver: Arc<dyn Resolver>, clock: SharedClock, drain: Drain) -> Self {
+        Self { resolver, tls: TlsClients::default(), pool: Pool::default(), states: Mutex::default(), clock, drain }
+    }
+
+    /// Sends `letter` by `route`, saying EHLO as `hostname`. Ends when the server has answered or a named limit has passed.
+    pub(super) async fn send(&self, route: &Route, hostname: &str, letter: &Letter) -> Verdict {
+        let opener = Opener { resolver: &*self.resolver, tls: &self.tls, hostname };
+        let verdict = match route {
+            Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
+            Route::Mx => self.send_to_exchangers(&opener, letter).await,
+            Route::Maildir(path) => Verdict::of(self.keep(path, letter).await, &route.to_string()),
+        };
+        self.note(&label(route, &letter.forward_path), &verdict);
+        verdict
+    }
+
+    /// The slots of a route: who sends over it holds one.
+    pub(super) fn slots(&self, route: &Route, forward_path: &Address) -> Arc<Semaphore> {
+        self.pool.slots(&label(route, forward_path))
+    }
+
+    /// The routes tried so far, and whether each was up at its last attempt.
+    pub(super) fn states(&self) -> Vec<(String, bool)> {
+        self.states
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(route, up)| (route.clone(), *up))
+            .collect()
+    }
+
+    /// Looks after idle connections until the end has begun.
+    pub(super) async fn keep_connections(&self) {
+        self.pool.keep(&self.drain).await;
+    }
+
+    /// One server: over a connection that waits, or a new one when there is none or it has died meanwhile.
+    async fn send_to(&self, server: &SmtpRoute, opener: &Opener<'_>, letter: &Letter) -> Result<Reply, Failure> {
+        if let Some(mut connection) = self.pool.take(server) {
+            match connection.send(letter).await {
+                Err(failure) if failure.is_stale() => {}
+                result => {
+                    self.put_back(server, connection, &result).await;
+                    return result;
+                }
+            }
+        }
+        let mut connection = Connection::open(server, opener).await?;
+        let result = connection.send(letter).await;
+        self.put_back(server, connection, &result).await;
+        result
+    }
+
+    async fn put_back(&self, server: &SmtpRoute, mut connection: Connection, result: &Result<Reply, Failure>) {
+        let usable = match result {
+            Ok(_) => true,
+            Err(failure) => failure.leaves_connection() && connection.reset().await,
+        };
+        if !usable {
+            // Dropped as it is: behind half a message, even QUIT would be taken for a line of it.
+            return;
+        }
+        let of_no_use = if self.drain.has_begun() { Some(connection) } else { self.pool.put(server, connection) };
+        if let Some(connection) = of_no_use {
+            connection.quit().await;
+        }
+    }
+
+    /// The servers of the address's domain in turn (RFC 5321, section 5.1), until one can be talked to.
+    async fn send_to_exchangers(&self, opener: &Opener<'_>, letter: &Letter) -> Verdict {
+        let hosts = match self.exchangers(letter).await {
+            Ok(hosts) => hosts,
+            Err(failure) => return Verdict::of(Err(failure), ""),
+        };
+        let mut last = Verdict::of(Err(Failure::lost(Stage::Connect, "no mail exchanger")), "");
+        for host in hosts {
+            let server = SmtpRoute { host, port: SMTP_PORT, tls: Tls::Opportunistic, credentials: None, ca_file: None };
+            let result = self.send_to(&server, opener, letter).await;
+            let is_over = !matches!(&result, Err(failure) if failure.is_about_this_server());
+            last = Verdict::of(result, &server.to_string());
+            if is_over {
+                break;
+            }
+        }
+        last
+    }
+
+    async fn exchangers(&self, letter: &Letter) -> Result<Vec<String>, Failure> {
+        let unresolved = |error| match error {
+            Unresolved::Never(what) => Failure { stage: Stage::Connect, cause: Cause::Never(what) },
+            Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
+        };
+        let Some(domain) = letter.forward_path.domain() else {
+            return Err(unresolved(Unresolved::Never(format!("{}: no domain to look up", letter.forward_path))));
+        };
+        if let Some(address) = literal(domain) {
+            return Ok(vec![address.to_string()]);
+        }
+        let domain = ascii_domain(domain);
+        let found = self.resolver.exchangers(&domain).await.map_err(unresolved)?;
+        servers_in_turn(&domain, found, letter.id).map_err(unresolved)
+    }
+
+    /// A maildir takes octets of any kind; a message that is durable in it is taken.
+    async fn keep(&self, path: &Path, letter: &Letter) -> Result<Reply, Failure> {
+        let ours = |error: io::Error| Failure {
+            stage: Stage::Data,
+            cause: Cause::Ours(format!("the original can't be read: {error}")),
+        };
+        let failed = |error: io::Error| Failure::lost(Stage::Data, error.to_string());
+        let offers = ArchiveOffers { eight_bit_mime: true, binary_mime: true, chunking: true, smtp_utf8: true };
+        let rendering = (letter.render)(offers);
+        let pieces = letter.pieces().map_err(ours)?;
+        let mut delivery = Maildir::new(path).with_clock(Arc::clone(&self.clock)).begin().await.map_err(failed)?;
+        delivery.write(&rendering.prefix).await.map_err(failed)?;
+        let mut length = 0;
+        for piece in pieces {
+            let piece = piece.map_err(ours)?;
+            length += piece.len() as u64;
+            delivery.write(&piece).await.map_err(failed)?;
+        }
+        if length != letter.original_length() {
+            return Err(ours(io::Error::new(io::ErrorKind::UnexpectedEof, "not all of it is there")));
+        }
+        delivery.write(&rendering.suffix).await.map_err(failed)?;
+        let name = delivery.finish().await.map_err(failed)?;
+        Ok(Reply::new(250, format!("2.0.0 kept as {name}")))
+    }
+
+    fn note(&self, route: &str, verdict: &Verdict) {
+        let is_up = match verdict {
+            Verdict::Accepted { .. } => true,
+            Verdict::Deferred { route_failed, reply } if !route_failed && !reply.is_smtp => return,
+            Verdict::Deferred { route_failed, .. } => !route_failed,
+            // Our own refusals may have come before anything was said.
+            Verdict::Refused { reply } if !reply.is_smtp => return,
+            Verdict::Refused { .. } => true,
+        };
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.get(route) == Some(&is_up) || (states.len() >= MAX_ROUTES && !states.contains_key(route)) {
+            return;
+        }
+        states.insert(route.to_owned(), is_up);
+        drop(states);
+        if is_up {
+            tracing::info!(event = "route.state", route, state = "up", "the route works");
+        } else {
+            let reply = verdict.reply();
+            tracing::warn!(event = "route.state", route, state = "down", %reply, "the route does not work");
+        }
+    }
+}
+
+/// What a route is called in logs, and where it shares slots: its URL, with `mx` its domain.
+pub(super) fn label(route: &Route, forward_path: &Address) -> String {
+    match (route, forward_path.domain()) {
+        (Route::Mx, Some(domain)) => format!("mx:{}", ascii_domain(domain)),
+        _ => route.to_string(),
+    }
+}
+
+/// The address in `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321, section 4.1.3).
+fn literal(domain: &str) -> Option<IpAddr> {
+    let inner = domain.strip_prefix('[')?.strip_suffix(']')?;
+    let ipv6 = inner.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).and_then(|_| inner.get(5..));
+    ipv6.unwrap_or(inner).parse().ok()
+}

@@ -1,0 +1,240 @@
+//! What an attempt came to, as a value: how far it got, what was said there, and what follows for the record.
+//!
+//! ```text
+//!                                   5yz        4yz        lost, late
+//! connect, TLS, greeting, EHLO,
+//! AUTH, MAIL                        deferred   deferred   deferred     the route's fault
+//! RCPT, DATA, end of data           refused    deferred   deferred     the record's, but for a lost connection
+//! ```
+//!
+//! A 5yz before RCPT is about us or the server's health, not about the record: refusing everything that waits because of a
+//! wrong password would be wrong.
+
+use crate::mail::{Reply, ReplyClass};
+use std::fmt;
+
+/// How far a conversation got (RFC 5321, section 3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// Looking up the server and connecting to it.
+    Connect,
+    /// The server's first reply.
+    Greeting,
+    /// EHLO
+    Hello,
+    /// STARTTLS and the handshake.
+    Tls,
+    /// AUTH
+    Auth,
+    /// MAIL
+    Mail,
+    /// RCPT
+    Rcpt,
+    /// DATA, and the octets behind it.
+    Data,
+    /// The final dot has been sent.
+    EndOfData,
+}
+
+/// What stopped it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The server's reply.
+    Reply(Reply),
+    /// The line failed or a wait was too long.
+    Lost(String),
+    /// Our own side could not do its part: the server had none in it.
+    Ours(String),
+    /// It can't work for this record, whenever it is tried.
+    Never(String),
+}
+
+/// An attempt that did not end with an acceptance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) stage: Stage,
+    pub(super) cause: Cause,
+}
+
+impl Failure {
+    pub(super) fn lost(stage: Stage, what: impl Into<String>) -> Self {
+        Self { stage, cause: Cause::Lost(what.into()) }
+    }
+
+    /// Whether a connection that had been idle may simply have ended meanwhile: a new one is worth a try at once.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stage == Stage::Mail
+            && match &self.cause {
+                Cause::Lost(_) => true,
+                // RFC 5321, section 3.8: 421 comes at any time before the server closes.
+                Cause::Reply(reply) => reply.code() == 421,
+                Cause::Ours(_) | Cause::Never(_) => false,
+            }
+    }
+
+    /// Whether the server still listens for another command.
+    pub(super) fn leaves_connection(&self) -> bool {
+        match &self.cause {
+            Cause::Reply(reply) => reply.code() != 421,
+            Cause::Never(_) => true,
+            Cause::Lost(_) | Cause::Ours(_) => false,
+        }
+    }
+
+    /// Whether another of the domain's servers may do better: this one could not even be talked to.
+    pub(super) fn is_about_this_server(&self) -> bool {
+        self.stage < Stage::Mail && matches!(self.cause, Cause::Reply(_) | Cause::Lost(_))
+    }
+}
+
+/// What was said, for logs and reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// On one line.
+    pub text: String,
+    /// Whether it is the server's reply, not our description.
+    pub is_smtp: bool,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The final 2yz: it is theirs now.
+    Accepted {
+        /// Who took it: the URL of the server.
+        archive: String,
+        /// Its reply.
+        reply: Said,
+    },
+    /// Not now.
+    Deferred {
+        /// What was said, or what went wrong.
+        reply: Said,
+        /// Whether the route as a whole is down, not this record alone.
+        route_failed: bool,
+    },
+    /// Never.
+    Refused {
+        /// What was said, or what can't work.
+        reply: Said,
+    },
+}
+
+impl Verdict {
+    /// The verdict of a conversation with `archive`.
+    pub(super) fn of(result: Result<Reply, Failure>, archive: &str) -> Self {
+        let failure = match result {
+            Ok(reply) => return Self::Accepted { archive: archive.to_owned(), reply: smtp(&reply) },
+            Err(failure) => failure,
+        };
+        match failure.cause {
+            Cause::Never(what) => Self::Refused { reply: ours(what) },
+            Cause::Ours(what) => Self::Deferred { reply: ours(what), route_failed: false },
+            Cause::Lost(what) => {
+                Self::Deferred { reply: ours(format!("{what} ({})", failure.stage)), route_failed: true }
+            }
+            Cause::Reply(reply) => {
+                let route_failed = failure.stage < Stage::Rcpt;
+                if reply.class() == ReplyClass::Permanent && !route_failed {
+                    Self::Refused { reply: smtp(&reply) }
+                } else {
+                    Self::Deferred { reply: smtp(&reply), route_failed }
+                }
+            }
+        }
+    }
+
+    /// What was said.
+    pub fn reply(&self) -> &Said {
+        match self {
+            Self::Accepted { reply, .. } | Self::Deferred { reply, .. } | Self::Refused { reply } => reply,
+        }
+    }
+}
+
+fn smtp(reply: &Reply) -> Said {
+    Said { text: reply.to_string(), is_smtp: true }
+}
+
+fn ours(text: String) -> Said {
+    Said { text, is_smtp: false }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Greeting => "waiting for the greeting",
+            Self::Hello => "in reply to EHLO",
+            Self::Tls => "starting TLS",
+            Self::Auth => "in reply to AUTH",
+            Self::Mail => "in reply to MAIL",
+            Self::Rcpt => "in reply to RCPT",
+            Self::Data => "sending the data",
+            Self::EndOfData => "in reply to the end of data",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGES: [Stage; 9] = [
+        Stage::Connect,
+        Stage::Greeting,
+        Stage::Hello,
+        Stage::Tls,
+        Stage::Auth,
+        Stage::Mail,
+        Stage::Rcpt,
+        Stage::Data,
+        Stage::EndOfData,
+    ];
+
+    fn verdict(stage: Stage, cause: Cause) -> Verdict {
+        Verdict::of(Err(Failure { stage, cause }), "smtp://archive.example:25")
+    }
+
+    #[test]
+    fn a_permanent_refusal_counts_for_the_record_only_from_rcpt_on() {
+        for stage in STAGES {
+            let verdict = verdict(stage, Cause::Reply(Reply::new(550, "5.7.1 no")));
+            assert_eq!(matches!(verdict, Verdict::Refused { .. }), stage >= Stage::Rcpt, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_transient_refusal_and_a_lost_connection_defer_at_every_stage() {
+        for stage in STAGES {
+            for cause in
+                [Cause::Reply(Reply::new(451, "later")), Cause::Lost("reset".into()), Cause::Ours("disk".into())]
+            {
+                assert!(matches!(verdict(stage, cause.clone()), Verdict::Deferred { .. }), "{stage:?} {cause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_route_is_down_when_it_never_came_to_a_recipient_or_the_line_broke() {
+        let down = |stage, cause| matches!(verdict(stage, cause), Verdict::Deferred { route_failed: true, .. });
+        assert!(down(Stage::Mail, Cause::Reply(Reply::new(550, "who are you"))));
+        assert!(down(Stage::Auth, Cause::Reply(Reply::new(535, "bad password"))));
+        assert!(down(Stage::EndOfData, Cause::Lost("reset".into())));
+        assert!(!down(Stage::Rcpt, Cause::Reply(Reply::new(452, "mailbox full"))));
+        assert!(!down(Stage::Data, Cause::Ours("disk".into())));
+    }
+
+    #[test]
+    fn only_the_servers_own_words_are_called_a_reply() {
+        assert!(verdict(Stage::Rcpt, Cause::Reply(Reply::new(550, "no"))).reply().is_smtp);
+        let lost = verdict(Stage::Data, Cause::Lost("reset".into()));
+        assert_eq!(lost.reply(), &Said { text: "reset (sending the data)".into(), is_smtp: false });
+    }
+}
