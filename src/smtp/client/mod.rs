@@ -13,9 +13,6 @@ mod command;
 mod offer;
 mod reply_parser;
 
-#[cfg(test)]
-mod tests;
-
 pub use command::{Command, Verb};
 pub use offer::Offer;
 pub use reply_parser::{MAX_REPLY_LINE, MAX_REPLY_LINES};
@@ -292,7 +289,11 @@ impl Client {
             Verb::Reset if done => self.transaction_open = false,
             Verb::Data if reply.class() == ReplyClass::Intermediate => self.content = Some(Encoder::default()),
             // RFC 5321, section 4.1.1.4: the buffers are cleared whatever the reply is.
-            Verb::EndOfData => self.transaction_open = false,
+            Verb::EndOfData => {
+                self.transaction_open = false;
+                // An idle connection needs no room for a message.
+                self.output.shrink_to(0);
+            }
             _ => {}
         }
     }
@@ -312,3 +313,6 @@ fn is_in_place(verb: Verb, reply: &Reply) -> bool {
         ReplyClass::Transient | ReplyClass::Permanent => true,
     }
 }
+
+#[cfg(test)]
+mod tests;
