@@ -52,7 +52,7 @@ impl Dialer {
         match self.establish(address, self.route.tls).await {
             // RFC 7435, section 3: better in plain text than not at all, where the route allows it.
             Err(Unreachable::Tls { why, .. }) if self.route.tls == Tls::Opportunistic => {
-                tracing::info!(event = "route.tls_failed", route = %self.route, %address, %why, "TLS failed, going on in plain text");
+                tracing::info!(event = "route.state", route = %self.route, state = "tls_failed", %address, %why, "TLS failed, going on in plain text");
                 self.establish(address, Tls::None).await
             }
             other => other,
@@ -147,5 +147,31 @@ fn failed(address: SocketAddr, error: HandshakeError) -> Unreachable {
     match error {
         HandshakeError::Failed(why) => Unreachable::Tls { address, why },
         HandshakeError::Protocol(error) => Unreachable::Lost { address, lost: Box::new(Lost::Protocol(error)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt as _;
+
+    #[tokio::test]
+    async fn a_password_is_not_sent_where_others_may_listen() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = listener.accept().await.unwrap().0;
+        let settings = Arc::new(Settings::default());
+        let credentials = Some(("user".to_owned(), "secret".to_owned()));
+        let route = SmtpRoute { host: "mx.example".into(), port: 25, tls: Tls::None, credentials, ca_file: None };
+        // The stream is as good as one to elsewhere: its address alone decides.
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 25));
+        let mut connection = Connection::new(Stream::Plain(stream), elsewhere, settings.clone());
+        let dialer = Dialer::new(route, settings).unwrap();
+        let error = dialer.authenticate(&mut connection).await.unwrap_err();
+        assert_eq!(error.to_string(), "192.0.2.1:25 can't be given the password: the connection is not encrypted");
+        drop(connection);
+        let mut said = Vec::new();
+        server.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, b"");
     }
 }

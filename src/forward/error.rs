@@ -123,7 +123,7 @@ pub enum Lost {
         why: String,
     },
     /// No reply in time.
-    #[error("did not answer {verb} within {} s", wait.as_secs_f32())]
+    #[error("{} within {} s", unanswered(*.verb), wait.as_secs_f32())]
     Silent {
         /// What was not answered.
         verb: Verb,
@@ -176,6 +176,13 @@ impl From<ReplyError> for Lost {
             ReplyError::Unasked(reply) => Self::Spoke(reply),
             other => Self::Protocol(other),
         }
+    }
+}
+
+fn unanswered(verb: Verb) -> String {
+    match verb {
+        Verb::Greeting => "sent no greeting".to_owned(),
+        verb => format!("did not answer {verb}"),
     }
 }
 

@@ -141,6 +141,15 @@ impl Leg {
     }
 }
 
+impl std::fmt::Debug for Leg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.way {
+            Way::Smtp(leg) => write!(f, "Leg({} {})", leg.next_hop.label(), leg.connection.address()),
+            Way::Maildir(_) => f.write_str("Leg(maildir)"),
+        }
+    }
+}
+
 const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
 
 impl SmtpLeg {

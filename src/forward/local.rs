@@ -62,7 +62,7 @@ impl MaildirLeg {
                     self.failure = None;
                     Reply::new(354, "End data with <CR><LF>.<CR><LF>")
                 }
-                Err(error) => failing(&error),
+                Err(error) => self.failing(&error),
             },
         })
     }
@@ -85,7 +85,7 @@ impl MaildirLeg {
         };
         Some(match kept {
             Ok(name) => Reply::new(250, format!("2.0.0 Ok: kept as {name}")),
-            Err(error) => failing(&error),
+            Err(error) => self.failing(&error),
         })
     }
 
@@ -93,10 +93,11 @@ impl MaildirLeg {
         self.delivery = None;
         self.unanswered.clear();
     }
-}
 
-/// The disk's fault, not the message's (RFC 3463, X.3.0).
-fn failing(error: &io::Error) -> Reply {
-    tracing::error!(event = "maildir.failed", %error, "a message could not be kept");
-    Reply::new(451, "4.3.0 the message could not be kept, try again later")
+    /// The disk's fault, not the message's (RFC 3463, X.3.0).
+    fn failing(&self, error: &io::Error) -> Reply {
+        let route = self.maildir.path().display();
+        tracing::error!(event = "route.state", route = %format_args!("maildir:{route}"), state = "failing", %error, "a message could not be kept");
+        Reply::new(451, "4.3.0 the message could not be kept, try again later")
+    }
 }

@@ -16,9 +16,6 @@ mod pool;
 pub mod settings;
 mod tls;
 
-#[cfg(test)]
-mod tests;
-
 pub use connection::GATHER;
 pub use error::{ForwardError, Lost, Unreachable};
 pub use leg::Leg;
@@ -131,7 +128,8 @@ impl NextHop {
         let Way::Smtp { dialer, .. } = &self.way else {
             return Err(Unreachable::Resolve { host: self.label(), why: "it is no server".to_owned() });
         };
-        let connection = dialer.dial().await?;
+        // Boxed: a handshake is large, and rare beside the transactions that are awaited with it.
+        let connection = Box::pin(dialer.dial()).await?;
         let offered = connection.offer().extensions().clone();
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(offered);
         Ok(connection)
@@ -149,3 +147,6 @@ impl std::fmt::Debug for NextHop {
         write!(f, "NextHop({})", self.label)
     }
 }
+
+#[cfg(test)]
+mod tests;
