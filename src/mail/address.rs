@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Octets of a local part (RFC 5321, section 4.5.3.1.1). What is longer is refused.
-pub const MAX_LOCAL_PART: usize = 64;
+/// Octets of a local part. RFC 5321, section 4.5.3.1.1 asks for 64 and, in 4.5.3.1, for no limit where none is needed: VERP
+/// and SRS make longer ones. What is longer is refused.
+pub const MAX_LOCAL_PART: usize = 256;
 /// Octets of a domain (RFC 5321, section 4.5.3.1.2). What is longer is refused.
 pub const MAX_DOMAIN: usize = 255;
 /// Octets of a path with its brackets (RFC 5321, section 4.5.3.1.3), twice, since UTF-8 and long VERP senders need more.
@@ -342,7 +343,8 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(Address::parse(text), Err(error), "{text:?}");
         }
-        assert_eq!(Address::parse(&format!("{}@example.org", "x".repeat(65))), Err(TooLong));
+        assert_eq!(Address::parse(&format!("{}@example.org", "x".repeat(MAX_LOCAL_PART + 1))), Err(TooLong));
+        assert!(Address::parse(&format!("{}@example.org", "x".repeat(MAX_LOCAL_PART))).is_ok());
     }
 
     #[test]
