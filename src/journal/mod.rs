@@ -1,9 +1,35 @@
-//! The journal record as data: what is read from an original's header, and the octets around the original.
+//! The journal record as data: what is read from an original's octets, and the octets around the original.
 //!
 //! Floor 2: pure. The original is never held as something that could be changed.
+//!
+//! The way of a message: an [`Observer`] watches its octets pass, [`HeaderFacts`] reads the header it has kept,
+//! [`original`] and [`label_recipients`] make the fields of its records, [`render`] writes what goes before and after the
+//! original when a record is sent, [`render_report`] the notification when it can't be.
 
 mod fields;
+mod header;
+mod header_lines;
+mod identity;
+mod mailboxes;
+mod observer;
+mod original;
+mod recipients;
+mod record;
+mod report;
 mod report_fields;
+mod report_text;
+mod text;
+mod writer;
 
 pub use fields::{Label, OctetsKind, Original, Recipient, RecordFields};
+pub use header::HeaderFacts;
+pub use identity::{message_id, message_uuid};
+pub use observer::{MAX_HEADER, Observation, Observer};
+pub use original::{Relayed, UNKNOWN_SENDER, original};
+pub use recipients::label_recipients;
+pub use record::{ArchiveOffers, BodyKind, Rendering, render};
+pub use report::{ReportContext, ReportRendering, render_report};
 pub use report_fields::{ReportFields, ReportKind};
+
+#[cfg(test)]
+mod samples_tests;

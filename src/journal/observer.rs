@@ -1,0 +1,210 @@
+//! Watches a message stream through and keeps what the record needs of it, in bounded memory.
+//!
+//! Promises: the same octets in whatever pieces give the same [`Observation`]; nothing is kept but the header block, up to
+//! [`MAX_HEADER`]; no allocation per line. The two SHA-256 passes are the cost.
+//!
+//! Leaves to others: what the header fields say ([`HeaderFacts`](super::HeaderFacts)), and keeping the octets.
+//!
+//! A line ends with CRLF and with nothing else. The header ends at the first empty line (RFC 5322, section 2.1): a message
+//! that starts with CRLF has none, a message without an empty line is all header.
+
+use super::fields::OctetsKind;
+use super::header_lines::{HeaderLines, Verdict};
+use sha2::{Digest, Sha256};
+
+/// Octets of the header block that are kept: 1 MiB. A longer one is hashed whole, and its record is labelled from what
+/// was kept.
+pub const MAX_HEADER: usize = 1024 * 1024;
+
+/// Octets of a line without its CRLF (RFC 5322, section 2.1.1); with more it takes a binary transport.
+const MAX_LINE: u64 = 998;
+
+/// Keeps identities apart from every other use of SHA-256; a new number means another way to compute them.
+const IDENTITY_DOMAIN: &[u8] = b"journal-relay identity 1\0";
+
+/// What is known of a message once its last octet has been seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Octets.
+    pub size: u64,
+    /// SHA-256 of all octets.
+    pub sha256: [u8; 32],
+    /// SHA-256 of the header without its trace fields and of the body: equal for all copies of one message, whatever way
+    /// they came. The order and the octets of all other fields count.
+    pub identity: [u8; 32],
+    /// The header block without the empty line, at most [`MAX_HEADER`] octets of it.
+    pub header: Vec<u8>,
+    /// Whether the header block was longer than what was kept.
+    pub header_cut: bool,
+    /// What the octets ask of a transport.
+    pub kind: OctetsKind,
+    /// Whether the last two octets are CRLF.
+    pub ends_with_crlf: bool,
+    /// `Received:` fields: how often the message has been relayed (RFC 5321, section 6.3).
+    pub hops: u32,
+}
+
+/// Takes a message in pieces.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    size: u64,
+    all: Sha256,
+    lines: HeaderLines,
+    header: Vec<u8>,
+    header_size: u64,
+    body: Option<Sha256>,
+    shape: Shape,
+}
+
+impl Default for Observer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer {
+    /// Before the first octet.
+    pub fn new() -> Self {
+        Self {
+            size: 0,
+            all: Sha256::new(),
+            lines: HeaderLines::new(),
+            header: Vec::new(),
+            header_size: 0,
+            body: None,
+            shape: Shape::default(),
+        }
+    }
+
+    /// Takes the next octets of the message, any number of them.
+    pub fn observe(&mut self, octets: &[u8]) {
+        self.size += octets.len() as u64;
+        self.all.update(octets);
+        self.shape.scan(octets);
+        if let Some(body) = &mut self.body {
+            body.update(octets);
+            return;
+        }
+        let (of_header, rest) = match self.lines.feed(octets) {
+            Verdict::Within => (octets, None),
+            Verdict::EndsAfter(end) => octets.split_at_checked(end).map_or((octets, None), |(a, b)| (a, Some(b))),
+        };
+        self.header_size += of_header.len() as u64;
+        let room = MAX_HEADER.saturating_sub(self.header.len()).min(of_header.len());
+        self.header.extend_from_slice(of_header.get(..room).unwrap_or_default());
+        if let Some(rest) = rest {
+            self.body = Some(Sha256::new_with_prefix(rest));
+        }
+    }
+
+    /// What was seen, after the last octet.
+    pub fn finish(mut self) -> Observation {
+        self.lines.end();
+        // The empty line has been counted with the header; only there may two line ends follow each other.
+        let separator = if self.body.is_some() { 2 } else { 0 };
+        let header_size = self.header_size.saturating_sub(separator);
+        self.header.truncate(usize::try_from(header_size).unwrap_or(usize::MAX));
+        let (kind, ends_with_crlf) = self.shape.end();
+        let hops = self.lines.received();
+        Observation {
+            size: self.size,
+            sha256: self.all.finalize().into(),
+            identity: identity(self.lines.into_hash(), self.body),
+            header_cut: header_size > self.header.len() as u64,
+            header: self.header,
+            kind,
+            ends_with_crlf,
+            hops,
+        }
+    }
+}
+
+/// Header and body are hashed apart and the two hashes of fixed length together, with a word on whether an empty line
+/// stood between them: no octet can move from one to the other and leave the identity as it was.
+fn identity(header: Sha256, body: Option<Sha256>) -> [u8; 32] {
+    let separated = [u8::from(body.is_some())];
+    let body = body.unwrap_or_default().finalize();
+    Sha256::new()
+        .chain_update(IDENTITY_DOMAIN)
+        .chain_update(header.finalize())
+        .chain_update(separated)
+        .chain_update(body)
+        .finalize()
+        .into()
+}
+
+/// What the octets ask of a transport, found as they pass.
+#[derive(Debug, Clone, Default)]
+struct Shape {
+    eight_bit: bool,
+    binary: bool,
+    /// Octets since the last line end.
+    line: u64,
+    /// The last octet was a CR.
+    after_cr: bool,
+    /// The last two octets were CRLF.
+    after_crlf: bool,
+}
+
+impl Shape {
+    fn scan(&mut self, octets: &[u8]) {
+        let (Some(first), Some(last)) = (octets.first(), octets.last()) else { return };
+        self.eight_bit = self.eight_bit || !octets.is_ascii();
+        let before_last = match octets {
+            [.., before, _] => *before == b'\r',
+            _ => self.after_cr,
+        };
+        if !self.binary {
+            self.scan_lines(octets, *first);
+        }
+        self.after_cr = *last == b'\r';
+        self.after_crlf = *last == b'\n' && before_last;
+    }
+
+    /// Looks for NUL, bare CR, bare LF and long lines (RFC 2045, section 2.8); stops looking at the first.
+    fn scan_lines(&mut self, octets: &[u8], first: u8) {
+        if self.after_cr && first != b'\n' {
+            self.binary = true;
+            return;
+        }
+        let mut start = 0;
+        let mut cr = self.after_cr.then_some(0);
+        for place in memchr::memchr3_iter(b'\r', b'\n', 0, octets) {
+            // `cr` is the place behind a CR: the next octet found has to be the LF that stands there.
+            match (octets.get(place), cr) {
+                (Some(b'\n'), Some(expected)) if expected == place => {
+                    let length = self.line + (place - start) as u64;
+                    if length.saturating_sub(1) > MAX_LINE {
+                        self.binary = true;
+                        return;
+                    }
+                    self.line = 0;
+                    start = place + 1;
+                    cr = None;
+                }
+                (Some(b'\r'), None) => cr = Some(place + 1),
+                _ => {
+                    self.binary = true;
+                    return;
+                }
+            }
+        }
+        self.binary = cr.is_some_and(|expected| expected < octets.len());
+        self.line += (octets.len() - start) as u64;
+    }
+
+    fn end(&self) -> (OctetsKind, bool) {
+        let kind = if self.binary || self.after_cr || self.line > MAX_LINE {
+            OctetsKind::Binary
+        } else if self.eight_bit {
+            OctetsKind::EightBit
+        } else {
+            OctetsKind::SevenBit
+        };
+        (kind, self.after_crlf)
+    }
+}
+
+#[cfg(test)]
+#[path = "observer_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! A notification about a record that an archive refused or keeps waiting (RFC 3461, section 6; RFC 3464; RFC 6522).
+//!
+//! Promises: a pure function of its arguments; understandable from the first part alone; the record is attached as it would
+//! be sent, its original streamed between prefix and suffix like in a record. The caller sends it with a null
+//! reverse-path, so that it never causes another one.
+//!
+//! What is said, in words and in fields, is in `report_text`.
+
+use super::fields::RecordFields;
+use super::record::{ArchiveOffers, BodyKind, Encoding, Rendering, TextForm, render_record};
+use super::report_fields::{ReportFields, ReportKind};
+use super::report_text::{delivery_status, explanation};
+use super::writer::{push, write_plain, write_text};
+use crate::mail::{Address, Timestamp};
+
+/// What a report needs from the configuration as it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportContext<'a> {
+    /// The relay's name.
+    pub hostname: &'a str,
+    /// The journaling sender: whom the report is from.
+    pub sender: &'a Address,
+    /// Where the report goes.
+    pub report_address: &'a Address,
+    /// Where the record should have gone.
+    pub journaling_address: &'a Address,
+    /// When a delayed record is given up, where that is known.
+    pub retry_until: Option<Timestamp>,
+}
+
+/// A report is prefix, the original of its record, suffix; without a record the two follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportRendering {
+    /// What goes before the original.
+    pub prefix: Vec<u8>,
+    /// What goes after it.
+    pub suffix: Vec<u8>,
+    /// What MAIL must say.
+    pub body: BodyKind,
+    /// Whether MAIL must say SMTPUTF8.
+    pub needs_smtp_utf8: bool,
+}
+
+/// Renders a report for a server that offers `server`. Without `record` (it has been discarded meanwhile) nothing is
+/// attached.
+pub fn render_report(
+    fields: &ReportFields,
+    record: Option<&RecordFields>,
+    context: &ReportContext<'_>,
+    server: ArchiveOffers,
+) -> ReportRendering {
+    let lines = explanation(fields, record, context);
+    let text = TextForm::of(&lines, server);
+    let attached = record.map(|record| render_record(record, context.sender, context.journaling_address, server, true));
+    let widest = attached.as_ref().map_or(Encoding::SevenBit, |(_, encoding)| *encoding).max(text.encoding());
+    let boundary = format!("_{}_", fields.boundary);
+
+    let mut prefix = Vec::new();
+    write_headers(&mut prefix, fields, context);
+    widest.write_field(&mut prefix);
+    push(&mut prefix, "Content-Type: multipart/report; report-type=delivery-status;\r\n");
+    push(&mut prefix, &format!(" boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n"));
+    text.write_part(&mut prefix, &lines);
+    // RFC 3464, section 2.1: always 7bit.
+    push(&mut prefix, &format!("\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n"));
+    prefix.extend_from_slice(&delivery_status(fields, record, context));
+    let addresses = [context.sender, context.report_address];
+    let mut rendering = ReportRendering {
+        prefix,
+        suffix: Vec::new(),
+        body: widest.body(server),
+        needs_smtp_utf8: addresses.iter().any(|address| !address.is_ascii()),
+    };
+    if let Some((record, encoding)) = attached {
+        attach(&mut rendering, record, encoding, &boundary);
+    }
+    push(&mut rendering.suffix, &format!("\r\n--{boundary}--\r\n"));
+    rendering
+}
+
+/// The third part: the record (RFC 6522, section 3).
+fn attach(report: &mut ReportRendering, record: Rendering, encoding: Encoding, boundary: &str) {
+    push(&mut report.prefix, &format!("\r\n--{boundary}\r\n"));
+    encoding.write_field(&mut report.prefix);
+    push(&mut report.prefix, "Content-Type: message/rfc822\r\n\r\n");
+    report.prefix.extend_from_slice(&record.prefix);
+    report.suffix.extend_from_slice(&record.suffix);
+    report.needs_smtp_utf8 |= record.needs_smtp_utf8;
+}
+
+fn write_headers(out: &mut Vec<u8>, fields: &ReportFields, context: &ReportContext<'_>) {
+    let happened = match fields.kind {
+        ReportKind::Failed => "Journal record not delivered",
+        ReportKind::Delayed => "Journal record delayed",
+    };
+    write_plain(out, "From", context.sender.as_str());
+    write_plain(out, "To", context.report_address.as_str());
+    write_text(out, "Subject", &format!("{happened}: {}, record {}", fields.organization, fields.record));
+    write_plain(out, "Date", &fields.date.rfc5322());
+    // Not the records' domain: an archive that gets a report must not take it for a record.
+    write_plain(out, "Message-ID", &format!("<{}@{}>", fields.message_uuid, context.hostname));
+    write_plain(out, "MIME-Version", "1.0");
+    write_plain(out, "Auto-Submitted", "auto-generated");
+    write_plain(out, "X-Journal-Record", fields.record.as_str());
+    // X-Journal-Mac belongs here, last: it covers everything above.
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;
