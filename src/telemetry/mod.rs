@@ -1,0 +1,138 @@
+//! What the daemon says on stderr: events of `tracing` as lines, one JSON object each, or text for people.
+//!
+//! A line has `timestamp`, `level`, `event`, `message`, then the event's fields in their order. It promises:
+//!
+//! - one write a line, and no line inside another;
+//! - nothing that somebody sent can end a line early or pass for a field: everything is escaped (`format`);
+//! - of mail addresses no more than the configuration allows, wherever they stand (`redact`);
+//! - a line of bounded length (`value`).
+//!
+//! Events of other crates are named `library` and carry their `target`; they are shown from `warn` up, and at the
+//! configured level only when that is `debug` or `trace`. lettre and hickory never go below `warn`: their debug lines
+//! would hold bodies and whole answers. Spans are not shown: what a line must say, it says itself.
+
+use crate::clock::{self, SharedClock};
+use crate::config::{Log, LogFormat};
+use std::io::Write;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber, callsite};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+mod format;
+mod redact;
+mod value;
+
+pub use redact::HashKey;
+use redact::Redactor;
+use value::Line;
+
+/// The `event` of a line that names none.
+const LIBRARY: &str = "library";
+/// Where targets of our own events begin.
+const OURS: &str = "journal_relay";
+/// Crates that might log what was sent to them.
+const TALKATIVE: [&str; 2] = ["lettre", "hickory"];
+
+/// The running log; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Telemetry(Arc<Writer>);
+
+/// Begins to write what `tracing` is told, as `log` says, on stderr; `key` is for `addresses = "hash"`.
+///
+/// There is one log in a process: called again, this changes the one there is (its key stays) and returns it.
+pub fn start(log: &Log, key: &HashKey) -> Telemetry {
+    static STARTED: OnceLock<Telemetry> = OnceLock::new();
+    let telemetry = STARTED.get_or_init(|| {
+        let telemetry = Telemetry::to(Box::new(std::io::stderr()), log, key, clock::system());
+        // Somebody else's subscriber, as a test may have set one, stays.
+        let _ = tracing::subscriber::set_global_default(telemetry.subscriber());
+        telemetry
+    });
+    telemetry.reconfigure(log);
+    telemetry.clone()
+}
+
+impl Telemetry {
+    /// A log that writes to `sink`, and is not installed yet.
+    pub fn to(sink: Box<dyn Write + Send>, log: &Log, key: &HashKey, clock: SharedClock) -> Self {
+        let redactor = Redactor::new(key);
+        Self(Arc::new(Writer { log: RwLock::new(*log), sink: Mutex::new(sink), redactor, clock }))
+    }
+
+    /// What `tracing` is to be given: for a whole process, or in a test for one closure.
+    pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        tracing_subscriber::registry().with(Lines(Arc::clone(&self.0)))
+    }
+
+    /// Takes new settings; they hold from the next line on.
+    pub fn reconfigure(&self, log: &Log) {
+        *self.0.log.write().unwrap_or_else(PoisonError::into_inner) = *log;
+        callsite::rebuild_interest_cache();
+    }
+}
+
+/// Where lines go and how.
+struct Writer {
+    log: RwLock<Log>,
+    sink: Mutex<Box<dyn Write + Send>>,
+    redactor: Redactor,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    fn log(&self) -> Log {
+        *self.log.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        let log = self.log();
+        let mut line = Line::of(event);
+        self.redactor.redact(&mut line, log.addresses);
+        let now = self.clock.now();
+        let octets = match log.format {
+            LogFormat::Json => format::json(&line, now),
+            LogFormat::Text => format::text(&line, now),
+        };
+        // Nobody is left to be told that stderr is closed.
+        let _ = self.sink.lock().unwrap_or_else(PoisonError::into_inner).write_all(&octets);
+    }
+}
+
+/// Turns events into lines.
+struct Lines(Arc<Writer>);
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        metadata.is_event() && *metadata.level() <= most_verbose(metadata.target(), self.0.log().level)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.0.log().level))
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.0.write(event);
+    }
+}
+
+/// The most verbose level at which `target` is heard when `configured` is asked for.
+fn most_verbose(target: &str, configured: Level) -> Level {
+    let talkative = TALKATIVE.iter().any(|name| target.starts_with(name));
+    let heard = is_ours(target) || (configured >= Level::DEBUG && !talkative);
+    if heard { configured } else { configured.min(Level::WARN) }
+}
+
+/// Whether `target` is this crate or a module of it.
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! An event as data: its fields taken out of `tracing`, each of bounded size.
+
+use super::{LIBRARY, is_ours};
+use std::fmt::{self, Debug, Write};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+/// Octets of a string; the rest is cut and marked. journald splits lines of 48 KiB.
+const MAX_STRING: usize = 8 * 1024;
+/// Octets of all strings of a list; further ones are counted.
+const MAX_LIST: usize = 32 * 1024;
+
+/// What a field holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Text(String),
+    List(Vec<String>),
+    Flag(bool),
+    /// A number in its decimal form, as JSON has it.
+    Number(String),
+}
+
+/// One line to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    pub(super) event: String,
+    pub(super) message: String,
+    /// Names differ from each other and from the names of what stands above.
+    pub(super) fields: Vec<(&'static str, Value)>,
+}
+
+impl Line {
+    /// What `event` says.
+    pub(super) fn of(event: &Event<'_>) -> Self {
+        let metadata = event.metadata();
+        let mut line =
+            Self { level: *metadata.level(), event: String::new(), message: String::new(), fields: Vec::new() };
+        event.record(&mut line);
+        if line.event.is_empty() || !is_ours(metadata.target()) {
+            LIBRARY.clone_into(&mut line.event);
+            line.put("target", Value::Text(metadata.target().to_owned()));
+        }
+        line
+    }
+
+    fn put(&mut self, name: &'static str, value: Value) {
+        match (name.strip_prefix("r#").unwrap_or(name), value) {
+            ("message", Value::Text(text)) => self.message = text,
+            ("event", Value::Text(text)) => self.event = text,
+            // No field of ours is called so; a library's must not stand for what the line itself says.
+            ("timestamp" | "level" | "message" | "event", _) => {}
+            (name, value) => match self.fields.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = value,
+                None => self.fields.push((name, value)),
+            },
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no other numbers.
+        let value = if value.is_finite() { Value::Number(value.to_string()) } else { Value::Text(value.to_string()) };
+        self.put(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field.name(), Value::Number(value.to_string()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field.name(), Value::Number(value.to_string()));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.put(field.name(), Value::Number(value.to_string()));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.put(field.name(), Value::Number(value.to_string()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field.name(), Value::Flag(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), Value::Text(cut(value)));
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut source = value.source();
+        while let (Some(error), true) = (source, text.len() < MAX_STRING) {
+            let _ = write!(text, ": {error}");
+            source = error.source();
+        }
+        self.put(field.name(), Value::Text(cut(&text)));
+    }
+
+    /// What was recorded with `?` or `%`: the two can't be told apart but by how they take a format's flags.
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let plain = format!("{value:?}");
+        if is_none(&plain, value) {
+            return;
+        }
+        let value = list(&plain, value).unwrap_or_else(|| Value::Text(cut(&plain)));
+        self.put(field.name(), value);
+    }
+}
+
+/// Whether `value` is `Option::None`, and not a string of that name, which would be padded.
+fn is_none(plain: &str, value: &dyn Debug) -> bool {
+    plain == "None" && format!("{value:8?}") == "None"
+}
+
+/// The strings of a Debug list, and not of a string that looks like one, which has no long form.
+fn list(plain: &str, value: &dyn Debug) -> Option<Value> {
+    if plain == "[]" && format!("{value:8?}") == "[]" {
+        return Some(Value::List(Vec::new()));
+    }
+    if !plain.starts_with("[\"") || format!("{value:#?}") == plain {
+        return None;
+    }
+    let mut rest = plain.strip_prefix('[')?;
+    let (mut items, mut octets, mut more) = (Vec::new(), 0_usize, 0_usize);
+    loop {
+        let (item, behind) = quoted(rest)?;
+        octets = octets.saturating_add(item.len());
+        if octets > MAX_LIST {
+            more += 1;
+        } else {
+            items.push(cut(&item));
+        }
+        match behind.strip_prefix(", ") {
+            Some(next) => rest = next,
+            None if behind == "]" => break,
+            None => return None,
+        }
+    }
+    if more > 0 {
+        items.push(format!("… {more} more"));
+    }
+    Some(Value::List(items))
+}
+
+/// A string as `str`'s Debug writes it, and what stands behind it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let mut letters = text.strip_prefix('"')?.chars();
+    let mut plain = String::new();
+    loop {
+        match letters.next()? {
+            '"' => return Some((plain, letters.as_str())),
+            '\\' => plain.push(match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                'u' => {
+                    let (code, rest) = letters.as_str().strip_prefix('{')?.split_once('}')?;
+                    letters = rest.chars();
+                    char::from_u32(u32::from_str_radix(code, 16).ok()?)?
+                }
+                other => other,
+            }),
+            letter => plain.push(letter),
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_STRING {
+        return text.to_owned();
+    }
+    format!("{}…", text.get(..text.floor_char_boundary(MAX_STRING)).unwrap_or_default())
+}
+
+impl fmt::Display for Value {
+    /// Without quotes and escapes; a list's items stand behind commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) | Self::Number(text) => f.write_str(text),
+            Self::List(items) => f.write_str(&items.join(",")),
+            Self::Flag(flag) => fmt::Display::fmt(flag, f),
+        }
+    }
+}
