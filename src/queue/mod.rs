@@ -2,8 +2,12 @@
 //!
 //! Floor 2: decisions from arguments alone; `now` is a parameter, jitter a hash of id and attempt.
 
+mod merge;
 mod retry;
+mod standing;
 mod state;
 
+pub use merge::{Earlier, Merge, merge};
 pub use retry::{Decision, after_deferral};
+pub use standing::{Standing, Unmoved};
 pub use state::{State, Status};

@@ -10,9 +10,14 @@
 //! 3. [`Spool::decide`] says what the next hop's verdict was: the records wait to be sent, or everything goes;
 //! 4. [`Spool::claim`] gives out what is due, durably `sending`; [`Spool::settle`] takes the result of the attempt.
 
+pub mod embedded;
+mod files;
 mod intake;
+mod life;
 
-pub use intake::{Intake, Octets};
+pub use embedded::{EmbeddedSpool, Options};
+pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
+pub use life::MessageUuid;
 
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};

@@ -1,0 +1,130 @@
+//! Steps of a message's first half: its octets and records become durable, and the next hop's verdict on it.
+
+use super::rows;
+use super::steps::{Step, StepError};
+use crate::mail::QueueId;
+use crate::mail::Timestamp;
+use crate::queue::Standing;
+use crate::spool::files::OctetFile;
+use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
+use crate::spool::{RecordDraft, Verdict};
+use bytes::Bytes;
+use rusqlite::params;
+use std::sync::Arc;
+
+/// Octets that are ready to be stored.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    Inline(Bytes),
+    File(Arc<OctetFile>),
+}
+
+/// A message and its records, ready to be stored.
+pub(super) struct Prepared {
+    pub(super) queue_id: QueueId,
+    pub(super) size: u64,
+    pub(super) body: Body,
+    pub(super) records: Vec<Kept>,
+}
+
+impl Prepared {
+    /// A draft's records as they are stored.
+    pub(super) fn records(drafts: Vec<RecordDraft>, message_uuid: MessageUuid) -> Vec<Kept> {
+        let keep = |draft: RecordDraft| {
+            let mut fields = draft.fields;
+            // What lists show until sealing fixes it.
+            fields.message_uuid = message_uuid(&fields);
+            Kept { fields, standing: Standing::prepared(), window: draft.coalesce }
+        };
+        drafts.into_iter().map(keep).collect()
+    }
+}
+
+/// Stores a message and its records.
+pub(super) fn prepare(step: &mut Step<'_>, prepared: &Prepared) -> Result<(), StepError> {
+    let received = prepared.records.first().map_or(Timestamp::from_millis(0), |kept| kept.fields.original.received);
+    let octets = match &prepared.body {
+        Body::Inline(octets) => Some(octets.as_ref()),
+        Body::File(file) => {
+            step.effects.keep_file(Arc::clone(file));
+            None
+        }
+    };
+    rows::insert_message(step.db, prepared.queue_id, received, prepared.size, octets)?;
+    prepared.records.iter().try_for_each(|kept| rows::insert(step.db, kept))
+}
+
+/// Takes the verdict; gives the number of records that stay. A message that has no prepared records is none of ours.
+pub(super) fn decide(
+    step: &mut Step<'_>,
+    queue_id: QueueId,
+    verdict: Verdict,
+    now: Timestamp,
+    message_uuid: MessageUuid,
+) -> Result<u64, StepError> {
+    let mut stay = 0;
+    for row in rows::select(step.db, "WHERE queue_id = ? AND state = 'prepared' ORDER BY id", [queue_id.as_str()])? {
+        let Some(unknown) = life::is_unknown(verdict) else {
+            rows::delete(step.db, row.id)?;
+            continue;
+        };
+        let (id, standing) = (row.id, row.standing.clone());
+        match row.kept() {
+            Ok(mut kept) => stay += u64::from(decide_one(step, &mut kept, unknown, now, message_uuid)?),
+            Err(error) => rows::fail_damaged(step, id, standing, &error.to_string())?,
+        }
+    }
+    forget_message(step, queue_id)?;
+    Ok(stay)
+}
+
+/// Whether the record stays.
+fn decide_one(
+    step: &mut Step<'_>,
+    new: &mut Kept,
+    unknown: bool,
+    now: Timestamp,
+    message_uuid: MessageUuid,
+) -> Result<bool, StepError> {
+    let queue_id = new.fields.original.queue_id;
+    let mut earlier = earlier(step, new)?;
+    match life::decide(new, unknown, &mut earlier, now, message_uuid) {
+        Decided::Stays { sealed } => {
+            if let Some(first) = sealed.and_then(|place| earlier.get(place)) {
+                rows::save(step.db, first)?;
+            }
+            rows::save(step.db, new)?;
+            step.effects.log(Event::committed(new));
+            step.effects.something_is_due();
+            Ok(true)
+        }
+        Decided::Merged { earlier: place, added } => {
+            rows::delete(step.db, new.fields.id)?;
+            if let Some(kept) = earlier.get(place) {
+                rows::save(step.db, kept)?;
+                step.effects.log(Event::merged(kept, queue_id, added));
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// The decided records of the same message and organization, oldest first. Without a Message-ID only those that may still
+/// be joined matter, and equal content without one may be many messages.
+fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
+    const SAME: &str = "WHERE organization = ? AND identity = ? AND state <> 'prepared' ORDER BY id";
+    const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' ORDER BY id";
+    let condition = if new.fields.original.message_id.is_some() { SAME } else { UNSEALED };
+    let wanted = params![new.fields.organization, new.fields.original.identity.as_slice()];
+    let found = rows::select(step.db, condition, wanted)?;
+    // One that can't be read can't stand for another.
+    Ok(found.into_iter().filter_map(|row| row.kept().ok()).collect())
+}
+
+/// Lets a message's octets go, unless a live record still needs them.
+pub(super) fn forget_message(step: &mut Step<'_>, queue_id: QueueId) -> Result<(), StepError> {
+    if rows::forget_message(step.db, queue_id)? {
+        step.effects.remove_file(queue_id);
+    }
+    Ok(())
+}

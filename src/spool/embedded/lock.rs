@@ -1,0 +1,71 @@
+//! One daemon for each spool: an exclusive lock on the file `lock`, which names its process.
+//!
+//! The operating system releases the lock with the process, however it ends. A command beside the daemon takes it shared
+//! for the time of one operation to learn whether a daemon runs, and to keep one from starting meanwhile.
+
+use crate::spool::SpoolError;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// The file's name in the spool's directory.
+pub(super) const LOCK: &str = "lock";
+/// A command holds the lock for one transaction only: so often a starting daemon asks …
+const TRIES: u32 = 20;
+/// … and so long it waits in between.
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock for a daemon and writes the process's number into the file.
+    pub(super) fn exclusive(directory: &Path) -> Result<Self, SpoolError> {
+        let path = directory.join(LOCK);
+        let unusable = |error: std::io::Error| SpoolError::Unusable(format!("{}: {error}", path.display()));
+        let mut file = open(&path).map_err(unusable)?;
+        for attempt in 1..=TRIES {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(unusable(error)),
+                Err(TryLockError::WouldBlock) if attempt < TRIES => std::thread::sleep(BETWEEN),
+                Err(TryLockError::WouldBlock) => return Err(taken(&mut file, directory)),
+            }
+        }
+        write_process(&mut file).map_err(unusable)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the lock for a command: none when a daemon has it.
+    pub(super) fn shared(directory: &Path) -> std::io::Result<Option<Self>> {
+        let file = open(&directory.join(LOCK))?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn write_process(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn taken(file: &mut File, directory: &Path) -> SpoolError {
+    let mut process = String::new();
+    // Its content is for people; without it the refusal stands all the same.
+    let _ = file.take(32).read_to_string(&mut process);
+    let process = if process.trim().is_empty() { "unknown" } else { process.trim() };
+    SpoolError::Unusable(format!("{} is in use by another daemon (process {process})", directory.display()))
+}

@@ -1,0 +1,330 @@
+//! The embedded spool: SQLite for what is known of messages, files for large ones, one directory for all.
+//!
+//! ```text
+//! lock              one daemon at a time; names its process
+//! spool.sqlite      records, reports, small messages (write-ahead log, synced at every commit)
+//! octets/ab/…ab     large messages, one file each
+//! ```
+//!
+//! One thread writes and commits what has gathered ([`writer`]); readers have connections of their own ([`readers`]);
+//! queue commands of another process use SQLite's locks ([`EmbeddedSpool::open_beside`]). No call blocks a tokio worker. A
+//! daemon's start puts in order what a crash left ([`sweep`]).
+
+mod attempts;
+mod decide;
+mod history;
+mod lock;
+mod readers;
+mod reports;
+mod rows;
+mod schema;
+mod steps;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod view;
+mod writer;
+
+use super::files::{OctetStore, make_directory, sync_directory};
+use super::intake::Gathered;
+use super::life::MessageUuid;
+use super::{
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Recovered, ReportClaim, Spool,
+    SpoolError, Verdict,
+};
+use crate::clock::SharedClock;
+use crate::journal::RecordFields;
+use crate::mail::{QueueId, RecordId, Timestamp};
+use decide::{Body, Prepared};
+use lock::Lock;
+use readers::Readers;
+use rusqlite::{Connection, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use steps::{Effects, Step, StepError};
+use thread::{Parts, Thread};
+use tokio::sync::watch;
+use writer::Writer;
+
+/// Records or reports that one claim gives out, whatever it asks for.
+pub const MAX_CLAIM: usize = 256;
+/// The directory of octet files.
+const OCTETS: &str = "octets";
+
+/// How a daemon wants its spool.
+#[derive(Clone)]
+pub struct Options {
+    /// Decides when windows end and history is old.
+    pub clock: SharedClock,
+    /// How long acknowledged records and failed reports are remembered; `retry.give_up`.
+    pub keep_history: Duration,
+    /// Derives the UUID of a record's Message-ID when it is sealed.
+    pub message_uuid: MessageUuid,
+}
+
+/// A spool in a directory. Cheap to clone.
+#[derive(Clone)]
+pub struct EmbeddedSpool {
+    directory: PathBuf,
+    store: Arc<OctetStore>,
+    writer: Writer,
+    readers: Readers,
+    /// None beside a daemon: messages and attempts are the daemon's.
+    options: Option<Options>,
+}
+
+impl EmbeddedSpool {
+    /// Opens the spool in `path` for the daemon, makes it at the first start (directories 0700, files 0600), and puts in
+    /// order what a crash left. Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unusable`]: another daemon has it (its process is named), the schema is newer, the directory can't be
+    /// used.
+    pub fn open(path: &Path, options: Options) -> Result<(Self, Recovered), SpoolError> {
+        make_directory(path)
+            .and_then(|()| path.parent().map_or(Ok(()), sync_parent))
+            .map_err(|error| at(path, &error))?;
+        let lock = Lock::exclusive(path)?;
+        let mut db = schema::open_writable(path, true)?;
+        schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
+        let store = OctetStore::open(path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        sync_directory(path).map_err(|error| at(path, &error))?;
+        let recovered = put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
+        let spool = Self::start(path, db, store, Some(lock), Some(options))?;
+        Ok((spool, recovered))
+    }
+
+    /// Opens the spool in `path` for queue commands, beside a running daemon or without one: [`Spool::list`],
+    /// [`Spool::show`], [`Spool::next_due`], [`Spool::changes`] and [`Spool::operate`] work, everything else is the
+    /// daemon's and fails. Nothing is made or recovered. While no daemon runs, records that one was sending when it ended
+    /// count as waiting (or deferred). Blocks.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unusable`]: there is no spool, or its schema is not this program's.
+    pub fn open_beside(path: &Path) -> Result<Self, SpoolError> {
+        let db = schema::open_writable(path, false)?;
+        schema::require_current(&db).map_err(|error| in_directory(path, error))?;
+        let store = OctetStore::open(path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        Self::start(path, db, store, None, None)
+    }
+
+    /// Transactions committed since it was opened.
+    pub fn commits(&self) -> u64 {
+        self.writer.commits()
+    }
+
+    fn start(
+        path: &Path,
+        db: Connection,
+        store: Arc<OctetStore>,
+        lock: Option<Lock>,
+        options: Option<Options>,
+    ) -> Result<Self, SpoolError> {
+        let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
+        let parts = Parts { db, store: Arc::clone(&store), lock, pruned };
+        let writer = Writer::start(|queue, shared| Thread::new(parts, queue, shared))?;
+        let directory = path.to_owned();
+        Ok(Self { readers: Readers::new(directory.clone()), directory, store, writer, options })
+    }
+
+    fn owner(&self) -> Result<&Options, SpoolError> {
+        let why = "a spool opened beside the daemon takes no messages and makes no attempts";
+        self.options.as_ref().ok_or_else(|| SpoolError::NotNow(why.to_owned()))
+    }
+
+    /// Asks a question; it learns whether no daemon runs.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection, bool) -> Result<T, StepError> + Send + 'static,
+    ) -> Pending<T> {
+        let beside = self.beside();
+        self.readers.ask(move |db| {
+            let alone = beside.as_deref().map(daemonless).transpose()?.flatten();
+            question(db, alone.is_some())
+        })
+    }
+
+    fn beside(&self) -> Option<PathBuf> {
+        if self.options.is_some() { None } else { Some(self.directory.clone()) }
+    }
+}
+
+impl Spool for EmbeddedSpool {
+    fn begin(&self, queue_id: QueueId) -> Intake {
+        Intake::with_store(queue_id, Arc::clone(&self.store))
+    }
+
+    fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()> {
+        let options = match self.owner() {
+            Ok(options) => options.clone(),
+            Err(error) => return failed(error),
+        };
+        if draft.records.is_empty() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        let (spool, size) = (self.clone(), intake.len());
+        Box::pin(async move {
+            let queue_id = draft.queue_id;
+            if intake.queue_id() != queue_id {
+                return Err(SpoolError::Failing("the octets are another message's".to_owned()));
+            }
+            let body = match intake.finish().await? {
+                Gathered::Inline(octets) => Body::Inline(octets),
+                Gathered::File(file) => Body::File(Arc::new(file)),
+            };
+            let records = Prepared::records(draft.records, options.message_uuid);
+            let octets = if let Body::Inline(octets) = &body { octets.len() } else { 0 };
+            let prepared = Prepared { queue_id, size, body, records };
+            // Whoever stopped waiting can't have released the message.
+            let undo = move |writer: &Writer, ()| drop(post_decide(writer, queue_id, Verdict::Refused, &options));
+            spool.writer.call(octets, move |step| decide::prepare(step, &prepared), undo).await
+        })
+    }
+
+    fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()> {
+        match self.owner() {
+            Ok(options) => post_decide(&self.writer, queue_id, verdict, options),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
+        let message_uuid = match self.owner() {
+            Ok(options) => options.message_uuid,
+            Err(error) => return failed(error),
+        };
+        let (store, organization, limit) = (Arc::clone(&self.store), organization.to_owned(), limit.min(MAX_CLAIM));
+        let step = move |step: &mut Step<'_>| attempts::claim(step, &store, &organization, now, limit, message_uuid);
+        self.writer.call(0, step, |writer, claims| {
+            claims.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
+        })
+    }
+
+    fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()> {
+        match self.owner() {
+            Ok(_) => self.writer.post(move |step| attempts::settle(step, id, outcome.clone(), now)),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn unclaim(&self, id: RecordId) -> Pending<()> {
+        match self.owner() {
+            Ok(_) => self.writer.post(move |step| attempts::unclaim(step, id)),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>> {
+        if let Err(error) = self.owner() {
+            return failed(error);
+        }
+        let (store, organization, limit) = (Arc::clone(&self.store), organization.to_owned(), limit.min(MAX_CLAIM));
+        let step = move |step: &mut Step<'_>| reports::claim(step, &store, &organization, now, limit);
+        self.writer.call(0, step, |writer, claims| {
+            claims.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
+        })
+    }
+
+    fn settle_report(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()> {
+        match self.owner() {
+            Ok(_) => self.writer.post(move |step| {
+                reports::settle(step.db, id, &outcome, now)?;
+                step.effects.something_is_due();
+                Ok(())
+            }),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
+        let organization = organization.to_owned();
+        self.readers.ask(move |db| view::next_due(db, &organization))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.writer.changes()
+    }
+
+    fn list(&self, filter: Filter, limit: usize) -> Pending<Vec<Listing>> {
+        self.ask(move |db, stale| view::list(db, &filter, limit, stale))
+    }
+
+    fn show(&self, id: RecordId) -> Pending<(RecordFields, Listing, Option<Octets>)> {
+        let store = Arc::clone(&self.store);
+        self.ask(move |db, stale| view::show(db, &store, id, stale))
+    }
+
+    fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing> {
+        let beside = self.beside();
+        let step = move |step: &mut Step<'_>| {
+            let alone = beside.as_deref().map(daemonless).transpose()?.flatten();
+            let stale = alone.is_some();
+            if let Some(lock) = alone {
+                step.effects.hold_lock(lock);
+            }
+            attempts::operate(step, id, &operation, now, stale)
+        };
+        self.writer.call(0, step, |_, _| {})
+    }
+
+    fn close(&self) -> Pending<()> {
+        self.readers.close();
+        self.writer.close()
+    }
+}
+
+fn post_decide(writer: &Writer, queue_id: QueueId, verdict: Verdict, options: &Options) -> Pending<()> {
+    let options = options.clone();
+    writer.post(move |step| {
+        let now = options.clock.now();
+        decide::decide(step, queue_id, verdict, now, options.message_uuid).map(drop)
+    })
+}
+
+/// A claim that nobody took.
+fn put_back(writer: &Writer, id: RecordId) {
+    drop(writer.post(move |step| {
+        attempts::unclaim(step, id)?;
+        step.effects.something_is_due();
+        Ok(())
+    }));
+}
+
+/// The lock that keeps a daemon from starting; none while one runs.
+fn daemonless(directory: &Path) -> Result<Option<Lock>, SpoolError> {
+    Lock::shared(directory).map_err(|error| SpoolError::Failing(format!("{}: {error}", directory.display())))
+}
+
+fn put_in_order(db: &mut Connection, store: &OctetStore, options: &Options) -> Result<Recovered, SpoolError> {
+    let unusable = |error: rusqlite::Error| SpoolError::Unusable(error.to_string());
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
+    let mut step = Step { db: &transaction, effects: Effects::default() };
+    let recovered = sweep::sweep(&mut step, store, options.clock.now(), options.message_uuid)
+        .map_err(|error| SpoolError::Unusable(SpoolError::from(error).to_string()))?;
+    let effects = step.effects;
+    transaction.commit().map_err(unusable)?;
+    effects.carry_out(store);
+    Ok(recovered)
+}
+
+fn failed<T: Send + 'static>(error: SpoolError) -> Pending<T> {
+    Box::pin(std::future::ready(Err(error)))
+}
+
+fn at(path: &Path, error: &std::io::Error) -> SpoolError {
+    SpoolError::Unusable(format!("{}: {error}", path.display()))
+}
+
+fn in_directory(path: &Path, error: SpoolError) -> SpoolError {
+    match error {
+        SpoolError::Unusable(why) => SpoolError::Unusable(format!("{}: {why}", path.display())),
+        error => error,
+    }
+}
+
+/// The directory's own name has to last, too; above it stands what was there before.
+fn sync_parent(parent: &Path) -> std::io::Result<()> {
+    if parent.as_os_str().is_empty() { sync_directory(Path::new(".")) } else { sync_directory(parent) }
+}

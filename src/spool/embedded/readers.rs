@@ -1,0 +1,72 @@
+//! Connections that only read, for questions that must not wait behind the writer.
+
+use super::schema;
+use super::steps::StepError;
+use super::writer::closed;
+use crate::spool::{Pending, SpoolError};
+use rusqlite::Connection;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+
+/// Questions answered at a time; more wait.
+const READERS: usize = 4;
+
+/// The connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    directory: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    places: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// Connections to the database in `directory`, opened when they are needed.
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, idle: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    /// Asks a question where blocking is allowed. Needs tokio's runtime.
+    pub(super) fn ask<T, F>(&self, question: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StepError> + Send + 'static,
+    {
+        let readers = self.clone();
+        Box::pin(async move {
+            let place = Arc::clone(&readers.places).acquire_owned().await.map_err(|_| closed())?;
+            let ask = move || {
+                // Freed when the question is over, also where nobody waits for its answer any more.
+                let _place = place;
+                let db = readers.take()?;
+                let answer = question(&db).map_err(SpoolError::from);
+                readers.give_back(db);
+                answer
+            };
+            tokio::task::spawn_blocking(ask).await.map_err(|_| closed())?
+        })
+    }
+
+    /// Closes all; what is asked afterwards fails.
+    pub(super) fn close(&self) {
+        self.places.close();
+        self.idle().clear();
+    }
+
+    fn take(&self) -> Result<Connection, SpoolError> {
+        if let Some(db) = self.idle().pop() {
+            return Ok(db);
+        }
+        schema::open_readable(&self.directory).map_err(|error| StepError::from(error).into())
+    }
+
+    fn give_back(&self, db: Connection) {
+        if !self.places.is_closed() {
+            self.idle().push(db);
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

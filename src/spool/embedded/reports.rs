@@ -1,0 +1,107 @@
+//! Steps of notifications: kept with the move that caused them, claimed and settled like records, but simpler.
+
+use super::rows::{self, json, word};
+use super::steps::{Step, StepError};
+use crate::journal::{RecordFields, ReportFields};
+use crate::mail::{RecordId, Timestamp};
+use crate::spool::files::OctetStore;
+use crate::spool::{Octets, Outcome, ReportClaim, SpoolError};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// Keeps a report; it is due at once.
+pub(super) fn insert(db: &Connection, report: &ReportFields) -> Result<(), StepError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO report (id, organization, record, state, attempts, due, fields) \
+         VALUES (?, ?, ?, 'waiting', 0, ?, ?)",
+    )?;
+    statement.execute(params![
+        report.id.as_str(),
+        report.organization,
+        report.record.as_str(),
+        report.date.as_millis(),
+        json(report)?
+    ])?;
+    Ok(())
+}
+
+/// Gives out up to `limit` due reports, longest due first.
+pub(super) fn claim(
+    step: &mut Step<'_>,
+    store: &OctetStore,
+    organization: &str,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<ReportClaim>, StepError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let due: Vec<(RecordId, u32, String)> = step
+        .db
+        .prepare_cached(
+            "SELECT id, attempts, fields FROM report WHERE organization = ? AND due <= ? ORDER BY due, id LIMIT ?",
+        )?
+        .query_map(params![organization, now.as_millis(), limit], |row| Ok((word(row, 0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut claims = Vec::with_capacity(due.len());
+    for (id, attempts, fields) in due {
+        let fields: ReportFields = match serde_json::from_str(&fields) {
+            Ok(fields) => fields,
+            Err(error) => {
+                end(step.db, id, &format!("the spool's entry can't be read: {error}"), now)?;
+                continue;
+            }
+        };
+        let record = record_of(step.db, store, fields.record)?;
+        step.db
+            .prepare_cached("UPDATE report SET state = 'sending', attempts = attempts + 1, due = NULL WHERE id = ?")?
+            .execute([id.as_str()])?;
+        claims.push(ReportClaim { fields, attempts: attempts.saturating_add(1), record });
+    }
+    Ok(claims)
+}
+
+/// Takes the result of sending a report. A report in the outcome is ignored: a report never causes one.
+pub(super) fn settle(db: &Connection, id: RecordId, outcome: &Outcome, now: Timestamp) -> Result<(), StepError> {
+    must_be_sending(db, id)?;
+    match outcome {
+        Outcome::Acked { .. } => {
+            db.prepare_cached("DELETE FROM report WHERE id = ?")?.execute([id.as_str()])?;
+        }
+        Outcome::Deferred { reply, next_attempt, .. } => {
+            db.prepare_cached("UPDATE report SET state = 'waiting', due = ?, last_reply = ? WHERE id = ?")?
+                .execute(params![next_attempt.as_millis(), reply, id.as_str()])?;
+        }
+        Outcome::Failed { reply, .. } => end(db, id, reply, now)?,
+    }
+    Ok(())
+}
+
+/// Puts a claimed report back: due as long as it has been.
+pub(super) fn unclaim(db: &Connection, id: RecordId) -> Result<(), StepError> {
+    must_be_sending(db, id)?;
+    db.prepare_cached("UPDATE report SET state = 'waiting', attempts = attempts - 1, due = 0 WHERE id = ?")?
+        .execute([id.as_str()])?;
+    Ok(())
+}
+
+fn end(db: &Connection, id: RecordId, reply: &str, now: Timestamp) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE report SET state = 'failed', due = NULL, last_reply = ?, ended = ? WHERE id = ?")?
+        .execute(params![reply, now.as_millis(), id.as_str()])
+        .map(drop)
+}
+
+fn must_be_sending(db: &Connection, id: RecordId) -> Result<(), StepError> {
+    let mut statement = db.prepare_cached("SELECT state FROM report WHERE id = ?")?;
+    let state: Option<String> = statement.query_row([id.as_str()], |row| row.get(0)).optional()?;
+    match state.as_deref() {
+        Some("sending") => Ok(()),
+        Some(state) => Err(SpoolError::NotNow(format!("report {id} is {state}, not being sent")).into()),
+        None => Err(SpoolError::NotFound(id).into()),
+    }
+}
+
+/// The record a report is about, while its octets are there.
+fn record_of(db: &Connection, store: &OctetStore, id: RecordId) -> Result<Option<(RecordFields, Octets)>, StepError> {
+    let live = rows::select(db, "WHERE id = ? AND ended IS NULL", [id.as_str()])?.pop();
+    let Some(kept) = live.and_then(|row| row.kept().ok()) else { return Ok(None) };
+    let octets = rows::octets(db, store, kept.fields.original.queue_id)?;
+    Ok(octets.map(|octets| (kept.fields, octets)))
+}

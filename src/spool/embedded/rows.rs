@@ -1,0 +1,201 @@
+//! Records and messages as rows: the one place that knows the columns.
+
+use super::steps::{Step, StepError};
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::Standing;
+use crate::spool::files::OctetStore;
+use crate::spool::life::{Event, Kept};
+use crate::spool::{Octets, SpoolError};
+use bytes::Bytes;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The columns that [`read`] expects, in its order.
+pub(super) const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, \
+     reason, ended, window, fields";
+
+/// A record's row.
+pub(super) struct RecordRow {
+    pub(super) id: RecordId,
+    pub(super) standing: Standing,
+    window: Duration,
+    fields: String,
+}
+
+impl RecordRow {
+    /// The record, unless its fields can't be read.
+    pub(super) fn kept(self) -> Result<Kept, SpoolError> {
+        match serde_json::from_str(&self.fields) {
+            Ok(fields) => Ok(Kept { fields, standing: self.standing, window: self.window }),
+            Err(error) => {
+                Err(SpoolError::Failing(format!("the spool's entry of record {} can't be read: {error}", self.id)))
+            }
+        }
+    }
+}
+
+/// Reads a row of [`COLUMNS`].
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+    let standing = Standing {
+        state: word(row, 1)?,
+        before: word(row, 2)?,
+        held: row.get(3)?,
+        sealed: row.get(4)?,
+        attempts: row.get(5)?,
+        next_attempt: moment(row, 6)?,
+        last_reply: row.get(7)?,
+        delay_reported: row.get(8)?,
+        reason: row.get(9)?,
+        ended: moment(row, 10)?,
+    };
+    let window = Duration::from_millis(row.get::<_, i64>(11)?.unsigned_abs());
+    Ok(RecordRow { id: word(row, 0)?, standing, window, fields: row.get(12)? })
+}
+
+/// The records that `condition` (what stands behind `FROM record`) finds.
+pub(super) fn select(db: &Connection, condition: &str, params: impl Params) -> rusqlite::Result<Vec<RecordRow>> {
+    let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM record {condition}"))?;
+    statement.query_map(params, read)?.collect()
+}
+
+/// One record.
+pub(super) fn find(db: &Connection, id: RecordId) -> Result<Kept, StepError> {
+    let row = select(db, "WHERE id = ?", [id.as_str()])?.pop().ok_or(SpoolError::NotFound(id))?;
+    Ok(row.kept()?)
+}
+
+/// A new record.
+pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
+    let fields = &kept.fields;
+    let mut statement = db.prepare_cached(
+        "INSERT INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
+         attempts, next_attempt, due, last_reply, delay_reported, reason, ended, fields) VALUES (:id, :queue_id, \
+         :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, :next_attempt, :due, \
+         :last_reply, :delay_reported, :reason, :ended, :fields)",
+    )?;
+    let standing = &kept.standing;
+    statement.execute(named_params! {
+        ":id": fields.id.as_str(),
+        ":queue_id": fields.original.queue_id.as_str(),
+        ":organization": fields.organization,
+        ":identity": fields.original.identity.as_slice(),
+        ":created": fields.original.received.as_millis(),
+        ":window": i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX),
+        ":state": standing.state.as_str(),
+        ":before": standing.before.as_str(),
+        ":held": standing.held,
+        ":sealed": standing.sealed,
+        ":attempts": standing.attempts,
+        ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
+        ":due": standing.due().map(Timestamp::as_millis),
+        ":last_reply": standing.last_reply,
+        ":delay_reported": standing.delay_reported,
+        ":reason": standing.reason,
+        ":ended": standing.ended.map(Timestamp::as_millis),
+        ":fields": json(fields)?,
+    })?;
+    Ok(())
+}
+
+/// Stores where a record stands.
+pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(
+        "UPDATE record SET state = :state, before = :before, held = :held, sealed = :sealed, attempts = :attempts, \
+         next_attempt = :next_attempt, due = :due, last_reply = :last_reply, delay_reported = :delay_reported, \
+         reason = :reason, ended = :ended WHERE id = :id",
+    )?;
+    statement.execute(named_params! {
+        ":id": id.as_str(),
+        ":state": standing.state.as_str(),
+        ":before": standing.before.as_str(),
+        ":held": standing.held,
+        ":sealed": standing.sealed,
+        ":attempts": standing.attempts,
+        ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
+        ":due": standing.due().map(Timestamp::as_millis),
+        ":last_reply": standing.last_reply,
+        ":delay_reported": standing.delay_reported,
+        ":reason": standing.reason,
+        ":ended": standing.ended.map(Timestamp::as_millis),
+    })?;
+    Ok(())
+}
+
+/// Stores where a record stands and what it says.
+pub(super) fn save(db: &Connection, kept: &Kept) -> Result<(), StepError> {
+    let mut statement = db.prepare_cached("UPDATE record SET fields = ? WHERE id = ?")?;
+    statement.execute(params![json(&kept.fields)?, kept.fields.id.as_str()])?;
+    Ok(save_standing(db, kept.fields.id, &kept.standing)?)
+}
+
+/// Forgets a record that never was.
+pub(super) fn delete(db: &Connection, id: RecordId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM record WHERE id = ?")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// A new message; without `octets` they are in its file.
+pub(super) fn insert_message(
+    db: &Connection,
+    queue_id: QueueId,
+    received: Timestamp,
+    size: u64,
+    octets: Option<&[u8]>,
+) -> rusqlite::Result<()> {
+    let mut statement =
+        db.prepare_cached("INSERT INTO message (queue_id, received, size, octets) VALUES (?, ?, ?, ?)")?;
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    statement.execute(params![queue_id.as_str(), received.as_millis(), size, octets])?;
+    Ok(())
+}
+
+/// The octets of a message, when they are still there.
+pub(super) fn octets(db: &Connection, store: &OctetStore, queue_id: QueueId) -> rusqlite::Result<Option<Octets>> {
+    let mut statement = db.prepare_cached("SELECT size, octets FROM message WHERE queue_id = ?")?;
+    let row =
+        statement.query_row([queue_id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)));
+    Ok(row.optional()?.map(|(size, octets)| match octets {
+        Some(octets) => Octets::Inline(Bytes::from(octets)),
+        None => Octets::File { path: store.path(queue_id), length: size.unsigned_abs() },
+    }))
+}
+
+/// Forgets the octets of a message that no live record refers to; true when they were in a file.
+pub(super) fn forget_message(db: &Connection, queue_id: QueueId) -> rusqlite::Result<bool> {
+    let mut statement = db.prepare_cached(
+        "DELETE FROM message WHERE queue_id = ?1 AND NOT EXISTS \
+         (SELECT 1 FROM record WHERE queue_id = ?1 AND ended IS NULL) RETURNING octets IS NULL",
+    )?;
+    // Every row has to be asked for, or the statement does not come to its end.
+    let gone: rusqlite::Result<Vec<bool>> = statement.query_map([queue_id.as_str()], |row| row.get(0))?.collect();
+    Ok(gone?.into_iter().any(|in_file| in_file))
+}
+
+/// A column that is written as a word: a state or an id.
+pub(super) fn word<T: FromStr<Err = String>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: String| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+/// Fields as they are stored.
+pub(super) fn json(fields: &impl serde::Serialize) -> Result<String, SpoolError> {
+    serde_json::to_string(fields).map_err(|error| SpoolError::Failing(format!("fields can't be stored: {error}")))
+}
+
+/// Marks a record as failed whose entry or octets can't be read, so that people see it and the others go on.
+pub(super) fn fail_damaged(
+    step: &mut Step<'_>,
+    id: RecordId,
+    mut standing: Standing,
+    why: &str,
+) -> rusqlite::Result<()> {
+    standing.damaged(why.to_owned());
+    step.effects.log(Event::Damaged { record: id, why: why.to_owned() });
+    save_standing(step.db, id, &standing)
+}

@@ -1,0 +1,202 @@
+//! The database: how it is opened, what it holds, how an older one becomes a current one.
+//!
+//! `PRAGMA user_version` is the schema's number, the count of [`MIGRATIONS`] applied. Each step runs in the same
+//! transaction as the new number. A number from the future is refused: an older program must not guess.
+
+use crate::spool::SpoolError;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// The database's name in the spool's directory.
+pub(super) const DATABASE: &str = "spool.sqlite";
+/// How long one process waits for another's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements kept parsed for each connection.
+const STATEMENTS: usize = 64;
+/// Octets of the write-ahead log that are kept after a checkpoint; a longer one is cut.
+const WAL_KEPT: i64 = 64 << 20;
+
+/// What leads from each version to the next; the first makes version 1 out of nothing. Only ever added to.
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE message (
+        queue_id TEXT PRIMARY KEY,
+        received INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        octets BLOB                     -- null: in the file of that id
+    ) STRICT;
+    CREATE TABLE record (
+        id TEXT PRIMARY KEY,
+        queue_id TEXT NOT NULL,
+        organization TEXT NOT NULL,
+        identity BLOB NOT NULL,
+        created INTEGER NOT NULL,       -- times in milliseconds since 1970
+        window INTEGER NOT NULL,        -- how long it may be joined after the verdict, milliseconds
+        state TEXT NOT NULL,
+        before TEXT NOT NULL,
+        held INTEGER NOT NULL,
+        sealed INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        next_attempt INTEGER,
+        due INTEGER,                    -- next_attempt where one is planned
+        last_reply TEXT,
+        delay_reported INTEGER NOT NULL,
+        reason TEXT,
+        ended INTEGER,
+        fields TEXT NOT NULL            -- journal::RecordFields as JSON
+    ) STRICT;
+    CREATE INDEX record_due ON record (organization, due, id) WHERE due IS NOT NULL;
+    CREATE INDEX record_identity ON record (organization, identity, sealed);
+    CREATE INDEX record_message ON record (queue_id);
+    CREATE INDEX record_live ON record (id) WHERE ended IS NULL;
+    CREATE INDEX record_ended ON record (state, ended) WHERE ended IS NOT NULL;
+    CREATE TABLE report (
+        id TEXT PRIMARY KEY,
+        organization TEXT NOT NULL,
+        record TEXT NOT NULL,
+        state TEXT NOT NULL,            -- waiting, sending or failed
+        attempts INTEGER NOT NULL,
+        due INTEGER,
+        last_reply TEXT,
+        ended INTEGER,
+        fields TEXT NOT NULL            -- journal::ReportFields as JSON
+    ) STRICT;
+    CREATE INDEX report_due ON report (organization, due, id) WHERE due IS NOT NULL;
+    CREATE INDEX report_ended ON report (ended) WHERE ended IS NOT NULL;
+"];
+
+/// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
+pub(super) fn open_writable(directory: &Path, create: bool) -> Result<Connection, SpoolError> {
+    let path = directory.join(DATABASE);
+    if create {
+        // SQLite gives its other files the mode of this one.
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(SpoolError::Unusable(format!("{}: {error}", path.display())));
+        }
+    } else if !path.exists() {
+        return Err(SpoolError::Unusable(format!("there is no spool in {}", directory.display())));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(&path, flags).map_err(|error| unusable(&path, &error))?;
+    prepare_connection(&db).and_then(|()| prepare_writer(&db)).map_err(|error| unusable(&path, &error))?;
+    Ok(db)
+}
+
+/// Opens the database for reading alone.
+pub(super) fn open_readable(directory: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(directory.join(DATABASE), flags)?;
+    prepare_connection(&db)?;
+    Ok(db)
+}
+
+/// Brings the schema up to date, step by step, each in a transaction of its own.
+pub(super) fn migrate(db: &mut Connection, migrations: &[&str]) -> Result<(), SpoolError> {
+    let newest = migrations.len();
+    loop {
+        let found = version(db)?;
+        if found > newest {
+            return Err(refused(found, newest, "it was written by a newer version of this program"));
+        }
+        let Some(step) = migrations.get(found) else { return Ok(()) };
+        let migrated = db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", i64::try_from(found + 1).unwrap_or(i64::MAX))?;
+            transaction.commit()
+        });
+        migrated.map_err(|error| {
+            SpoolError::Unusable(format!("its schema can't be brought from version {found} to {}: {error}", found + 1))
+        })?;
+    }
+}
+
+/// Refuses any schema but the current one: who comes beside a daemon must not change it.
+pub(super) fn require_current(db: &Connection) -> Result<(), SpoolError> {
+    let (found, newest) = (version(db)?, MIGRATIONS.len());
+    match found.cmp(&newest) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(refused(found, newest, "it was written by a newer version of this program")),
+        std::cmp::Ordering::Less => Err(refused(found, newest, "the daemon of this version has to be started once")),
+    }
+}
+
+fn version(db: &Connection) -> Result<usize, SpoolError> {
+    db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        .map(|version| usize::try_from(version).unwrap_or(usize::MAX))
+        .map_err(|error| SpoolError::Unusable(error.to_string()))
+}
+
+fn refused(found: usize, known: usize, why: &str) -> SpoolError {
+    SpoolError::Unusable(format!("its schema is version {found}, this program knows version {known}: {why}"))
+}
+
+fn unusable(path: &Path, error: &rusqlite::Error) -> SpoolError {
+    SpoolError::Unusable(format!("{}: {error}", path.display()))
+}
+
+fn prepare_connection(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.pragma_update(None, "temp_store", "MEMORY")
+}
+
+fn prepare_writer(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // FULL: a commit is on the disk before it counts.
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT, |_| Ok(()))?;
+    // SQLite ignores errors of the checkpoints it makes by itself; the writer makes them, and sees a failed sync.
+    db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLDER: &[&str] = &["CREATE TABLE thing (name TEXT); INSERT INTO thing VALUES ('kept');"];
+    const NEWER: &[&str] =
+        &[OLDER[0], "ALTER TABLE thing ADD COLUMN colour TEXT DEFAULT 'red';", "CREATE TABLE other (name TEXT);"];
+
+    #[test]
+    fn an_empty_database_gets_every_step() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, MIGRATIONS).unwrap();
+        assert_eq!(version(&db).unwrap(), MIGRATIONS.len());
+        require_current(&db).unwrap();
+    }
+
+    #[test]
+    fn an_older_schema_is_migrated_step_by_step_with_its_rows() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, OLDER).unwrap();
+        migrate(&mut db, NEWER).unwrap();
+        assert_eq!(version(&db).unwrap(), 3);
+        let row: (String, String) =
+            db.query_row("SELECT name, colour FROM thing", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(row, ("kept".to_owned(), "red".to_owned()));
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_version_before_it() {
+        let mut db = Connection::open_in_memory().unwrap();
+        let error = migrate(&mut db, &[OLDER[0], "CREATE TABLE half (a); CREATE TABLE thing (name);"]).unwrap_err();
+        assert!(error.to_string().contains("from version 1 to 2"), "{error}");
+        assert_eq!(version(&db).unwrap(), 1);
+        assert!(db.prepare("SELECT * FROM half").is_err(), "half a step stayed");
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_both_numbers() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, NEWER).unwrap();
+        let error = migrate(&mut db, OLDER).unwrap_err().to_string();
+        assert!(error.contains("version 3") && error.contains("version 1"), "{error}");
+    }
+}

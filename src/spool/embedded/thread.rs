@@ -1,0 +1,329 @@
+//! The writer's thread: takes steps, commits them together, answers, looks after the database in between.
+
+use super::history;
+use super::lock::Lock;
+use super::steps::{Effects, Step, StepError, answer_for, is_final, is_uncertain_at_commit, spoils_the_transaction};
+use super::writer::{LINGER, Queued, Shared};
+use crate::clock::SharedClock;
+use crate::spool::SpoolError;
+use crate::spool::files::OctetStore;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::wal::CheckpointMode;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Steps of one transaction.
+const MAX_STEPS: usize = 512;
+/// Octets that one transaction gathers; the step that reaches it is the last.
+const MAX_OCTETS: usize = 16 << 20;
+/// How often the database is asked whether another process has changed it, and steps that failed are tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often history that is old enough is removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Pages of the write-ahead log that are carried over into the database together.
+const CHECKPOINT_PAGES: i32 = 1_000;
+
+/// What comes through the queue.
+pub(super) enum Message {
+    Task(Box<dyn Queued>),
+    Close(oneshot::Sender<Result<(), SpoolError>>),
+}
+
+/// What the thread needs from its maker.
+pub(super) struct Parts {
+    pub(super) db: Connection,
+    pub(super) store: Arc<OctetStore>,
+    /// A daemon's; none beside one.
+    pub(super) lock: Option<Lock>,
+    /// A daemon's: by which time, and how long history is kept.
+    pub(super) pruned: Option<(SharedClock, Duration)>,
+}
+
+/// The thread's own.
+pub(super) struct Thread {
+    parts: Parts,
+    queue: Receiver<Message>,
+    shared: Arc<Shared>,
+    /// Steps that nobody waits for, of transactions that failed.
+    owed: Vec<Box<dyn Queued>>,
+    /// Why nothing is written any more.
+    broken: Option<SpoolError>,
+    /// Whether the last transaction failed.
+    failing: bool,
+    data_version: i64,
+    next_look: Instant,
+    next_prune: Instant,
+}
+
+/// Why a transaction failed.
+struct Failure {
+    error: SpoolError,
+    last: bool,
+    uncertain: bool,
+}
+
+impl Thread {
+    pub(super) fn new(parts: Parts, queue: Receiver<Message>, shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            parts,
+            queue,
+            shared,
+            owed: Vec::new(),
+            broken: None,
+            failing: false,
+            data_version: 0,
+            next_look: now,
+            next_prune: now,
+        }
+    }
+
+    /// Works until it is closed or nobody can hand it anything any more.
+    pub(super) fn run(mut self) {
+        loop {
+            let wait = self.next_look.saturating_duration_since(Instant::now());
+            match self.queue.recv_timeout(wait) {
+                Ok(Message::Task(first)) => {
+                    let (batch, close) = self.gather(first);
+                    self.work(batch);
+                    if let Some(answer) = close {
+                        return self.end(Some(answer));
+                    }
+                }
+                Ok(Message::Close(answer)) => return self.end(Some(answer)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.end(None),
+            }
+            if Instant::now() >= self.next_look {
+                self.look_after();
+            }
+        }
+    }
+
+    /// What waits already, and what comes within the linger when nobody waits for any of it.
+    #[allow(clippy::type_complexity, reason = "a batch, and perhaps the end behind it")]
+    fn gather(
+        &self,
+        first: Box<dyn Queued>,
+    ) -> (VecDeque<Box<dyn Queued>>, Option<oneshot::Sender<Result<(), SpoolError>>>) {
+        let (mut octets, mut urgent) = (first.octets(), first.is_urgent());
+        let mut batch = VecDeque::from([first]);
+        let linger_until = Instant::now() + LINGER;
+        while batch.len() < MAX_STEPS && octets < MAX_OCTETS {
+            let wait = if urgent { Duration::ZERO } else { linger_until.saturating_duration_since(Instant::now()) };
+            match self.queue.recv_timeout(wait) {
+                Ok(Message::Task(next)) => {
+                    octets = octets.saturating_add(next.octets());
+                    urgent |= next.is_urgent();
+                    batch.push_back(next);
+                }
+                Ok(Message::Close(answer)) => return (batch, Some(answer)),
+                Err(_) => break,
+            }
+        }
+        (batch, None)
+    }
+
+    /// Commits what is owed, then the batch.
+    fn work(&mut self, batch: VecDeque<Box<dyn Queued>>) {
+        self.pay();
+        self.transact(batch.into());
+    }
+
+    fn pay(&mut self) {
+        let mut owed = std::mem::take(&mut self.owed);
+        while !owed.is_empty() {
+            let later = owed.split_off(owed.len().min(MAX_STEPS));
+            self.transact(owed);
+            owed = later;
+        }
+    }
+
+    /// One transaction, and the answers.
+    fn transact(&mut self, mut batch: Vec<Box<dyn Queued>>) {
+        let result = match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => self.attempt(&mut batch).map_err(|failure| self.take_note(failure)),
+        };
+        match result {
+            Ok(effects) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(event = "spool.pressure", state = "ok", "the spool takes writes again");
+                }
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                for task in batch {
+                    task.answer(Ok(()));
+                }
+                if effects.is_due() {
+                    self.shared.change();
+                }
+                effects.carry_out(&self.parts.store);
+                self.checkpoint(CheckpointMode::PASSIVE, CHECKPOINT_PAGES);
+            }
+            Err(error) => {
+                let again = batch.into_iter().filter_map(|task| task.answer(Err(error.clone())));
+                if self.broken.is_none() {
+                    self.owed.extend(again);
+                } else {
+                    again.for_each(drop);
+                }
+            }
+        }
+    }
+
+    /// Takes every step and commits. On failure everything is rolled back; octet files of its steps go with the steps.
+    fn attempt(&self, batch: &mut [Box<dyn Queued>]) -> Result<Effects, Failure> {
+        let db = &self.parts.db;
+        let mut all = Effects::default();
+        let result = statement(db, "BEGIN IMMEDIATE").and_then(|()| {
+            batch.iter_mut().filter(|task| !task.is_unwanted()).try_for_each(|task| take(db, task.as_mut(), &mut all))
+        });
+        if let Err(error) = result {
+            roll_back(db);
+            return Err(Failure { last: is_final(&error), error: answer_for(&error), uncertain: false });
+        }
+        match statement(db, "COMMIT") {
+            Ok(()) => {
+                all.keep_files();
+                Ok(all)
+            }
+            Err(error) => {
+                roll_back(db);
+                let uncertain = is_uncertain_at_commit(&error);
+                if uncertain {
+                    // The rows may be on the disk and come back with the next start, which sorts the files out.
+                    all.keep_files();
+                }
+                Err(Failure { last: uncertain, error: answer_for(&error), uncertain })
+            }
+        }
+    }
+
+    fn take_note(&mut self, failure: Failure) -> SpoolError {
+        let Failure { error, last, uncertain } = failure;
+        if last {
+            tracing::error!(
+                event = "spool.pressure", state = "failed", %error, uncertain,
+                "the spool can't be trusted any more and takes nothing until it is opened again"
+            );
+            self.broken = Some(error.clone());
+        } else if !self.failing {
+            tracing::error!(event = "spool.pressure", state = "failing", %error, "the spool could not write");
+        }
+        self.failing = true;
+        error
+    }
+
+    /// Carries the write-ahead log over into the database when it has at least `pages` that are not there yet.
+    fn checkpoint(&mut self, mode: CheckpointMode, pages: i32) {
+        if self.broken.is_some() {
+            return;
+        }
+        let db = &self.parts.db;
+        let done = db.wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP).and_then(|(log, carried)| {
+            if log.saturating_sub(carried) < pages {
+                Ok(())
+            } else {
+                db.wal_checkpoint_v2(None::<&str>, mode).map(drop)
+            }
+        });
+        if let Err(error) = done
+            && spoils_the_transaction(&error)
+        {
+            // A reader in the way or a full disk is no loss: the log stays as long as it is needed. A failed sync is.
+            let last = is_final(&error);
+            if last {
+                self.take_note(Failure { error: answer_for(&error), last, uncertain: false });
+            } else {
+                tracing::debug!(%error, "a checkpoint of the spool was not finished");
+            }
+        }
+    }
+
+    /// Looks for changes of other processes, tries again what failed, removes old history.
+    fn look_after(&mut self) {
+        let now = Instant::now();
+        self.next_look = now + LOOK_EVERY;
+        if self.broken.is_some() {
+            return;
+        }
+        self.pay();
+        // On the writing connection this number moves by the commits of others alone.
+        let version = self.parts.db.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        if let Ok(version) = version
+            && version != std::mem::replace(&mut self.data_version, version)
+        {
+            self.shared.change();
+        }
+        if now >= self.next_prune && !self.failing {
+            self.next_prune = now + PRUNE_EVERY;
+            self.prune();
+        }
+    }
+
+    /// One small batch; the next look takes another while there is more.
+    fn prune(&mut self) {
+        let Some((clock, keep)) = &self.parts.pruned else { return };
+        match history::prune(&self.parts.db, clock.now(), *keep) {
+            Ok(true) => self.next_prune = Instant::now(),
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, "old history of the spool could not be removed"),
+        }
+    }
+
+    /// Carries everything over, closes the database, lets go of the lock, and only then answers.
+    fn end(mut self, answer: Option<oneshot::Sender<Result<(), SpoolError>>>) {
+        self.pay();
+        self.checkpoint(CheckpointMode::TRUNCATE, 1);
+        let mut result = self.broken.take().map_or(Ok(()), Err);
+        for task in self.owed.drain(..) {
+            result = Err(SpoolError::Failing("some moves could not be written".to_owned()));
+            drop(task);
+        }
+        let Parts { db, lock, .. } = self.parts;
+        if result.is_err() {
+            // Closing would carry the log over; what it holds is for the next start to judge.
+            let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+        if let Err((_, error)) = db.close() {
+            result = result.and(Err(answer_for(&error)));
+        }
+        drop(lock);
+        if let Some(answer) = answer {
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// Takes one step; its own failure undoes that step alone.
+fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<()> {
+    statement(db, "SAVEPOINT step")?;
+    let mut step = Step { db, effects: Effects::default() };
+    let failed = match task.take(&mut step) {
+        Ok(()) => {
+            all.append(step.effects);
+            return statement(db, "RELEASE step");
+        }
+        Err(StepError::Sql(error)) if spoils_the_transaction(&error) || db.is_autocommit() => return Err(error),
+        Err(error) => SpoolError::from(error),
+    };
+    task.fail(failed);
+    statement(db, "ROLLBACK TO step")?;
+    statement(db, "RELEASE step")
+}
+
+fn statement(db: &Connection, text: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(text)?.execute([]).map(drop)
+}
+
+fn roll_back(db: &Connection) {
+    if !db.is_autocommit() && statement(db, "ROLLBACK").is_err() {
+        // SQLite has rolled back by itself.
+    }
+}

@@ -1,0 +1,226 @@
+//! The one thread that writes: what has gathered while it was busy becomes one transaction, one sync.
+//!
+//! A [`Writer`] hands steps to the thread. A step that somebody waits for is taken at once; one that nobody waits for (a
+//! verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction to join, so that a record is claimable within
+//! some milliseconds and light load doesn't pay a sync of its own for each move. While a transaction is being synced the
+//! next one gathers.
+//!
+//! When a transaction fails everybody in it gets the error. Steps that nobody waits for are kept and tried again with
+//! the next one, since a lost verdict would be guessed at the next start. After a sync that failed nothing is tried again:
+//! what the operating system still holds and what the disk has is not known then, and only reopening finds out.
+
+use super::steps::{Step, StepError};
+use super::thread::{Message, Thread};
+use crate::spool::{Pending, SpoolError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+/// How long a step that nobody waits for may wait for company.
+pub(super) const LINGER: Duration = Duration::from_millis(5);
+/// Octets of one unit of room in the queue.
+const ROOM_UNIT: usize = 4 * 1024;
+/// Units of room for steps that wait to be taken: as many steps, or 32 MiB. Who finds none waits. Steps that nobody waits
+/// for need no room: each follows a step that was waited for, so there are never more of them than messages on their way.
+const ROOM: u32 = 8_192;
+
+/// Counts and signals that the thread shares with everybody.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) commits: AtomicU64,
+    pub(super) changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    /// Tells everybody that something may have become due.
+    pub(super) fn change(&self) {
+        self.changes.send_modify(|number| *number = number.wrapping_add(1));
+    }
+}
+
+/// Hands steps to the thread. Cheap to clone; the thread ends when the last one is gone.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(
+        thread: impl FnOnce(mpsc::Receiver<Message>, Arc<Shared>) -> Thread,
+    ) -> Result<Self, SpoolError> {
+        let (queue, steps) = mpsc::channel();
+        let shared = Arc::new(Shared { commits: AtomicU64::new(0), changes: watch::Sender::new(0) });
+        let thread = thread(steps, Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("spool-writer".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|error| SpoolError::Unusable(format!("its thread can't be started: {error}")))?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM as usize)), shared })
+    }
+
+    /// Transactions committed so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// See [`Spool::changes`](crate::spool::Spool::changes).
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// A step that somebody waits for; `octets` of it wait in memory. Handed over when the future is first polled. When
+    /// the future is dropped before it has given the result, the step is not taken, or `undo` gets what it gave.
+    pub(super) fn call<T, F>(&self, octets: usize, step: F, undo: impl FnOnce(&Self, T) + Send + 'static) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
+    {
+        let writer = self.clone();
+        let units = u32::try_from(octets / ROOM_UNIT).unwrap_or(ROOM).saturating_add(1).min(ROOM);
+        Box::pin(async move {
+            let room = Arc::clone(&writer.room).acquire_many_owned(units).await.map_err(|_| closed())?;
+            let undo: Undo<T> = Some((writer.clone(), Box::new(undo)));
+            let (answer, result) = oneshot::channel();
+            let task = Task { step, given: None, answer, undo, room: Some(room), octets, urgent: true };
+            writer.send(Message::Task(Box::new(task)))?;
+            drop(writer);
+            result.await.map_err(|_| closed())?.and_then(Unread::read)
+        })
+    }
+
+    /// A step that nobody needs to wait for: handed over at once, tried again until it is durable. An error that its future
+    /// gives means "not yet".
+    pub(super) fn post<T, F>(&self, step: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let task = Task { step, given: None, answer, undo: None, room: None, octets: 0, urgent: false };
+        let sent = self.send(Message::Task(Box::new(task)));
+        Box::pin(async move {
+            sent?;
+            result.await.map_err(|_| closed())?.and_then(Unread::read)
+        })
+    }
+
+    /// Ends the thread once everything before is written.
+    pub(super) fn close(&self) -> Pending<()> {
+        let (answer, result) = oneshot::channel();
+        let sent = self.send(Message::Close(answer));
+        Box::pin(async move {
+            sent?;
+            result.await.map_err(|_| closed())?
+        })
+    }
+
+    fn send(&self, message: Message) -> Result<(), SpoolError> {
+        self.queue.send(message).map_err(|_| closed())
+    }
+}
+
+/// What everything asked after the end is told.
+pub(super) fn closed() -> SpoolError {
+    SpoolError::Failing("the spool is closed".to_owned())
+}
+
+/// A step on its way, as the thread sees it.
+pub(super) trait Queued: Send {
+    /// Octets it brings.
+    fn octets(&self) -> usize;
+    /// Whether somebody waits for it.
+    fn is_urgent(&self) -> bool;
+    /// Whether nobody wants it any more.
+    fn is_unwanted(&self) -> bool;
+    /// Takes the step within a transaction. `Err` is what spoils the whole transaction or is the step's own failure.
+    fn take(&mut self, step: &mut Step<'_>) -> Result<(), StepError>;
+    /// Remembers the step's own failure.
+    fn fail(&mut self, error: SpoolError);
+    /// Tells who waits how the transaction ended; gives the step back when it has to be taken again.
+    fn answer(self: Box<Self>, committed: Result<(), SpoolError>) -> Option<Box<dyn Queued>>;
+}
+
+type Undo<T> = Option<(Writer, Box<dyn FnOnce(&Writer, T) + Send>)>;
+
+struct Task<T, F> {
+    step: F,
+    given: Option<Result<T, SpoolError>>,
+    answer: oneshot::Sender<Result<Unread<T>, SpoolError>>,
+    undo: Undo<T>,
+    room: Option<OwnedSemaphorePermit>,
+    octets: usize,
+    urgent: bool,
+}
+
+impl<T, F> Queued for Task<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
+{
+    fn octets(&self) -> usize {
+        self.octets
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.urgent
+    }
+
+    fn is_unwanted(&self) -> bool {
+        self.urgent && self.answer.is_closed()
+    }
+
+    fn take(&mut self, step: &mut Step<'_>) -> Result<(), StepError> {
+        self.given = Some(Ok((self.step)(step)?));
+        Ok(())
+    }
+
+    fn fail(&mut self, error: SpoolError) {
+        self.given = Some(Err(error));
+    }
+
+    fn answer(mut self: Box<Self>, committed: Result<(), SpoolError>) -> Option<Box<dyn Queued>> {
+        drop(self.room.take());
+        let again = !self.urgent && committed.is_err();
+        let result = match (self.given.take(), committed) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(Unread { value: Some(value), undo: self.undo.take() }),
+            (_, Err(error)) => Err(error),
+            (None, Ok(())) => Err(closed()),
+        };
+        if again {
+            let (unheard, _) = oneshot::channel();
+            let answer = std::mem::replace(&mut self.answer, unheard);
+            let _ = answer.send(result);
+            return Some(self);
+        }
+        // Whoever went away meanwhile: the value undoes itself.
+        let _ = self.answer.send(result);
+        None
+    }
+}
+
+/// A result on its way to who waits; dropped unread, it is undone.
+struct Unread<T> {
+    value: Option<T>,
+    undo: Undo<T>,
+}
+
+impl<T> Unread<T> {
+    fn read(mut self) -> Result<T, SpoolError> {
+        self.undo = None;
+        self.value.take().ok_or_else(closed)
+    }
+}
+
+impl<T> Drop for Unread<T> {
+    fn drop(&mut self) {
+        if let (Some(value), Some((writer, undo))) = (self.value.take(), self.undo.take()) {
+            undo(&writer, value);
+        }
+    }
+}

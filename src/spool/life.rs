@@ -1,0 +1,214 @@
+//! What a verdict makes of a message's records: the part of a spool's work that no storage is needed for.
+//!
+//! The embedded spool and the one in memory load records, let them change here, and store what came out.
+
+use super::Verdict;
+use crate::journal::RecordFields;
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::{Earlier, Merge, Standing, State, merge};
+use crate::spool::{Listing, Operation, SpoolError};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Derives the UUID of a record's Message-ID from its fields.
+pub type MessageUuid = fn(&RecordFields) -> Uuid;
+
+/// A record as a spool keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) fields: RecordFields,
+    pub(super) standing: Standing,
+    /// How long it may be joined after the verdict.
+    pub(super) window: Duration,
+}
+
+/// What became of a record when its message's verdict came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decided {
+    /// It waits to be sent; this earlier record was sealed for it.
+    Stays {
+        /// Which one has to be stored again.
+        sealed: Option<usize>,
+    },
+    /// It goes: this earlier record stands for it, and names these recipients more.
+    Merged {
+        /// Which one has to be stored again.
+        earlier: usize,
+        /// The addresses that joined it.
+        added: Vec<String>,
+    },
+}
+
+/// Takes the verdict on a prepared record, given the earlier records of its message and organization, oldest first.
+pub(super) fn decide(
+    new: &mut Kept,
+    unknown: bool,
+    earlier: &mut [Kept],
+    now: Timestamp,
+    message_uuid: MessageUuid,
+) -> Decided {
+    new.fields.outcome_unknown = unknown;
+    let decision = {
+        let known: Vec<_> = earlier
+            .iter()
+            .map(|kept| Earlier {
+                recipients: kept.fields.recipients.iter().map(|recipient| &recipient.address).collect(),
+                open: kept.standing.is_open(now),
+            })
+            .collect();
+        let recipients: Vec<_> = new.fields.recipients.iter().map(|recipient| &recipient.address).collect();
+        merge(&recipients, &known, new.fields.original.message_id.is_some())
+    };
+    let pick = |places: &[usize]| -> Vec<_> {
+        places.iter().filter_map(|place| new.fields.recipients.get(*place).cloned()).collect()
+    };
+    let mut sealed = None;
+    match decision {
+        Merge::Own => {}
+        Merge::Known { earlier } => return Decided::Merged { earlier, added: Vec::new() },
+        Merge::Join { earlier: place, added } => {
+            let added = pick(&added);
+            let names = added.iter().map(|recipient| recipient.address.to_string()).collect();
+            if let Some(kept) = earlier.get_mut(place) {
+                kept.fields.recipients.extend(added);
+                // One transaction's verdict is known: the message did pass.
+                kept.fields.outcome_unknown &= unknown;
+                kept.fields.message_uuid = message_uuid(&kept.fields);
+            }
+            return Decided::Merged { earlier: place, added: names };
+        }
+        Merge::Supplement { earlier: place, added } => {
+            new.fields.recipients = pick(&added);
+            if let Some(first) = earlier.get_mut(place) {
+                if !first.standing.sealed {
+                    // Its Message-ID is about to be named, and must not change any more.
+                    seal(first, now, message_uuid);
+                    sealed = Some(place);
+                }
+                let named = first.fields.supplements.clone();
+                new.fields.supplements = Some(named.unwrap_or_else(|| message_id(first.fields.message_uuid)));
+            }
+        }
+    }
+    new.fields.message_uuid = message_uuid(&new.fields);
+    new.standing.commit(now.plus(new.window));
+    Decided::Stays { sealed }
+}
+
+/// An attempt begins: what is not fixed yet is fixed now.
+pub(super) fn claim(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) {
+    if !kept.standing.sealed {
+        seal(kept, now, message_uuid);
+    }
+    kept.standing.claim();
+}
+
+/// Moves a record as an operator asks.
+pub(super) fn operate(kept: &mut Kept, operation: &Operation, now: Timestamp) -> Result<(), SpoolError> {
+    let standing = &mut kept.standing;
+    let moved = match operation {
+        Operation::Retry => standing.retry(now),
+        Operation::Hold => standing.hold(),
+        Operation::Release => standing.release(),
+        Operation::Discard { reason } => standing.discard(reason.clone(), now),
+    };
+    moved.map_err(|unmoved| not_now(kept.fields.id, &unmoved.0))
+}
+
+/// The answer for a record that could not be moved; `why` continues "record … is".
+pub(super) fn not_now(id: RecordId, why: &str) -> SpoolError {
+    SpoolError::NotNow(format!("record {id} is {why}"))
+}
+
+/// The line of `queue list`.
+pub(super) fn listing(kept: &Kept) -> Listing {
+    let (fields, status) = (&kept.fields, kept.standing.status());
+    Listing {
+        id: fields.id,
+        organization: fields.organization.clone(),
+        state: status.state,
+        message_id: message_id(fields.message_uuid),
+        original_message_id: fields.original.message_id.clone(),
+        created: fields.original.received,
+        size: fields.original.size,
+        recipients: fields.recipients.iter().map(|recipient| recipient.address.to_string()).collect(),
+        attempts: status.attempts,
+        next_attempt: status.next_attempt,
+        last_reply: status.last_reply,
+        reason: kept.standing.reason.clone(),
+    }
+}
+
+/// A record's Message-ID, with its brackets.
+pub(super) fn message_id(uuid: Uuid) -> String {
+    format!("<{uuid}@journal.report.generator>")
+}
+
+/// Whether a verdict makes records due, and whether it was lost; none when nothing is kept.
+pub(super) fn is_unknown(verdict: Verdict) -> Option<bool> {
+    match verdict {
+        Verdict::Accepted => Some(false),
+        Verdict::Unknown => Some(true),
+        Verdict::Refused => None,
+    }
+}
+
+/// A line of the log that is true once what it tells is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// `record.committed`
+    Committed { record: RecordId, organization: String, queue_id: QueueId },
+    /// `record.merged`
+    Merged { record: RecordId, organization: String, queue_id: QueueId, added: Vec<String> },
+    /// `record.discarded`
+    Discarded { record: RecordId, organization: String, reason: String },
+    /// `record.failed`, for a reason on our side.
+    Damaged { record: RecordId, why: String },
+}
+
+impl Event {
+    /// `record.committed` for this record.
+    pub(super) fn committed(kept: &Kept) -> Self {
+        Self::Committed {
+            record: kept.fields.id,
+            organization: kept.fields.organization.clone(),
+            queue_id: kept.fields.original.queue_id,
+        }
+    }
+
+    /// `record.merged`: `earlier` stands for a record of `queue_id`.
+    pub(super) fn merged(earlier: &Kept, queue_id: QueueId, added: Vec<String>) -> Self {
+        Self::Merged { record: earlier.fields.id, organization: earlier.fields.organization.clone(), queue_id, added }
+    }
+
+    /// `record.discarded`, when the record was.
+    pub(super) fn discarded(kept: &Kept) -> Option<Self> {
+        let reason = kept.standing.reason.clone().filter(|_| kept.standing.state == State::Discarded)?;
+        Some(Self::Discarded { record: kept.fields.id, organization: kept.fields.organization.clone(), reason })
+    }
+
+    /// Writes the line.
+    pub(super) fn write(&self) {
+        match self {
+            Self::Committed { record, organization, queue_id } => tracing::info!(
+                event = "record.committed", %record, organization, %queue_id, "the record waits to be sent"
+            ),
+            Self::Merged { record, organization, queue_id, added } => tracing::info!(
+                event = "record.merged", %record, organization, %queue_id, added = added.len(), recipients = ?added,
+                "an earlier record of the same message stands for this one"
+            ),
+            Self::Discarded { record, organization, reason } => tracing::warn!(
+                event = "record.discarded", %record, organization, reason, "an operator gave the record up"
+            ),
+            Self::Damaged { record, why } => tracing::error!(
+                event = "record.failed", %record, reply = why, "the record can't be sent; it is kept as failed"
+            ),
+        }
+    }
+}
+
+fn seal(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) {
+    kept.fields.date = now;
+    kept.fields.message_uuid = message_uuid(&kept.fields);
+    kept.standing.sealed = true;
+}
