@@ -4,13 +4,14 @@
 //! (STARTTLS), RFC 4954 (AUTH PLAIN and LOGIN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8). One recipient each time.
 //! What a failure means for a record is left to [`Verdict`](super::Verdict).
 
-use super::letter::{ArchiveOffers, Letter, Rendering, Slices};
+use super::letter::{Letter, Rendered, Slices};
 use super::line::Line;
 use super::offers::Offers;
 use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
 use super::tls::{TlsClients, Trust};
 use super::verdict::{Cause, Failure, Stage};
 use crate::config::{SmtpRoute, Tls};
+use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -202,7 +203,7 @@ impl Connection {
     }
 
     /// MAIL with its parameters, or why the letter can't be sent to this server at all.
-    fn mail_command(&self, letter: &Letter, rendering: &Rendering) -> Result<String, Failure> {
+    fn mail_command(&self, letter: &Letter, rendering: &Rendered) -> Result<String, Failure> {
         let offered = &self.offers.extensions;
         let never = |what: String| Failure { stage: Stage::Mail, cause: Cause::Never(what) };
         let needs_utf8 = letter.has_utf8_path() || rendering.needs_smtp_utf8;
@@ -219,11 +220,11 @@ impl Connection {
         if offered.size.is_some() {
             mail.push_str(&format!(" SIZE={size}"));
         }
-        if rendering.eight_bit && offered.eight_bit_mime {
+        if rendering.eight_bit_mime && offered.eight_bit_mime {
             mail.push_str(" BODY=8BITMIME");
         }
-        if rendering.eight_bit && !offered.eight_bit_mime {
-            tracing::warn!(event = "record.eightbit", record = %letter.id, "the server offers no 8BITMIME; sent unchanged");
+        if rendering.exceeds_offers {
+            tracing::warn!(event = "record.eightbit", record = %letter.id, "the octets ask for more than the server offers; sent unchanged");
         }
         if needs_utf8 {
             mail.push_str(" SMTPUTF8");

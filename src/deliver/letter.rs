@@ -5,42 +5,58 @@
 
 use super::line::Line;
 use super::verdict::Cause;
+use crate::journal::{ArchiveOffers, BodyKind, Rendering, ReportRendering};
 use crate::mail::{Address, RecordId, ReversePath};
 use crate::spool::Octets;
 use bytes::Bytes;
 use std::io;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Octets handed to lettre at a time; it makes a copy of each slice.
 const SLICE: usize = 64 * 1_024;
 
-/// What the server can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ArchiveOffers {
-    /// 8BITMIME
-    pub eight_bit_mime: bool,
-    /// BINARYMIME
-    pub binary_mime: bool,
-    /// CHUNKING
-    pub chunking: bool,
-    /// SMTPUTF8
-    pub smtp_utf8: bool,
+/// What stands around the original, and what MAIL must say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rendered {
+    /// Before it.
+    pub(super) prefix: Vec<u8>,
+    /// Behind it.
+    pub(super) suffix: Vec<u8>,
+    /// `BODY=8BITMIME`
+    pub(super) eight_bit_mime: bool,
+    /// `SMTPUTF8`
+    pub(super) needs_smtp_utf8: bool,
+    /// The octets ask for more than the server offers.
+    pub(super) exceeds_offers: bool,
 }
 
-/// What stands around the original.
-#[derive(Debug, Clone)]
-pub struct Rendering {
-    /// Before it.
-    pub prefix: Vec<u8>,
-    /// Behind it.
-    pub suffix: Vec<u8>,
-    /// The octets of prefix, original and suffix together.
-    pub eight_bit: bool,
-    /// An address in the header is not ASCII.
-    pub needs_smtp_utf8: bool,
+impl From<Rendering> for Rendered {
+    fn from(record: Rendering) -> Self {
+        Self {
+            prefix: record.prefix,
+            suffix: record.suffix,
+            eight_bit_mime: record.body > BodyKind::SevenBit,
+            needs_smtp_utf8: record.needs_smtp_utf8,
+            exceeds_offers: record.exceeds_offers,
+        }
+    }
+}
+
+impl From<ReportRendering> for Rendered {
+    fn from(report: ReportRendering) -> Self {
+        Self {
+            prefix: report.prefix,
+            suffix: report.suffix,
+            eight_bit_mime: report.body > BodyKind::SevenBit,
+            needs_smtp_utf8: report.needs_smtp_utf8,
+            // That was said when its record was sent.
+            exceeds_offers: false,
+        }
+    }
 }
 
 /// Renders a letter for a server.
-pub(super) type Render = Box<dyn Fn(ArchiveOffers) -> Rendering + Send + Sync>;
+pub(super) type Render = Box<dyn Fn(ArchiveOffers) -> Rendered + Send + Sync>;
 
 /// A record or a report, ready to be sent.
 pub(super) struct Letter {
@@ -76,6 +92,14 @@ impl Letter {
             Some(octets) => Ok(Box::new(chunks(octets)?)),
             None => Ok(Box::new(std::iter::empty())),
         }
+    }
+}
+
+/// Reads from a file without holding up the other tasks of this thread, where the runtime has others to move them to.
+fn off_the_runtime<T>(read: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
+        _ => read(),
     }
 }
 
@@ -119,7 +143,7 @@ pub(super) struct Slices {
 }
 
 impl Slices {
-    pub(super) fn new(rendering: Rendering, pieces: Pieces, length: u64, line: Line) -> Self {
+    pub(super) fn new(rendering: Rendered, pieces: Pieces, length: u64, line: Line) -> Self {
         let mut suffix = rendering.suffix;
         if suffix.ends_with(b"\r\n") {
             suffix.truncate(suffix.len() - 2);
@@ -137,7 +161,7 @@ impl Slices {
     /// The next piece of the original; none when it is over, or can't be read.
     fn original(&mut self) -> Option<Bytes> {
         while self.piece.is_empty() {
-            match self.pieces.next() {
+            match off_the_runtime(|| self.pieces.next()) {
                 Some(Ok(piece)) => self.piece = piece,
                 Some(Err(error)) => {
                     self.line.poison(Cause::Ours(format!("the original can't be read: {error}")));

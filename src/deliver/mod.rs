@@ -1,9 +1,23 @@
-//! Records and reports outward.
+//! Records and reports outward: what is due is claimed from the spool, sent by the organization's route, and settled.
+//!
+//! The story, in its order: [`start`] opens two *lanes* for each organization (`lane`); a lane claims what is due and gives
+//! each piece a task (`office`), which puts a *letter* together (`letter`) from the current configuration and hands it to the
+//! *post* (`post`); that finds the way (`resolver`), takes a connection (`pool`, `connection`, `tls`) and ends with a
+//! *verdict* (`verdict`), from which it follows what becomes of the record (`next`).
+//!
+//! Promises: a record leaves by the archive's final 2yz alone; whatever can't be read to its end never gets a final dot;
+//! every attempt at a record sends the same octets as long as the configuration stays; a report never causes a report;
+//! every wait, retry and list has a named maximum.
+//!
+//! Floor 4. lettre speaks SMTP, on a line that this room keeps a hand on (`line`, `replies`, `offers`).
 
 mod connection;
+mod lane;
 mod letter;
 mod line;
+mod next;
 mod offers;
+mod office;
 mod pool;
 mod post;
 mod replies;
@@ -11,6 +25,59 @@ mod resolver;
 mod tls;
 mod verdict;
 
+pub use next::MAX_DELAY_REPORTS;
 pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{Answer, Exchanger, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved};
 pub use verdict::{Said, Verdict};
+
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::mail::Entropy;
+use crate::spool::Spool;
+use next::DelayReports;
+use office::Office;
+use post::Post;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What delivery needs.
+pub struct Deliver {
+    /// Where records and reports wait.
+    pub spool: Arc<dyn Spool>,
+    /// Where they go: looked up for each attempt.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// When they are due.
+    pub clock: SharedClock,
+    /// Where ids and boundaries of reports come from.
+    pub entropy: Arc<dyn Entropy>,
+    /// When it begins nothing more is claimed; it waits for the attempts under way.
+    pub drain: Drain,
+    /// Who knows where servers are; [`SystemResolver`] outside tests.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// Delivery under way. Dropping it stops nothing.
+#[derive(Clone)]
+pub struct Delivery {
+    office: Arc<Office>,
+}
+
+impl Delivery {
+    /// The routes tried so far, by URL or `mx:` and domain, and whether each worked at its last attempt.
+    pub fn route_states(&self) -> Vec<(String, bool)> {
+        self.office.post.states()
+    }
+}
+
+/// Starts delivery. Its tasks run until the drain begins, and those under way until they have ended.
+pub fn start(deliver: Deliver) -> Delivery {
+    let Deliver { spool, config, clock, entropy, drain, resolver } = deliver;
+    let post = Post::new(resolver, Arc::clone(&clock), drain.clone());
+    let delay_reports = DelayReports::default();
+    let office = Arc::new(Office { spool, config, clock, entropy, drain: drain.clone(), post, delay_reports });
+    drain.spawn("delivery", lane::supervise(Arc::clone(&office)));
+    let keeper = Arc::clone(&office);
+    drain.spawn("idle connections", async move { keeper.post.keep_connections().await });
+    Delivery { office }
+}

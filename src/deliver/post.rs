@@ -4,7 +4,7 @@
 //! record is decided elsewhere.
 
 use super::connection::{Connection, Opener};
-use super::letter::{ArchiveOffers, Letter};
+use super::letter::Letter;
 use super::pool::Pool;
 use super::resolver::{Resolver, Unresolved, servers_in_turn};
 use super::tls::TlsClients;
@@ -12,6 +12,7 @@ use super::verdict::{Cause, Failure, Stage, Verdict};
 use crate::clock::SharedClock;
 use crate::config::{Route, SmtpRoute, Tls};
 use crate::drain::Drain;
+use crate::journal::ArchiveOffers;
 use crate::mail::{Address, Reply, ascii_domain};
 use crate::maildir::Maildir;
 use std::collections::BTreeMap;
@@ -147,8 +148,7 @@ impl Post {
             cause: Cause::Ours(format!("the original can't be read: {error}")),
         };
         let failed = |error: io::Error| Failure::lost(Stage::Data, error.to_string());
-        let offers = ArchiveOffers { eight_bit_mime: true, binary_mime: true, chunking: true, smtp_utf8: true };
-        let rendering = (letter.render)(offers);
+        let rendering = (letter.render)(ArchiveOffers::ALL);
         let pieces = letter.pieces().map_err(ours)?;
         let mut delivery = Maildir::new(path).with_clock(Arc::clone(&self.clock)).begin().await.map_err(failed)?;
         delivery.write(&rendering.prefix).await.map_err(failed)?;

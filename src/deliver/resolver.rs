@@ -118,7 +118,11 @@ async fn ask_dns(domain: &str) -> Result<Vec<Exchanger>, Unresolved> {
 /// Hosts of equal preference are ordered by a hash of the id (RFC 5321, section 5.1: at random, to spread the load), so
 /// that each attempt of one record takes the same way. Without MX records the domain itself is the host. Fails for the
 /// null MX (RFC 7505).
-pub fn servers_in_turn(domain: &str, exchangers: Vec<Exchanger>, id: RecordId) -> Result<Vec<String>, Unresolved> {
+pub(super) fn servers_in_turn(
+    domain: &str,
+    exchangers: Vec<Exchanger>,
+    id: RecordId,
+) -> Result<Vec<String>, Unresolved> {
     if exchangers.is_empty() {
         return Ok(vec![domain.to_owned()]);
     }

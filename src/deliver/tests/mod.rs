@@ -1,0 +1,89 @@
+//! Delivery against an archive that misbehaves as told.
+
+mod archive;
+mod post;
+mod tls;
+mod trouble;
+
+use super::letter::{Letter, Rendered};
+use super::post::Post;
+use super::resolver::{Answer, Exchanger, Resolver, Unresolved};
+use super::verdict::Verdict;
+use crate::clock;
+use crate::config::{Route, SmtpRoute, Tls};
+use crate::drain::Drain;
+use crate::mail::{Address, OsEntropy, RecordId, ReversePath, Timestamp};
+use crate::spool::Octets;
+use archive::Archive;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Names as a test knows them; everything else is looked up nowhere.
+#[derive(Default)]
+struct Names {
+    exchangers: HashMap<&'static str, Result<Vec<Exchanger>, Unresolved>>,
+    addresses: HashMap<&'static str, SocketAddr>,
+}
+
+impl Resolver for Names {
+    fn exchangers(&self, domain: &str) -> Answer<Vec<Exchanger>> {
+        let found = self.exchangers.get(domain).cloned();
+        let found = found.unwrap_or_else(|| Err(Unresolved::NotNow(format!("{domain}: no answer"))));
+        Box::pin(async move { found })
+    }
+
+    fn addresses(&self, host: &str, port: u16) -> Answer<Vec<SocketAddr>> {
+        let found = self.addresses.get(host).copied().or_else(|| Some(SocketAddr::new(host.parse().ok()?, port)));
+        let found = found.map(|address| vec![address]).ok_or(Unresolved::NotNow(format!("{host}: no answer")));
+        Box::pin(async move { found })
+    }
+}
+
+fn post_with(names: Names) -> Post {
+    Post::new(Arc::new(names), clock::system(), Drain::default())
+}
+
+fn post() -> Post {
+    post_with(Names::default())
+}
+
+fn server(archive: &Archive, tls: Tls) -> SmtpRoute {
+    let (host, port) = (archive.address.ip().to_string(), archive.address.port());
+    SmtpRoute { host, port, tls, credentials: None, ca_file: None }
+}
+
+fn plain(archive: &Archive) -> Route {
+    Route::Smtp(server(archive, Tls::None))
+}
+
+fn address(text: &str) -> Address {
+    Address::parse(text).unwrap()
+}
+
+/// A letter of `original` between a short prefix and a short suffix.
+fn letter(original: impl Into<Bytes>) -> Letter {
+    Letter {
+        id: RecordId::new(Timestamp::from_millis(1_794_304_800_000), &OsEntropy),
+        reverse_path: ReversePath::Address(address("amazonjournaling@acme.awsapps.com")),
+        forward_path: address("archive@journal.example"),
+        octets: Some(Octets::Inline(original.into())),
+        render: Box::new(|_| Rendered {
+            prefix: b"Subject: x\r\n\r\n".to_vec(),
+            suffix: b"\r\n--b--\r\n".to_vec(),
+            eight_bit_mime: false,
+            needs_smtp_utf8: false,
+            exceeds_offers: false,
+        }),
+    }
+}
+
+/// What `letter(original)` looks like to the archive.
+fn arrived(original: &[u8]) -> Vec<u8> {
+    [b"Subject: x\r\n\r\n", original, b"\r\n--b--\r\n"].concat()
+}
+
+async fn send(post: &Post, route: &Route, letter: &Letter) -> Verdict {
+    post.send(route, "relay.example.org", letter).await
+}
