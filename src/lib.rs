@@ -3,7 +3,8 @@
 //! The house has floors; an import points to a lower one (`tests/tidy.rs` checks it):
 //!
 //! ```text
-//! 6  cli, app                    every part built from the configuration, started, waited for, drained
+//! 7  cli                         what an administrator types
+//! 6  app                         every part built from the configuration, started, waited for, drained
 //! 4  receive  forward  deliver   inbound sessions; next-hop conversations; records and reports outward
 //! 3  spool  maildir              durable storage
 //! 2  smtp  journal  queue        pure: the protocol as values, the record, the life of an entry as data
@@ -12,6 +13,8 @@
 //!
 //! Beside the stairs stand `config`, `clock`, `drain` and `telemetry`; any floor may use them.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;
@@ -21,5 +24,7 @@ pub mod journal;
 pub mod mail;
 pub mod maildir;
 pub mod queue;
+pub mod receive;
 pub mod smtp;
 pub mod spool;
+pub mod telemetry;

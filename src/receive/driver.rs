@@ -1,0 +1,300 @@
+//! Drives one session: feeds the state machine with what the client sends, does what its steps ask, writes its output.
+//!
+//! Commands are asked of the next hop as they come; their answers are collected, in order, when the client has nothing
+//! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write.
+
+use super::listener::{Parts, Setup};
+use super::transaction::Transaction;
+use super::{is_trusted, may_relay};
+use crate::mail::{Address, Reply, SessionId};
+use crate::smtp::{CloseReason, Extensions, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Recipients of one transaction (RFC 5321, section 4.5.3.1.8 asks for 100 at least).
+pub(super) const MAX_RECIPIENTS: usize = 10_000;
+/// Mistakes of a client before it is sent away.
+const MAX_ERRORS: u32 = 20;
+/// For the next command (RFC 5321, section 4.5.3.2.7).
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// For the next octets of a message (RFC 5321, section 4.5.3.2.5).
+const DATA_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// For the client to take a reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// An answer that the session waits for.
+enum Ask {
+    /// Known already.
+    Answer(Reply),
+    /// The next hop's to MAIL.
+    Mail,
+    /// The next hop's to RCPT.
+    Rcpt(Address),
+    /// The next hop's to DATA.
+    Data,
+}
+
+/// Why a session ended, when the state machine did not end it.
+enum Gone {
+    /// The client closed the connection, or the network did.
+    Client,
+    /// The client was silent for too long.
+    Silent,
+    /// The daemon drains, and no transaction was open.
+    Draining,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: SocketAddr,
+    id: SessionId,
+    setup: watch::Receiver<Arc<Setup>>,
+    parts: Parts,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    tracing::debug!(event = "session.opened", session = %id, client = %peer, tls = "none", "a client connected");
+    let hostname = setup.borrow().config.hostname.clone();
+    let session =
+        Session::new(Settings { hostname: hostname.clone(), max_recipients: MAX_RECIPIENTS, max_errors: MAX_ERRORS });
+    let mut driver = Driver {
+        stream,
+        session,
+        transaction: None,
+        asks: VecDeque::new(),
+        hello: (String::new(), false),
+        peer,
+        id,
+        setup,
+        parts,
+    };
+    driver.session.greet(Reply::new(220, format!("{hostname} ESMTP journal-relay")));
+    let reason = driver.converse().await;
+    // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
+    drop(driver.transaction.take());
+    tracing::debug!(event = "session.closed", session = %id, client = %peer, tls = "none", reason, "the session is over");
+}
+
+struct Driver<S> {
+    stream: S,
+    session: Session,
+    transaction: Option<Transaction>,
+    asks: VecDeque<Ask>,
+    /// The client's name, and whether it said EHLO.
+    hello: (String, bool),
+    peer: SocketAddr,
+    id: SessionId,
+    setup: watch::Receiver<Arc<Setup>>,
+    parts: Parts,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
+    /// The conversation, to its end; why it ended.
+    async fn converse(&mut self) -> &'static str {
+        loop {
+            let step = self.session.step();
+            match step {
+                Step::Content(octets) => {
+                    if let Some(transaction) = &mut self.transaction {
+                        transaction.content(octets).await;
+                    }
+                }
+                Step::NeedInput => {
+                    self.settle().await;
+                    if let Err(gone) = self.exchange().await {
+                        return self.leave(gone).await;
+                    }
+                }
+                Step::AwaitAnswers => self.settle().await,
+                Step::Hello { name, extended } => {
+                    self.hello = (name.to_owned(), extended);
+                    self.hello().await;
+                }
+                Step::Mail(mail) => self.mail(mail).await,
+                Step::Rcpt(rcpt) => self.rcpt(rcpt),
+                Step::Data => self.data(),
+                Step::EndOfData(flaws) => self.end_of_data(flaws).await,
+                Step::Reset => {
+                    self.settle().await;
+                    self.drop_transaction();
+                }
+                // Not announced yet, so the session refuses it by itself.
+                Step::StartTls => return "starttls",
+                Step::Close(reason) => return self.close(reason).await,
+            }
+        }
+    }
+
+    /// Tells the client what the next hop and this relay can both do.
+    async fn hello(&mut self) {
+        let setup = Arc::clone(&self.setup.borrow());
+        let next_hop = match setup.next_hop.extensions() {
+            Some(known) => known,
+            None => setup.next_hop.learn().await.unwrap_or_default(),
+        };
+        let limit = setup.listener.max_message_size;
+        let offers = Extensions {
+            pipelining: true,
+            size: Some(next_hop.size.filter(|size| *size > 0).map_or(limit, |size| size.min(limit))),
+            eight_bit_mime: next_hop.eight_bit_mime,
+            smtp_utf8: next_hop.smtp_utf8,
+            enhanced_status_codes: next_hop.enhanced_status_codes,
+            dsn: next_hop.dsn,
+            ..Extensions::default()
+        };
+        self.session.announce(&offers);
+    }
+
+    async fn mail(&mut self, mail: Mail) {
+        self.drop_transaction();
+        if self.parts.drain.has_begun() {
+            self.asks.push_back(Ask::Answer(Reply::new(421, "4.3.2 the relay is shutting down, try again later")));
+            return;
+        }
+        let setup = Arc::clone(&self.setup.borrow());
+        match Transaction::open(self.id, &self.hello, self.peer.ip(), mail, setup, &self.parts).await {
+            Ok(transaction) => {
+                self.transaction = Some(transaction);
+                self.asks.push_back(Ask::Mail);
+            }
+            Err(reply) => self.asks.push_back(Ask::Answer(reply)),
+        }
+    }
+
+    fn rcpt(&mut self, rcpt: Rcpt) {
+        let ask = match &mut self.transaction {
+            None => Ask::Answer(Reply::new(503, "5.5.1 send MAIL first")),
+            Some(transaction) => {
+                let setup = transaction.setup();
+                let trusted = is_trusted(&setup.listener, self.peer.ip());
+                match may_relay(&setup.config, trusted, &rcpt.forward_path) {
+                    Ok(()) => {
+                        transaction.rcpt(&rcpt);
+                        Ask::Rcpt(rcpt.forward_path)
+                    }
+                    Err(reply) => {
+                        transaction.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
+                        Ask::Answer(reply)
+                    }
+                }
+            }
+        };
+        self.asks.push_back(ask);
+    }
+
+    fn data(&mut self) {
+        let asked = self.transaction.as_mut().is_some_and(Transaction::data);
+        self.asks.push_back(if asked { Ask::Data } else { Ask::Answer(Reply::new(554, "5.5.1 no valid recipients")) });
+    }
+
+    async fn end_of_data(&mut self, flaws: Flaws) {
+        let reply = match self.transaction.take() {
+            Some(transaction) => transaction.finish(flaws).await,
+            None => Reply::new(503, "5.5.1 no transaction"),
+        };
+        self.session.answered(reply);
+    }
+
+    /// Collects the answers to everything asked, in order.
+    async fn settle(&mut self) {
+        while let Some(ask) = self.asks.pop_front() {
+            let reply = match (ask, &mut self.transaction) {
+                (Ask::Answer(reply), _) => reply,
+                (Ask::Mail, Some(transaction)) => transaction.answer_mail().await,
+                (Ask::Rcpt(forward_path), Some(transaction)) => transaction.answer_rcpt(forward_path).await,
+                (Ask::Data, Some(transaction)) => transaction.answer_data().await,
+                (_, None) => Reply::new(503, "5.5.1 no transaction"),
+            };
+            self.session.answered(reply);
+        }
+        if self.transaction.as_ref().is_some_and(Transaction::is_refused) {
+            self.drop_transaction();
+        }
+    }
+
+    fn drop_transaction(&mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            transaction.release();
+        }
+    }
+
+    /// Writes what the client is to know, and feeds what it says next.
+    async fn exchange(&mut self) -> Result<(), Gone> {
+        self.flush().await?;
+        let limit = if self.session.in_data() { DATA_TIMEOUT } else { COMMAND_TIMEOUT };
+        let idle = self.transaction.is_none();
+        let drain = self.parts.drain.clone();
+        let (stream, session) = (&mut self.stream, &mut self.session);
+        tokio::select! {
+            biased;
+            () = drain.begun(), if idle => Err(Gone::Draining),
+            read = timeout(limit, feed(stream, session)) => match read {
+                Ok(Ok(0) | Err(_)) => Err(Gone::Client),
+                Ok(Ok(_)) => Ok(()),
+                Err(_) => Err(Gone::Silent),
+            },
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        let output = self.session.output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_TIMEOUT, async {
+            self.stream.write_all(output).await?;
+            self.stream.flush().await
+        })
+        .await;
+        output.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Gone::Client),
+            Err(_) => Err(Gone::Silent),
+        }
+    }
+
+    /// The last words to a client that did not end the session itself.
+    async fn leave(&mut self, gone: Gone) -> &'static str {
+        let (text, reason) = match gone {
+            Gone::Client => return "the client is gone",
+            Gone::Silent => ("4.4.2 no word from you for too long", "timeout"),
+            Gone::Draining => ("4.3.2 the relay is shutting down, try again later", "draining"),
+        };
+        self.session.say(Reply::new(421, text));
+        let _ = self.flush().await;
+        let _ = self.stream.shutdown().await;
+        reason
+    }
+
+    async fn close(&mut self, reason: CloseReason) -> &'static str {
+        self.settle().await;
+        self.drop_transaction();
+        let _ = self.flush().await;
+        let _ = self.stream.shutdown().await;
+        reason.as_str()
+    }
+}
+
+/// Feeds the session what the client has sent; how many octets, 0 at the end of the connection. The octets pass through
+/// the stack of the poll that finds them, so that an idle session holds no buffer.
+async fn feed<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> std::io::Result<usize> {
+    poll_fn(|context| {
+        let mut room = [MaybeUninit::uninit(); MAX_FEED];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        Pin::new(&mut *stream).poll_read(context, &mut buffer).map_ok(|()| {
+            session.feed(buffer.filled());
+            buffer.filled().len()
+        })
+    })
+    .await
+}

@@ -1,0 +1,120 @@
+//! One listening socket: accepts connections, bounds their number, and starts a session for each.
+//!
+//! A session takes the [`Setup`] of its listener anew at every transaction, so that a reload applies to the next message
+//! and not to one under way. When the daemon drains, the socket is closed first.
+
+use super::driver;
+use crate::clock::SharedClock;
+use crate::config::{Config, Listener};
+use crate::drain::Drain;
+use crate::forward::NextHop;
+use crate::mail::{Entropy, Reply, SessionId};
+use crate::spool::Spool;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// Sessions of one listener at a time; the next one is answered `421 4.3.2` and closed.
+pub const MAX_SESSIONS: usize = 10_000;
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
+/// Rest after a failed accept (no file descriptor left, say), so that the loop can't spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a session works with for one transaction: one generation of the configuration.
+#[derive(Clone)]
+pub struct Setup {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// This listener's part of it.
+    pub listener: Listener,
+    /// Where its mail goes on to.
+    pub next_hop: Arc<NextHop>,
+}
+
+/// What all sessions of a daemon share.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where messages and records are kept.
+    pub spool: Arc<dyn Spool>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Chance, for ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// The end.
+    pub drain: Drain,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Listening {
+    socket: TcpListener,
+    /// Where: with the port the system chose, when the configuration says 0.
+    pub address: SocketAddr,
+}
+
+/// Binds a listener's socket.
+///
+/// # Errors
+/// The system's, when the address is in use, needs a privilege, or isn't one of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<Listening> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let socket = socket.listen(BACKLOG)?;
+    Ok(Listening { address: socket.local_addr()?, socket })
+}
+
+impl Listening {
+    /// Accepts until the daemon drains.
+    pub async fn serve(self, setup: watch::Receiver<Arc<Setup>>, parts: Parts) {
+        let places = Arc::new(Semaphore::new(MAX_SESSIONS));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = parts.drain.begun() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.admit(stream, peer, &places, &setup, &parts),
+                Err(error) => {
+                    tracing::warn!(event = "listener.failed", address = %self.address, %error, "can't accept a connection");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        places: &Arc<Semaphore>,
+        setup: &watch::Receiver<Arc<Setup>>,
+        parts: &Parts,
+    ) {
+        let id = SessionId::new(parts.clock.now(), parts.entropy.as_ref());
+        // Replies are written whole; waiting for more to send along would only delay them.
+        let _ = stream.set_nodelay(true);
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+            parts.drain.spawn("refusal of a session", refuse(stream, peer));
+            return;
+        };
+        let (setup, shared) = (setup.clone(), parts.clone());
+        parts.drain.spawn(format!("session {id} of {peer}"), async move {
+            driver::serve(stream, peer, id, setup, shared).await;
+            drop(place);
+        });
+    }
+}
+
+async fn refuse(mut stream: TcpStream, peer: SocketAddr) {
+    tracing::warn!(event = "session.closed", client = %peer, reason = "too many connections", "refused a connection");
+    let mut wire = Vec::new();
+    Reply::new(421, "4.3.2 too many connections, try again later").write_to(&mut wire);
+    let _ = tokio::time::timeout(REST, stream.write_all(&wire)).await;
+}

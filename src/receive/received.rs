@@ -1,0 +1,96 @@
+//! The one line that the relayed copy has in front of the client's octets (RFC 5321, section 4.4).
+
+use crate::mail::{QueueId, Timestamp};
+use std::net::IpAddr;
+
+/// Octets of the client's EHLO name that are shown; the rest is cut.
+const MAX_NAME: usize = 255;
+
+/// How the message came, as `with` says it (RFC 3848; RFC 6531, section 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Protocol {
+    /// EHLO, not HELO.
+    pub(super) extended: bool,
+    /// SMTPUTF8 was asked for.
+    pub(super) utf8: bool,
+}
+
+impl Protocol {
+    /// The protocol's registered name.
+    pub(super) fn name(self) -> &'static str {
+        match (self.utf8, self.extended) {
+            (true, _) => "UTF8SMTP",
+            (false, true) => "ESMTP",
+            (false, false) => "SMTP",
+        }
+    }
+}
+
+/// `Received: from name ([address]) by hostname with protocol id queue-id; date` and CRLF, on one line. There is no `for`
+/// clause: it would show a hidden recipient to the others.
+pub(super) fn received_line(
+    name: &str,
+    client: IpAddr,
+    hostname: &str,
+    protocol: Protocol,
+    queue_id: QueueId,
+    now: Timestamp,
+) -> Vec<u8> {
+    let literal = match client.to_canonical() {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => format!("[IPv6:{address}]"),
+    };
+    format!(
+        "Received: from {} ({literal}) by {hostname} with {} id {queue_id}; {}\r\n",
+        shown(name),
+        protocol.name(),
+        now.rfc5322()
+    )
+    .into_bytes()
+}
+
+/// The name as far as it is harmless: what could end the clause, open a comment or break the line becomes `?`.
+fn shown(name: &str) -> String {
+    let harmless =
+        |letter: char| if letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter) { letter } else { '?' };
+    let shown: String = name.chars().take(MAX_NAME).map(harmless).collect();
+    if shown.is_empty() { "unknown".to_owned() } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_794_304_800_123);
+
+    fn line(name: &str, client: &str) -> String {
+        let id = "0123456789abcdef".parse().unwrap();
+        let protocol = Protocol { extended: true, utf8: false };
+        String::from_utf8(received_line(name, client.parse().unwrap(), "relay.example.org", protocol, id, NOW)).unwrap()
+    }
+
+    #[test]
+    fn it_says_from_whom_by_whom_how_and_when_on_one_line() {
+        assert_eq!(
+            line("client.example", "192.0.2.7"),
+            "Received: from client.example ([192.0.2.7]) by relay.example.org with ESMTP id 0123456789abcdef; \
+             Tue, 10 Nov 2026 10:00:00 +0000\r\n"
+        );
+        assert!(line("c", "2001:db8::1").contains("([IPv6:2001:db8::1])"));
+        assert!(line("c", "::ffff:192.0.2.7").contains("([192.0.2.7])"));
+    }
+
+    #[test]
+    fn no_name_breaks_or_forges_the_line() {
+        let line = line("a\r\nBcc: x (by evil.example; (", "192.0.2.7");
+        assert_eq!(line.matches("\r\n").count(), 1);
+        assert_eq!(line.matches(';').count(), 1);
+        assert!(line.starts_with("Received: from a??Bcc:?x??by?evil.example?"), "{line}");
+    }
+
+    #[test]
+    fn the_protocol_is_named_as_registered() {
+        assert_eq!(Protocol::default().name(), "SMTP");
+        assert_eq!(Protocol { extended: true, utf8: true }.name(), "UTF8SMTP");
+    }
+}

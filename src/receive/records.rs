@@ -1,0 +1,76 @@
+//! From an envelope and what was seen of the octets to the records a message gets: one for each organization concerned
+//! that journals it.
+
+use super::policy::{Journaling, concerns};
+use crate::config::Config;
+use crate::journal::{HeaderFacts, Observation, RecordFields, Relayed, label_recipients, original};
+use crate::mail::{Address, Entropy, QueueId, RecordId, ReversePath, Timestamp};
+use crate::spool::RecordDraft;
+use uuid::Uuid;
+
+/// Who sent a message to whom, and when its last octet had come.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// The relayed message.
+    pub queue_id: QueueId,
+    /// When its last octet had arrived.
+    pub received: Timestamp,
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// The recipients that the next hop accepted, in RCPT order.
+    pub recipients: Vec<Address>,
+}
+
+/// The records of a message, in the order of the configuration. An organization that is concerned and does not journal
+/// the message is logged with the rule that says so.
+pub fn draft_records(
+    config: &Config,
+    envelope: &Envelope,
+    observation: &Observation,
+    facts: &HeaderFacts,
+    entropy: &dyn Entropy,
+) -> Vec<RecordDraft> {
+    let author = facts.from.as_deref().and_then(|from| Address::parse(from).ok());
+    let concerned = concerns(config, &envelope.reverse_path, author.as_ref(), &envelope.recipients);
+    let mut drafts = Vec::with_capacity(concerned.len());
+    for concern in concerned {
+        let organization = concern.organization;
+        if concern.verdict != Journaling::Yes {
+            tracing::info!(
+                event = "record.exempt",
+                queue_id = %envelope.queue_id,
+                organization = %organization.name,
+                direction = ?concern.direction,
+                rule = concern.verdict.rule(),
+                "a message gets no record by the configuration"
+            );
+            continue;
+        }
+        let relayed = Relayed {
+            queue_id: envelope.queue_id,
+            received: envelope.received,
+            reverse_path: envelope.reverse_path.clone(),
+            login: None,
+        };
+        let fields = RecordFields {
+            id: RecordId::new(envelope.received, entropy),
+            organization: organization.name.clone(),
+            original: original(observation, facts, relayed),
+            recipients: label_recipients(facts, envelope.recipients.iter().cloned(), organization.unlisted_recipients),
+            message_uuid: Uuid::nil(),
+            boundary: random_uuid(entropy),
+            date: envelope.received,
+            outcome_unknown: false,
+            supplements: None,
+        };
+        drafts.push(RecordDraft { fields, coalesce: organization.coalesce });
+    }
+    drafts
+}
+
+/// A version 4 UUID. Drawn once the octets are in: nobody can have written the boundary into the message.
+fn random_uuid(entropy: &dyn Entropy) -> Uuid {
+    let mut chance = [0; 16];
+    entropy.fill(&mut chance);
+    uuid::Builder::from_random_bytes(chance).into_uuid()
+}
