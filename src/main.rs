@@ -1,3 +1,7 @@
 //! The thin program: everything it does is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    journal_relay::cli::main()
+}

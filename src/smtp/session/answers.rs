@@ -43,7 +43,8 @@ impl Session {
             Ask::Data => silent = self.open_data(&reply),
             Ask::EndOfData => self.end_transaction(&reply),
         }
-        if !silent {
+        // A 421 isn't held back for the octets of a chunk: nothing is read behind it.
+        if !silent || reply.code() == 421 {
             reply.write_to(&mut self.output);
         }
         self.close_at_421(&reply);

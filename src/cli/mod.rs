@@ -1,0 +1,117 @@
+//! The command line: what an administrator types, and the exit status it ends with.
+//!
+//! Floor 6. Exit status: 0 done, 1 the thing asked for failed, 2 usage, 78 configuration (`EX_CONFIG` of sysexits).
+
+mod check;
+mod output;
+mod queue;
+mod record;
+
+use crate::app::{self, StartError};
+use crate::config::{Config, ConfigErrors};
+use crate::spool::SpoolError;
+use clap::{Parser, Subcommand};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `EX_CONFIG` of sysexits.
+const EXIT_CONFIG: u8 = 78;
+
+/// An SMTP relay that passes mail on octet for octet and journals every message once.
+#[derive(Debug, Parser)]
+#[command(name = "journal-relay", version, propagate_version = true)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(
+        long,
+        global = true,
+        env = "JOURNAL_RELAY_CONFIG",
+        default_value = "/etc/journal-relay/config.toml",
+        value_name = "PATH"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (also the default).
+    Run,
+    /// Validate the configuration.
+    Check,
+    /// Print the journal record that a message would get; nothing is sent.
+    Record(record::Arguments),
+    /// See and steer the records that wait.
+    #[command(subcommand)]
+    Queue(queue::Command),
+}
+
+/// Why a command failed; by the exit status it leads to.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The configuration: 78.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// The thing asked for: 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<SpoolError> for Failure {
+    fn from(error: SpoolError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Reads the command line, does what it says, and gives the exit status.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            match failure {
+                Failure::Config(_) => ExitCode::from(EXIT_CONFIG),
+                Failure::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    match arguments.command.as_ref().unwrap_or(&Command::Run) {
+        Command::Run => app::run(&arguments.config).map_err(|error| match error {
+            StartError::Config(errors) => Failure::Config(errors),
+            other => Failure::Failed(other.to_string()),
+        }),
+        Command::Check => check::check(&arguments.config),
+        Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
+        Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_the_daemon_runs() {
+        let arguments = Arguments::parse_from(["journal-relay", "--config", "x.toml"]);
+        assert!(arguments.command.is_none());
+        assert_eq!(arguments.config, PathBuf::from("x.toml"));
+    }
+}
