@@ -95,25 +95,49 @@ impl<'a> EncodedWord<'a> {
         None
     }
 
+    /// What `data` says in this word's encoding and charset; none when it isn't in it.
+    fn decode(&self, data: &str) -> Option<String> {
+        let word = format!("?{}?{}?{data}?=", self.charset, self.encoding);
+        MessageStream::new(word.as_bytes()).decode_rfc2047()
+    }
+
     fn continues(&self, other: &Self) -> bool {
         self.encoding == other.encoding && self.charset.eq_ignore_ascii_case(other.charset)
     }
 }
 
-/// Words of one charset and encoding with nothing but blanks between them: their octets are one text, which a careless
-/// sender may have cut within a character.
+/// Words of one charset and encoding with nothing but blanks between them. Each should be a text of its own (RFC 2047,
+/// section 5); a careless sender may have cut one text within a character.
 struct Run<'a> {
     word: EncodedWord<'a>,
+    /// The data of all the words.
     data: String,
+    /// What each says by itself; none when one of them says nothing.
+    apart: Option<String>,
     /// The text that the first word starts.
     source: &'a str,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn start(word: EncodedWord<'a>, source: &'a str) -> Self {
+        Self { word, data: word.data.to_owned(), apart: word.decode(word.data), source }
+    }
+
+    fn add(mut self, word: EncodedWord<'a>) -> Self {
+        self.data.push_str(word.data);
+        self.apart = self.apart.zip(word.decode(word.data)).map(|(before, text)| before + &text);
+        self.word.rest = word.rest;
+        self
+    }
+
     fn write_to(self, decoded: &mut String) {
-        let word = format!("?{}?{}?{}?=", self.word.charset, self.word.encoding, self.data);
-        match MessageStream::new(word.as_bytes()).decode_rfc2047() {
-            Some(text) => decoded.push_str(&text),
+        match self.apart {
+            // Together where that heals a character: ISO-2022-JP, for one, is broken by it.
+            Some(apart) if broken(&apart) > 0 => {
+                let together = self.word.decode(&self.data).filter(|text| broken(text) < broken(&apart));
+                decoded.push_str(&together.unwrap_or(apart));
+            }
+            Some(apart) => decoded.push_str(&apart),
             // Not what it seemed to be: it stands for itself (RFC 2047, section 6.3).
             None => {
                 let length = self.source.len().saturating_sub(self.word.rest.len());
@@ -121,6 +145,11 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// How many characters could not be decoded.
+fn broken(text: &str) -> usize {
+    text.matches(char::REPLACEMENT_CHARACTER).count()
 }
 
 /// The text with its encoded words decoded. Blanks between two of them are no part of the text (RFC 2047, section 6.2).
@@ -136,11 +165,7 @@ fn decode_words(text: &str) -> Cow<'_, str> {
         let word = EncodedWord::read(from);
         let blank = before.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         run = match (run.take(), word) {
-            (Some(mut run), Some(word)) if blank && run.word.continues(&word) => {
-                run.data.push_str(word.data);
-                run.word.rest = word.rest;
-                Some(run)
-            }
+            (Some(run), Some(word)) if blank && run.word.continues(&word) => Some(run.add(word)),
             (earlier, word) => {
                 let follows_word = earlier.is_some();
                 if let Some(earlier) = earlier {
@@ -149,7 +174,7 @@ fn decode_words(text: &str) -> Cow<'_, str> {
                 if !(blank && follows_word && word.is_some()) {
                     decoded.push_str(before);
                 }
-                word.map(|word| Run { word, data: word.data.to_owned(), source: from })
+                word.map(|word| Run::start(word, from))
             }
         };
         rest = match word {
@@ -182,6 +207,7 @@ mod tests {
             ("=?utf-8?q?=E6=97?= =?UTF-8?Q?=A5?=", "日"),
             ("=?utf-8?b?5pc=?= =?utf-8?b?pQ==?=", "日"),
             ("=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=", "日本"),
+            ("=?iso-2022-jp?b?GyRCRnxLXBsoQg==?=\r\n =?ISO-2022-JP?B?GyRCRnxLXBsoQg==?=", "日本日本"),
             ("=?gb2312?B?xOO6ww==?=", "你好"),
             ("=?shift_jis*ja?B?k/qWew==?=", "日本"),
             ("=?utf-8?q?with space inside?=", "with space inside"),
