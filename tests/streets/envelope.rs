@@ -1,0 +1,164 @@
+//! Whose mail it is, who got it, and who may send it.
+
+use crate::common::{Client, Record, Setup, Sink, Stage, say};
+use crate::message;
+
+fn from_to(from: &str, to: &str, mark: &str) -> Vec<u8> {
+    format!("From: {from}\r\nTo: {to}\r\nSubject: {mark}\r\nMessage-ID: <{mark}@example.com>\r\n\r\n{mark}\r\n")
+        .into_bytes()
+}
+
+#[test]
+fn incoming_outgoing_and_internal_mail_and_bounces_have_one_record_each() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::ehlo(relay.address());
+    let (alice, albert, remote) = ("alice@example.org", "albert@example.org", "rita@remote.example");
+    for (from, header_from, to, mark) in [
+        (remote, remote, alice, "incoming"),
+        (alice, alice, remote, "outgoing"),
+        (alice, alice, albert, "internal"),
+        ("", "mailer-daemon@remote.example", alice, "bounce-to-us"),
+        ("", alice, remote, "bounce-from-us"),
+        (remote, remote, "rob@remote.example", "nobodys"),
+        ("", remote, "rob@remote.example", "nobodys-bounce"),
+    ] {
+        client.mail(from, &[to], &from_to(header_from, to, mark)).starts("250");
+    }
+    let records = archive.wait_for(5);
+    relay.finish_clean(5);
+    let mut marks: Vec<_> =
+        records.iter().map(|transaction| Record::read(&transaction.octets).lines("Subject")[0].to_owned()).collect();
+    marks.sort();
+    assert_eq!(marks, ["bounce-from-us", "bounce-to-us", "incoming", "internal", "outgoing"]);
+    assert_eq!(next_hop.wait_for(7).len(), 7, "mail that is nobody's passes too");
+    let bounce = records.iter().map(|transaction| Record::read(&transaction.octets));
+    let bounce = bounce.into_iter().find(|record| record.lines("Subject") == ["bounce-to-us"]).unwrap();
+    assert_eq!(bounce.field("X-Journal-Mail-From"), Some("<>"));
+    assert_eq!(bounce.lines("Sender"), ["mailer-daemon@remote.example"]);
+}
+
+#[test]
+fn two_organizations_have_one_record_each_at_their_own_archives() {
+    let (next_hop, acme, globex) = (Sink::start(), Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &acme).and("globex", &["example.net"], &globex).start();
+    let original = message("between");
+    let to = ["bob@example.net", "carol@example.net", "dora@example.org"];
+    Client::ehlo(relay.address()).mail("alice@example.org", &to, &original).starts("250");
+    let (one, other) = (acme.wait_for(1).remove(0), globex.wait_for(1).remove(0));
+    relay.finish_clean(2);
+    assert_eq!(one.reverse_path(), "amazonjournaling@acme.awsapps.com");
+    assert_eq!(other.reverse_path(), "amazonjournaling@globex.awsapps.com");
+    let (one, other) = (Record::read(&one.octets), Record::read(&other.octets));
+    assert_ne!(one.message_id(), other.message_id());
+    for record in [one, other] {
+        assert_eq!(record.original, original);
+        assert_eq!(record.recipients(), to, "every recipient, whoever's");
+    }
+    assert_eq!((acme.count(), globex.count(), next_hop.count()), (1, 1, 1));
+}
+
+#[test]
+fn recipients_that_the_next_hop_refuses_are_not_in_the_record() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::Rcpt(to) if to.contains("carol") => say("550 5.1.1 no carol"),
+        Stage::Rcpt(to) if to.contains("dan") => say("450 4.2.1 dan is busy"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    client.command("RCPT TO:<carol@example.net>").starts("550 5.1.1 no carol");
+    client.command("RCPT TO:<dan@example.net>").starts("450 4.2.1 dan is busy");
+    client.command("RCPT TO:<eve@example.net>").starts("250");
+    client.command("DATA").starts("354");
+    client.data(&message("some")).starts("250");
+    // All refused: there is nothing to send, and nothing to journal.
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    client.command("RCPT TO:<carol@example.net>").starts("550");
+    let code = client.command("DATA").code();
+    assert!(matches!(code, 503 | 554), "DATA without a recipient: {code}");
+    let record = Record::read(&archive.wait_for(1)[0].octets);
+    assert_eq!(record.recipients(), ["bob@example.net", "eve@example.net"]);
+    relay.finish_clean(1);
+    assert_eq!(next_hop.transactions().len(), 1);
+}
+
+#[test]
+fn a_message_refused_at_the_end_of_data_has_no_record() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::End(transaction) if transaction.mail.contains("spam") => say("550-5.7.1 this is\n550 5.7.1 spam"),
+        Stage::End(transaction) if transaction.mail.contains("later") => say("452 4.3.1 no room"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::ehlo(relay.address());
+    let reply = client.mail("spam@example.org", &["bob@example.net"], &message("spam"));
+    assert_eq!(reply.text(), "550-5.7.1 this is\n550 5.7.1 spam");
+    let reply = client.mail("later@example.org", &["bob@example.net"], &message("later"));
+    assert_eq!(reply.text(), "452 4.3.1 no room");
+    client.mail("alice@example.org", &["bob@example.net"], &message("good")).starts("250");
+    relay.finish_clean(1);
+    assert_eq!(archive.transactions().len(), 1);
+    assert_eq!(Record::read(&archive.taken()[0].octets).original, message("good"));
+    let refused = relay.events("message.refused");
+    assert_eq!(refused.len(), 2, "{refused:?}");
+}
+
+#[test]
+fn a_client_from_elsewhere_sends_to_the_organizations_alone_whatever_the_address_pretends() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).trusting_nobody().start();
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    for to in [
+        "<victim@remote.example>",
+        "<victim%remote.example@example.org>",
+        "<remote.example!victim@example.org>",
+        "<@example.org:victim@remote.example>",
+        "<@example.org,@relay.example.org:victim@remote.example>",
+        "<\"victim@remote.example\"@example.org>",
+        "<\"victim%remote.example\"@example.org>",
+        "<\"remote.example!victim\"@example.org>",
+        "<victim@remote.example@example.org>",
+        "<victim@[127.0.0.1]>",
+        "<victim@sub.example.org>",
+        "<victim@example.org.remote.example>",
+        "<victim@notexample.org>",
+    ] {
+        let reply = client.command(&format!("RCPT TO:{to}"));
+        // An address that isn't one may be refused as such.
+        let refused = reply.text().starts_with("554 5.7.1") || matches!(reply.code(), 501 | 553);
+        assert!(refused, "{to}: {reply:?}");
+    }
+    for to in
+        ["<victim@remote.example>", "<victim%remote.example@example.org>", "<\"victim@remote.example\"@example.org>"]
+    {
+        client.command(&format!("RCPT TO:{to}")).starts("554 5.7.1");
+    }
+    client.command("RCPT TO:<dora@EXAMPLE.org>").starts("250");
+    client.command("RCPT TO:<\"dora dee\"@example.org>").starts("250");
+    client.command("DATA").starts("354");
+    client.data(&message("honest")).starts("250");
+    let asked = next_hop.commands();
+    assert!(!asked.iter().any(|line| line.contains("victim")), "the next hop was never asked: {asked:?}");
+    relay.finish_clean(1);
+}
+
+#[test]
+fn the_journaling_sender_has_no_mailbox() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    client.command("RCPT TO:<amazonjournaling@acme.awsapps.com>").starts("550 5.1.1");
+    client.command("RCPT TO:<AmazonJournaling@ACME.awsapps.com>").starts("550 5.1.1");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    client.command("RSET").starts("250");
+    let asked = next_hop.commands();
+    assert!(!asked.iter().any(|line| line.to_ascii_lowercase().contains("amazonjournaling")), "{asked:?}");
+    relay.finish_clean(0);
+}

@@ -1,0 +1,126 @@
+//! Sizes and numbers: what is too large is refused, what is large costs no memory, and many come at once.
+
+use crate::common::{Client, Record, Setup, Sink, Stage, say, strip_received, stuff};
+use crate::message;
+use std::process::Command;
+
+#[test]
+fn a_message_over_the_limit_is_refused_before_and_after_it_was_sent() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive);
+    setup.listener = "max_message_size = \"64KiB\"".into();
+    let mut relay = setup.start();
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org> SIZE=65537").starts("552 5.3.4");
+    let mut large = message("large");
+    large.extend(std::iter::repeat_n(*b"0123456789abcdef0123456789abcde\r\n", 2_000).flatten());
+    client.mail("alice@example.org", &["bob@example.net"], &large).starts("552 5.3.4");
+    large.truncate(65_534);
+    large.extend_from_slice(b"\r\n");
+    client.command("MAIL FROM:<alice@example.org> SIZE=65536").starts("250");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    client.command("DATA").starts("354");
+    client.data(&large).starts("250");
+    assert_eq!(Record::read(&archive.wait_for(1)[0].octets).original, large);
+    relay.finish_clean(1);
+    assert_eq!((next_hop.transactions().len(), archive.transactions().len()), (1, 1));
+}
+
+#[test]
+fn a_message_over_the_next_hops_limit_gets_the_next_hops_answer() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::Ehlo(_) => say("250-small.example\n250 SIZE 1000"),
+        Stage::Mail(from) if from.contains("SIZE=1001") => say("552 5.3.4 small is beautiful"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    Client::ehlo(relay.address()).command("MAIL FROM:<alice@example.org> SIZE=1001").starts("552 5.3.4");
+    relay.finish_clean(0);
+}
+
+#[test]
+fn a_message_may_have_fifteen_hundred_recipients() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::ehlo(relay.address());
+    let to: Vec<_> = (0..1_500).map(|number| format!("user{number}@example.net")).collect();
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    let group: String = to.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
+    client.send(group.as_bytes());
+    for to in &to {
+        let reply = client.reply();
+        assert!(reply.is_taken(), "{to}: {reply:?}");
+    }
+    client.command("DATA").starts("354");
+    client.data(&message("many")).starts("250");
+    assert_eq!(next_hop.wait_for(1)[0].forward_paths(), to);
+    let record = Record::read(&archive.wait_for(1)[0].octets);
+    assert_eq!(record.recipients(), to);
+    relay.finish_clean(1);
+}
+
+#[test]
+fn a_message_of_64_mib_passes_in_less_than_100_mib_of_memory() {
+    const SIZE: usize = 64 << 20;
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut octets = message("huge");
+    octets.resize(SIZE - 2, b'x');
+    // Lines of 76 octets, and some that begin with dots.
+    for at in (600..SIZE - 4).step_by(76) {
+        octets[at..at + 2].copy_from_slice(b"\r\n");
+        octets[at + 2] = if at % 7 == 0 { b'.' } else { b'y' };
+    }
+    octets.extend_from_slice(b"\r\n");
+    let mut client = Client::ehlo(relay.address());
+    client.command(&format!("MAIL FROM:<alice@example.org> SIZE={SIZE}")).starts("250");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    client.command("DATA").starts("354");
+    client.data(&octets).starts("250");
+    assert!(strip_received(&next_hop.wait_for(1)[0].octets).1 == octets, "the relayed copy is unchanged");
+    assert!(Record::read(&archive.wait_for(1)[0].octets).original == octets, "the attached original is unchanged");
+    relay.wait_events("record.acked", 1);
+    let peak = relay.peak_memory_kib();
+    println!("peak memory of the daemon: {} MiB", peak / 1024);
+    assert!(peak < 100 * 1024, "{peak} KiB");
+    relay.finish_clean(1);
+}
+
+#[test]
+fn five_hundred_transactions_are_open_at_once() {
+    const COUNT: usize = 500;
+    // Both ends of a thousand connections are in this process; the daemon inherits the limit.
+    let this = std::process::id().to_string();
+    let _ = Command::new("prlimit").args(["--pid", &this, "--nofile=8192:"]).status();
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut clients: Vec<_> = (0..COUNT).map(|_| Client::ehlo(relay.address())).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client
+            .send(format!("MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob{number}@example.net>\r\nDATA\r\n").as_bytes());
+    }
+    let messages: Vec<_> = (0..COUNT).map(|number| stuff(&message(&format!("crowd-{number}")))).collect();
+    for (client, octets) in clients.iter_mut().zip(&messages) {
+        for expected in ["250", "250", "354"] {
+            client.reply().starts(expected);
+        }
+        client.send(&octets[..octets.len() / 2]);
+    }
+    for (client, octets) in clients.iter_mut().zip(&messages) {
+        client.send(&octets[octets.len() / 2..]);
+    }
+    for client in &mut clients {
+        client.reply().starts("250");
+    }
+    let mut to: Vec<_> = archive
+        .wait_for(COUNT)
+        .iter()
+        .map(|transaction| Record::read(&transaction.octets).recipients().concat())
+        .collect();
+    to.sort();
+    to.dedup();
+    assert_eq!(to.len(), COUNT, "one record each");
+    drop(clients);
+    relay.finish_clean(COUNT);
+}
