@@ -6,9 +6,10 @@ use super::record::organization;
 use crate::clock;
 use crate::config::Config;
 use crate::journal::{ArchiveOffers, RecordFields, message_uuid, render};
-use crate::mail::{RecordId, Timestamp};
+use crate::mail::{OsEntropy, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool};
+use crate::telemetry::{self, HashKey};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -86,6 +87,8 @@ pub(super) struct Chosen {
 /// # Errors
 /// [`Failure::Failed`]: the spool can't be opened, or at least one entry could not be treated; the others were.
 pub(super) fn execute(command: &Command, config: &Config) -> Result<(), Failure> {
+    // What a command does to a record is an event like the daemon's.
+    telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let desk = Desk { spool: EmbeddedSpool::open_beside(&config.spool.path)?, config };

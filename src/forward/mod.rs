@@ -38,6 +38,8 @@ pub struct NextHop {
     way: Way,
     /// What the latest EHLO offered.
     learnt: Mutex<Option<Extensions>>,
+    /// Held while a connection is made for no other reason than to learn.
+    learning: tokio::sync::Mutex<()>,
 }
 
 enum Way {
@@ -63,7 +65,7 @@ impl NextHop {
             Route::Maildir(path) => Way::Maildir(Maildir::new(path)),
             Route::Mx => return Err(ForwardError::Mx),
         };
-        Ok(Arc::new(Self { label, settings, way, learnt: Mutex::default() }))
+        Ok(Arc::new(Self { label, settings, way, learnt: Mutex::default(), learning: tokio::sync::Mutex::default() }))
     }
 
     /// For logs: `smtp://127.0.0.1:10025`.
@@ -81,6 +83,11 @@ impl NextHop {
 
     /// The same; where it is not known, a connection is made to learn it, and kept for the next transaction.
     pub async fn learn(&self) -> Result<Extensions, Unreachable> {
+        if let Some(extensions) = self.extensions() {
+            return Ok(extensions);
+        }
+        // One at a time: those who come meanwhile learn from the first.
+        let _turn = self.learning.lock().await;
         if let Some(extensions) = self.extensions() {
             return Ok(extensions);
         }

@@ -62,7 +62,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    tracing::debug!(event = "session.opened", session = %id, client = %peer, tls = "none", "a client connected");
+    tracing::info!(event = "session.opened", session = %id, client = %peer, tls = "none", "a client connected");
     let hostname = setup.borrow().config.hostname.clone();
     let session =
         Session::new(Settings { hostname: hostname.clone(), max_recipients: MAX_RECIPIENTS, max_errors: MAX_ERRORS });
@@ -81,7 +81,7 @@ pub(super) async fn serve<S>(
     let reason = driver.converse().await;
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
-    tracing::debug!(event = "session.closed", session = %id, client = %peer, tls = "none", reason, "the session is over");
+    tracing::info!(event = "session.closed", session = %id, client = %peer, tls = "none", reason, "the session is over");
 }
 
 struct Driver<S> {
