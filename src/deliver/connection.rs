@@ -5,7 +5,7 @@
 //! What a failure means for a record is left to [`Verdict`](super::Verdict).
 
 use super::letter::{Letter, Rendered, Slices};
-use super::line::Line;
+use super::line::{Line, is_negative};
 use super::offers::Offers;
 use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
 use super::tls::{TlsClients, Trust};
@@ -173,12 +173,12 @@ impl Connection {
             stage: Stage::Connect,
             cause: Cause::Ours(format!("the original can't be read: {error}")),
         };
-        let pieces = letter.pieces().map_err(unreadable)?;
+        let pieces = (letter.original.open)().map_err(unreadable)?;
         self.say_done(Stage::Mail, &mail, COMMAND).await?;
         self.say_done(Stage::Rcpt, &format!("RCPT TO:<{}>", letter.forward_path), COMMAND).await?;
         let reply = self.say(Stage::Data, "DATA", DATA).await?;
         expect(Stage::Data, reply, ReplyClass::Intermediate)?;
-        self.send_data(Slices::new(rendering, pieces, letter.original_length(), self.line.clone())).await
+        self.send_data(Slices::new(rendering, pieces, letter.original.length, self.line.clone())).await
     }
 
     async fn send_data(&mut self, slices: Slices) -> Result<Reply, Failure> {
@@ -191,7 +191,9 @@ impl Connection {
             Ok(reply) => return expect(Stage::EndOfData, reply, ReplyClass::Completion),
             Err(failure) => failure,
         };
-        if let Cause::Lost(what) = &mut failure.cause {
+        if let Cause::Lost(what) = &mut failure.cause
+            && self.line.write_failed()
+        {
             // A server that stops taking data often says why before it goes.
             self.line.expect_reply_within(POLITENESS);
             let _ = self.smtp.read_response().await;
@@ -211,7 +213,7 @@ impl Connection {
             return Err(never("an address is not ASCII and the server offers no SMTPUTF8".to_owned()));
         }
         let around = rendering.prefix.len().saturating_add(rendering.suffix.len());
-        let size = letter.original_length().saturating_add(around as u64);
+        let size = letter.original.length.saturating_add(around as u64);
         // RFC 1870, section 6.1: what exceeds the limit needs no try.
         if let Some(limit) = offered.size.filter(|limit| *limit > 0 && size > *limit) {
             return Err(never(format!("{size} octets are more than the {limit} that the server takes")));
@@ -285,10 +287,6 @@ impl Connection {
 
 fn trust(route: &SmtpRoute) -> Trust {
     route.ca_file.clone().map_or(Trust::System, Trust::File)
-}
-
-fn is_negative(reply: &Reply) -> bool {
-    matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent)
 }
 
 /// A reply of the class a command needs; another positive one means that the two sides are out of step.

@@ -68,30 +68,36 @@ pub(super) struct Letter {
     pub(super) forward_path: Address,
     /// What stands around the original.
     pub(super) render: Render,
-    /// The original; none in a report without a record.
-    pub(super) octets: Option<Octets>,
+    /// The original; empty in a report without a record.
+    pub(super) original: Original,
+}
+
+/// The octets between prefix and suffix.
+pub(super) struct Original {
+    /// How many there are.
+    pub(super) length: u64,
+    /// Begins to read them.
+    pub(super) open: Box<dyn Fn() -> io::Result<Pieces> + Send + Sync>,
 }
 
 /// The pieces of an original, as they are read.
 pub(super) type Pieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
 
+impl From<Option<Octets>> for Original {
+    fn from(octets: Option<Octets>) -> Self {
+        let length = octets.as_ref().map_or(0, length);
+        let open = move || match &octets {
+            Some(octets) => chunks(octets),
+            None => Ok(Box::new(std::iter::empty()) as Pieces),
+        };
+        Self { length, open: Box::new(open) }
+    }
+}
+
 impl Letter {
     /// Whether an address of the envelope needs SMTPUTF8.
     pub(super) fn has_utf8_path(&self) -> bool {
         !self.forward_path.is_ascii() || !self.reverse_path.as_str().is_ascii()
-    }
-
-    /// Octets of the original.
-    pub(super) fn original_length(&self) -> u64 {
-        self.octets.as_ref().map_or(0, length)
-    }
-
-    /// Opens the original.
-    pub(super) fn pieces(&self) -> io::Result<Pieces> {
-        match &self.octets {
-            Some(octets) => Ok(Box::new(chunks(octets)?)),
-            None => Ok(Box::new(std::iter::empty())),
-        }
     }
 }
 

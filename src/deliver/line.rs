@@ -13,7 +13,7 @@
 
 use super::replies::ReplyReader;
 use super::verdict::Cause;
-use crate::mail::Reply;
+use crate::mail::{Reply, ReplyClass};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +28,8 @@ use tokio_rustls::client::TlsStream;
 
 /// How long a block of data may fail to move on (RFC 5321, section 4.5.3.2.5).
 pub(super) const BLOCK: Duration = Duration::from_secs(3 * 60);
+/// How long lettre may wait for an answer to its own QUIT.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Octets read from the server at a time.
 const READ: usize = 2_048;
 
@@ -42,7 +44,7 @@ pub(super) struct Line {
 struct Inner {
     transport: Transport,
     replies: ReplyReader,
-    /// The last reply, until it is taken.
+    /// The last reply, until it is taken; a negative one stays.
     reply: Option<Reply>,
     replies_read: u32,
     /// What lettre is to read: the class of the last reply as a line.
@@ -53,6 +55,8 @@ struct Inner {
     limit: Duration,
     waiting_for_reply: Option<Pin<Box<Sleep>>>,
     waiting_to_write: Option<Pin<Box<Sleep>>>,
+    /// The server took no more octets.
+    write_failed: bool,
     /// The last failure: lettre's errors say "network error" in front of it.
     failure: Option<String>,
 }
@@ -87,6 +91,7 @@ impl Line {
             limit,
             waiting_for_reply: None,
             waiting_to_write: None,
+            write_failed: false,
             failure: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)), peer }
@@ -118,6 +123,11 @@ impl Line {
     /// What went wrong with the line, when something has.
     pub(super) fn failure(&self) -> Option<String> {
         self.lock().failure.clone()
+    }
+
+    /// Whether the server took no more octets; it may have said why.
+    pub(super) fn write_failed(&self) -> bool {
+        self.lock().write_failed
     }
 
     /// Lets no further octet out, for this reason. There is no way back.
@@ -209,8 +219,11 @@ impl Inner {
             match self.replies.take() {
                 Ok(Some(reply)) => {
                     self.told = told(reply.code());
-                    self.reply = Some(reply);
                     self.replies_read += 1;
+                    // Behind a refused EHLO lettre says QUIT by itself; the answer to that is no news.
+                    if !self.reply.as_ref().is_some_and(is_negative) {
+                        self.reply = Some(reply);
+                    }
                     self.waiting_for_reply = None;
                 }
                 Ok(None) => match self.poll_octets(context) {
@@ -228,7 +241,7 @@ impl Inner {
     }
 
     fn poll_reply_limit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let limit = self.limit;
+        let limit = if self.reply.as_ref().is_some_and(is_negative) { FAREWELL } else { self.limit };
         let sleep = self.waiting_for_reply.get_or_insert_with(|| sleep_for(limit));
         if sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
@@ -249,7 +262,10 @@ impl Inner {
                 self.waiting_to_write = None;
                 Poll::Ready(Ok(done))
             }
-            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Ready(Err(error)) => {
+                self.write_failed = true;
+                self.fail(error)
+            }
             Poll::Pending => {
                 let sleep = self.waiting_to_write.get_or_insert_with(|| sleep_for(BLOCK));
                 if sleep.as_mut().poll(context).is_pending() {
@@ -259,6 +275,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// 4yz or 5yz.
+pub(super) fn is_negative(reply: &Reply) -> bool {
+    matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent)
 }
 
 /// What lettre is told of a reply: its first digit. Its parser knows few codes, and the reply itself is in our hands.

@@ -25,6 +25,9 @@ mod resolver;
 mod tls;
 mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use next::MAX_DELAY_REPORTS;
 pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{Answer, Exchanger, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved};

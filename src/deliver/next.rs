@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn an_outage_makes_a_handful_of_delay_reports_and_the_next_outage_again() {
         let reports = DelayReports::default();
-        let mut granted = || (0..100).filter(|_| reports.admit("one") == Admission::Granted).count();
+        let granted = || (0..100).filter(|_| reports.admit("one") == Admission::Granted).count();
         assert_eq!(granted(), MAX_DELAY_REPORTS as usize);
         assert_eq!(granted(), 0);
         assert_eq!(reports.admit("two"), Admission::Granted);

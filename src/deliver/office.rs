@@ -106,14 +106,14 @@ impl Office {
         let id = claim.fields.id;
         let way = self.way(&claim.fields.organization, Freight::Records).filter(|_| !self.drain.has_begun());
         let Some(way) = way else {
-            self.keep(id, || self.spool.unclaim(id)).await;
+            keep(id, || self.spool.unclaim(id)).await;
             return;
         };
         let letter = way.record_letter(&claim);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         let now = self.clock.now();
         let outcome = self.record_outcome(&claim, &way, verdict, now);
-        self.keep(id, || self.spool.settle(id, outcome.clone(), now)).await;
+        keep(id, || self.spool.settle(id, outcome.clone(), now)).await;
     }
 
     /// Turns a verdict on a record into what is kept, and logs it.
@@ -190,33 +190,33 @@ impl Office {
         let id = claim.fields.id;
         let way = self.way(&claim.fields.organization, Freight::Reports).filter(|_| !self.drain.has_begun());
         let Some(way) = way else {
-            self.keep(id, || self.spool.unclaim(id)).await;
+            keep(id, || self.spool.unclaim(id)).await;
             return;
         };
         let letter = way.report_letter(&claim);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         let now = self.clock.now();
         let outcome = report_outcome(&claim, &way, &verdict, now);
-        self.keep(id, || self.spool.settle_report(id, outcome.clone(), now)).await;
+        keep(id, || self.spool.settle_report(id, outcome.clone(), now)).await;
     }
+}
 
-    /// Brings a result to the spool, several times when it fails.
-    async fn keep(&self, id: RecordId, bring: impl Fn() -> Pending<()>) {
-        for attempt in 1..=SETTLE_TRIES {
-            match bring().await {
-                Ok(()) => return,
-                // An operator's command was faster; what it did stands.
-                Err(error @ (SpoolError::NotFound(_) | SpoolError::NotNow(_))) => {
-                    tracing::warn!(event = "record.unsettled", record = %id, %error, "the result of an attempt is not kept");
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(event = "record.unsettled", record = %id, %error, attempt, "the result of an attempt can't be kept");
-                }
+/// Brings a result to the spool, several times when it fails.
+async fn keep(id: RecordId, bring: impl Fn() -> Pending<()>) {
+    for attempt in 1..=SETTLE_TRIES {
+        match bring().await {
+            Ok(()) => return,
+            // An operator's command was faster; what it did stands.
+            Err(error @ (SpoolError::NotFound(_) | SpoolError::NotNow(_))) => {
+                tracing::warn!(event = "record.unsettled", record = %id, %error, "the result of an attempt is not kept");
+                return;
             }
-            if attempt < SETTLE_TRIES {
-                tokio::time::sleep(SETTLE_WAIT).await;
+            Err(error) => {
+                tracing::error!(event = "record.unsettled", record = %id, %error, attempt, "the result of an attempt can't be kept");
             }
+        }
+        if attempt < SETTLE_TRIES {
+            tokio::time::sleep(SETTLE_WAIT).await;
         }
     }
 }
@@ -264,7 +264,7 @@ impl Way {
             id: fields.id,
             reverse_path: ReversePath::Address(sender.clone()),
             forward_path: address.clone(),
-            octets: Some(claim.octets.clone()),
+            original: Some(claim.octets.clone()).into(),
             render: Box::new(move |offers| journal::render(&fields, &sender, &address, offers).into()),
         }
     }
@@ -288,8 +288,42 @@ impl Way {
             // RFC 3464, section 2: a notification is never answered by another.
             reverse_path: ReversePath::Null,
             forward_path: self.forward_path.clone(),
-            octets: claim.record.as_ref().map(|(_, octets)| octets.clone()),
+            original: claim.record.as_ref().map(|(_, octets)| octets.clone()).into(),
             render: Box::new(render),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::OsEntropy;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// How often a result is brought to a spool that answers `answer(1)`, `answer(2)`, …
+    async fn tries(answer: fn(u32) -> Result<(), SpoolError>) -> u32 {
+        let count = AtomicU32::new(0);
+        let id = RecordId::new(Timestamp::from_millis(0), &OsEntropy);
+        keep(id, || {
+            let answer = answer(count.fetch_add(1, Ordering::Relaxed) + 1);
+            Box::pin(async move { answer })
+        })
+        .await;
+        count.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_result_is_brought_again_to_a_spool_that_fails_for_a_while() {
+        fn full() -> Result<(), SpoolError> {
+            Err(SpoolError::Full("no room".to_owned()))
+        }
+        assert_eq!(tries(|_| Ok(())).await, 1);
+        assert_eq!(tries(|number| if number < 3 { full() } else { Ok(()) }).await, 3);
+        assert_eq!(tries(|_| full()).await, SETTLE_TRIES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_result_that_an_operator_has_overtaken_is_let_go() {
+        assert_eq!(tries(|_| Err(SpoolError::NotNow("discarded".to_owned()))).await, 1);
     }
 }

@@ -149,7 +149,7 @@ impl Post {
         };
         let failed = |error: io::Error| Failure::lost(Stage::Data, error.to_string());
         let rendering = (letter.render)(ArchiveOffers::ALL);
-        let pieces = letter.pieces().map_err(ours)?;
+        let pieces = (letter.original.open)().map_err(ours)?;
         let mut delivery = Maildir::new(path).with_clock(Arc::clone(&self.clock)).begin().await.map_err(failed)?;
         delivery.write(&rendering.prefix).await.map_err(failed)?;
         let mut length = 0;
@@ -158,7 +158,7 @@ impl Post {
             length += piece.len() as u64;
             delivery.write(&piece).await.map_err(failed)?;
         }
-        if length != letter.original_length() {
+        if length != letter.original.length {
             return Err(ours(io::Error::new(io::ErrorKind::UnexpectedEof, "not all of it is there")));
         }
         delivery.write(&rendering.suffix).await.map_err(failed)?;

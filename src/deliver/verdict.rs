@@ -13,6 +13,9 @@
 use crate::mail::{Reply, ReplyClass};
 use std::fmt;
 
+/// Octets of what is kept of a reply: it goes into each log line, the spool and reports.
+const MAX_SAID: usize = 8 * 1_024;
+
 /// How far a conversation got (RFC 5321, section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
@@ -159,11 +162,19 @@ impl Verdict {
 }
 
 fn smtp(reply: &Reply) -> Said {
-    Said { text: reply.to_string(), is_smtp: true }
+    Said { text: shortened(reply.to_string()), is_smtp: true }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_SAID {
+        text.truncate(text.floor_char_boundary(MAX_SAID));
+        text.push('…');
+    }
+    text
 }
 
 fn ours(text: String) -> Said {
-    Said { text, is_smtp: false }
+    Said { text: shortened(text), is_smtp: false }
 }
 
 impl fmt::Display for Stage {
@@ -229,6 +240,13 @@ mod tests {
         assert!(down(Stage::EndOfData, Cause::Lost("reset".into())));
         assert!(!down(Stage::Rcpt, Cause::Reply(Reply::new(452, "mailbox full"))));
         assert!(!down(Stage::Data, Cause::Ours("disk".into())));
+    }
+
+    #[test]
+    fn an_endless_reply_is_cut_between_characters() {
+        let refused = verdict(Stage::Rcpt, Cause::Reply(Reply::new(550, "\u{fc}".repeat(MAX_SAID))));
+        let text = &refused.reply().text;
+        assert!(text.ends_with("\u{fc}…") && text.len() <= MAX_SAID + 3, "{} octets", text.len());
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(super) enum Act {
     Hang,
     /// Says nothing and waits until the client goes.
     Wait,
+    /// Does as usual, once this says so.
+    Once(watch::Receiver<bool>),
 }
 
 /// What has been heard.
@@ -56,14 +58,19 @@ pub(super) struct Archive {
 pub(super) struct Script {
     acts: HashMap<&'static str, VecDeque<Act>>,
     /// Keywords in the reply to EHLO.
-    pub(super) offers: Vec<&'static str>,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) implicit_tls: bool,
+    offers: Vec<&'static str>,
+    tls: Option<TlsAcceptor>,
+    implicit_tls: bool,
 }
 
 impl Script {
     pub(super) fn offering(offers: &[&'static str]) -> Self {
         Self { offers: offers.to_vec(), ..Self::default() }
+    }
+
+    /// With a certificate; from the first octet, or behind STARTTLS.
+    pub(super) fn with_tls(self, acceptor: TlsAcceptor, implicit_tls: bool) -> Self {
+        Self { tls: Some(acceptor), implicit_tls, ..self }
     }
 
     /// Does `act` at the next `verb` that has no act yet. `greeting` and `.` count as verbs.
@@ -164,10 +171,10 @@ impl Conversation {
                     self.act(&mut wire, "STARTTLS", "220 go ahead\r\n").await?;
                     wire = self.encrypt(wire, &script).await?;
                 }
-                "AUTH" => self.act(&mut wire, "AUTH", "235 2.7.0 welcome\r\n").await?,
-                "MAIL" => self.act(&mut wire, "MAIL", "250 2.1.0 sender\r\n").await?,
-                "RCPT" => self.act(&mut wire, "RCPT", "250 2.1.5 recipient\r\n").await?,
-                "RSET" => self.act(&mut wire, "RSET", "250 2.0.0 reset\r\n").await?,
+                "AUTH" => drop(self.act(&mut wire, "AUTH", "235 2.7.0 welcome\r\n").await?),
+                "MAIL" => drop(self.act(&mut wire, "MAIL", "250 2.1.0 sender\r\n").await?),
+                "RCPT" => drop(self.act(&mut wire, "RCPT", "250 2.1.5 recipient\r\n").await?),
+                "RSET" => drop(self.act(&mut wire, "RSET", "250 2.0.0 reset\r\n").await?),
                 "DATA" => {
                     if self.act(&mut wire, "DATA", "354 go on\r\n").await?.starts_with('3') {
                         self.take_data(&mut wire).await?;
@@ -192,6 +199,10 @@ impl Conversation {
             None => usual.to_owned(),
             Some(Act::Say(reply)) => reply.to_owned(),
             Some(Act::Hang) => return Err(Over),
+            Some(Act::Once(mut open)) => {
+                open.wait_for(|open| *open).await.map_err(|_| Over)?;
+                usual.to_owned()
+            }
             Some(Act::Wait) => {
                 let mut rest = Vec::new();
                 let _ = tokio::io::AsyncReadExt::read_to_end(wire, &mut rest).await;

@@ -68,7 +68,7 @@ fn letter(original: impl Into<Bytes>) -> Letter {
         id: RecordId::new(Timestamp::from_millis(1_794_304_800_000), &OsEntropy),
         reverse_path: ReversePath::Address(address("amazonjournaling@acme.awsapps.com")),
         forward_path: address("archive@journal.example"),
-        octets: Some(Octets::Inline(original.into())),
+        original: Some(Octets::Inline(original.into())).into(),
         render: Box::new(|_| Rendered {
             prefix: b"Subject: x\r\n\r\n".to_vec(),
             suffix: b"\r\n--b--\r\n".to_vec(),

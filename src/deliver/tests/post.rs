@@ -62,7 +62,9 @@ async fn a_null_reverse_path_is_written_as_empty_brackets() {
 async fn what_the_archive_says_is_too_large_is_not_sent() {
     let archive = Archive::start(Script::offering(&["SIZE 1000"])).await;
     let (post, route) = (post(), plain(&archive));
-    assert!(matches!(send(&post, &route, &letter(vec![b'x'; 2_000])).await, Verdict::Refused { reply } if !reply.is_smtp));
+    assert!(
+        matches!(send(&post, &route, &letter(vec![b'x'; 2_000])).await, Verdict::Refused { reply } if !reply.is_smtp)
+    );
     assert!(matches!(send(&post, &route, &letter("small")).await, Verdict::Accepted { .. }));
     let heard = archive.heard();
     assert_eq!((heard.of("MAIL").len(), heard.connections), (1, 1));
@@ -133,7 +135,11 @@ async fn the_exchangers_of_a_domain_are_tried_in_turn() {
     let friendly = Archive::start(Script::default()).await;
     let exchanger = |preference, host: &str| Exchanger { preference, host: host.to_owned() };
     let names = Names {
-        exchangers: [("journal.example", Ok(vec![exchanger(30, "friendly"), exchanger(10, "gone"), exchanger(20, "unfriendly")]))].into(),
+        exchangers: [(
+            "journal.example",
+            Ok(vec![exchanger(30, "friendly"), exchanger(10, "gone"), exchanger(20, "unfriendly")]),
+        )]
+        .into(),
         addresses: [("friendly", friendly.address), ("unfriendly", unfriendly.address)].into(),
     };
     let verdict = send(&post_with(names), &Route::Mx, &letter("x")).await;
@@ -180,6 +186,18 @@ async fn a_domain_that_takes_no_mail_refuses_and_a_silent_dns_defers() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_original_is_read_from_its_file_while_it_is_sent() {
+    let archive = Archive::start(Script::default()).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (path, whole) = (directory.path().join("octets"), b".a line of it\r\n".repeat(40_000));
+    std::fs::write(&path, &whole).unwrap();
+    let mut letter = letter("");
+    letter.original = Some(Octets::File { path, length: whole.len() as u64 }).into();
+    assert!(matches!(send(&post(), &plain(&archive), &letter).await, Verdict::Accepted { .. }));
+    assert!(archive.heard().letters == [arrived(&whole)]);
+}
+
 #[tokio::test]
 async fn a_maildir_keeps_the_whole_letter_and_counts_as_acceptance() {
     let directory = tempfile::tempdir().unwrap();
@@ -207,12 +225,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let letters = runtime.block_on(async {
             let archive = Archive::start(Script::default()).await;
-            let directory = tempfile::tempdir().unwrap();
-            let mut letter = letter(whole.clone());
-            letter.cut = Some(pieces.iter().map(Vec::len).collect());
+            let mut letter = letter("");
+            letter.original.length = whole.len() as u64;
+            let cut = pieces.clone();
+            letter.original.open = Box::new(move || Ok(Box::new(cut.clone().into_iter().map(|piece| Ok(piece.into())))));
             let verdict = send(&post(), &plain(&archive), &letter).await;
             assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
-            drop(directory);
             archive.heard().letters
         });
         prop_assert_eq!(letters, vec![arrived(&whole)]);

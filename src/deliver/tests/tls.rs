@@ -1,0 +1,144 @@
+//! What each demand on TLS takes and refuses, and when a password is sent.
+
+use super::archive::{Act, Archive, Script};
+use super::*;
+use std::path::PathBuf;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// A server's half of TLS for `name`, and the PEM of its certificate, which is its own authority.
+pub(super) fn certified(name: &str) -> (TlsAcceptor, String) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), made.cert.pem())
+}
+
+/// An archive with a certificate for `name`, a route to it that trusts that certificate, and the file's directory.
+async fn archive_for(name: &str, tls: Tls, offers: &[&'static str]) -> (Archive, SmtpRoute, tempfile::TempDir) {
+    let (acceptor, pem) = certified(name);
+    let script = Script::offering(offers).with_tls(acceptor, tls == Tls::Implicit);
+    let archive = Archive::start(script).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file: PathBuf = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, pem).unwrap();
+    let route = SmtpRoute { ca_file: Some(ca_file), ..server(&archive, tls) };
+    (archive, route, directory)
+}
+
+async fn verdict(route: SmtpRoute) -> Verdict {
+    send(&post(), &Route::Smtp(route), &letter("x")).await
+}
+
+fn is_accepted(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Accepted { .. })
+}
+
+#[tokio::test]
+async fn an_opportunistic_route_takes_any_certificate() {
+    let (archive, mut route, _directory) = archive_for("elsewhere.example", Tls::Opportunistic, &["STARTTLS"]).await;
+    route.ca_file = None;
+    assert!(is_accepted(&verdict(route).await));
+    let heard = archive.heard();
+    assert_eq!((heard.tls, heard.of("EHLO").len()), (1, 2), "what was offered in plain text counts no more");
+}
+
+#[tokio::test]
+async fn an_opportunistic_route_goes_on_in_plain_text_where_tls_fails() {
+    // The archive says 220 and hangs up in the handshake; or it does not even let TLS begin.
+    let broken = Script::offering(&["STARTTLS"]);
+    let refusing = Script::offering(&["STARTTLS"]).on("STARTTLS", Act::Say("454 4.7.0 not now\r\n"));
+    for script in [broken, refusing] {
+        let archive = Archive::start(script).await;
+        assert!(is_accepted(&verdict(server(&archive, Tls::Opportunistic)).await));
+        let heard = archive.heard();
+        assert_eq!((heard.tls, heard.connections, heard.letters.len()), (0, 2, 1));
+    }
+    let archive = Archive::start(Script::default()).await;
+    assert!(is_accepted(&verdict(server(&archive, Tls::Opportunistic)).await));
+}
+
+#[tokio::test]
+async fn required_tls_takes_the_right_certificate_and_no_other() {
+    for tls in [Tls::Required, Tls::Implicit] {
+        let (archive, route, _directory) = archive_for("127.0.0.1", tls, &["STARTTLS"]).await;
+        let verdict = verdict(route.clone()).await;
+        assert!(is_accepted(&verdict), "{verdict:?}");
+        assert_eq!(archive.heard().tls, 1);
+        let untrusted = SmtpRoute { ca_file: None, ..route };
+        let verdict = super::tls::verdict(untrusted).await;
+        assert!(
+            matches!(&verdict, Verdict::Deferred { route_failed: true, reply } if reply.text.contains("TLS")),
+            "{verdict:?}"
+        );
+        assert_eq!(archive.heard().letters.len(), 1);
+
+        let (archive, route, _directory) = archive_for("elsewhere.example", tls, &["STARTTLS"]).await;
+        let verdict = super::tls::verdict(route).await;
+        assert!(matches!(verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+        assert!(archive.heard().of("MAIL").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn required_tls_sends_nothing_where_starttls_is_not_offered() {
+    let archive = Archive::start(Script::default()).await;
+    let verdict = verdict(server(&archive, Tls::Required)).await;
+    assert!(matches!(&verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+    assert!(archive.heard().of("MAIL").is_empty());
+}
+
+#[tokio::test]
+async fn replies_injected_behind_starttls_are_not_read_as_if_tls_had_protected_them() {
+    let (acceptor, pem) = certified("127.0.0.1");
+    let injected = "220 go\r\n250 archive.example\r\n250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 kept\r\n";
+    let script = Script::offering(&["STARTTLS"]).with_tls(acceptor, false).on("STARTTLS", Act::Say(injected));
+    let archive = Archive::start(script).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, pem).unwrap();
+    let verdict = verdict(SmtpRoute { ca_file: Some(ca_file), ..server(&archive, Tls::Required) }).await;
+    assert!(matches!(&verdict, Verdict::Deferred { reply, .. } if reply.text.contains("out of turn")), "{verdict:?}");
+    assert!(archive.heard().letters.is_empty());
+}
+
+fn with_password(route: SmtpRoute) -> SmtpRoute {
+    SmtpRoute { credentials: Some(("relay".to_owned(), "secret".to_owned())), ..route }
+}
+
+#[tokio::test]
+async fn auth_plain_says_user_and_password_in_one_line() {
+    let archive = Archive::start(Script::offering(&["AUTH LOGIN PLAIN"])).await;
+    assert!(is_accepted(&verdict(with_password(server(&archive, Tls::None))).await));
+    assert_eq!(archive.heard().of("AUTH"), ["AUTH PLAIN AHJlbGF5AHNlY3JldA=="]);
+}
+
+#[tokio::test]
+async fn auth_login_says_them_when_asked() {
+    let script = Script::offering(&["AUTH LOGIN"])
+        .on("AUTH", Act::Say("334 VXNlcm5hbWU6\r\n"))
+        .on("", Act::Say("334 UGFzc3dvcmQ6\r\n"))
+        .on("", Act::Say("235 2.7.0 welcome\r\n"));
+    let archive = Archive::start(script).await;
+    let verdict = verdict(with_password(server(&archive, Tls::None))).await;
+    assert!(is_accepted(&verdict), "{verdict:?}");
+    let heard = archive.heard();
+    let lines: Vec<_> = heard.lines.iter().map(|(_, line)| line.as_str()).collect();
+    assert_eq!(lines[1..4], ["AUTH LOGIN", "cmVsYXk=", "c2VjcmV0"]);
+}
+
+#[tokio::test]
+async fn a_refused_password_is_the_route_s_fault_and_is_never_shown() {
+    let script = Script::offering(&["AUTH PLAIN"]).on("AUTH", Act::Say("535 5.7.8 bad credentials\r\n"));
+    let archive = Archive::start(script).await;
+    let verdict = verdict(with_password(server(&archive, Tls::None))).await;
+    assert!(matches!(&verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+    assert_eq!(verdict.reply().text, "535 5.7.8 bad credentials");
+}
