@@ -7,6 +7,8 @@
 //!   lettre is told the class alone, by one short line it surely understands.
 //! * *A poisoned line takes no further octet* ([`Line::poison`]). When the original can't be read to its end, lettre's
 //!   iterator could only end early, and lettre would write the final dot below half a record. Every write fails from then on.
+//! * *What belongs together leaves together.* lettre flushes after each of its writes; here octets gather until a reply is
+//!   waited for or [`GATHER`] of them are there, so that a small record goes out in one write with its final dot.
 //! * *Every wait ends.* A reply has until the limit set before; a block of data has [`BLOCK`] to move on.
 //! * *Nobody speaks out of turn.* Octets that came before they were asked for are found ([`Line::spoke_early`]): an injected
 //!   or late reply is never taken for the answer to something said afterwards (RFC 3207, section 6).
@@ -32,6 +34,8 @@ pub(super) const BLOCK: Duration = Duration::from_secs(3 * 60);
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Octets read from the server at a time.
 const READ: usize = 2_048;
+/// Octets that gather before they are written.
+const GATHER: usize = 64 * 1024;
 
 /// A handle on the line; lettre holds another.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Inner {
     transport: Transport,
+    /// Octets lettre has written and the server has not got yet.
+    gathered: Vec<u8>,
     replies: ReplyReader,
     /// The last reply, until it is taken; a negative one stays.
     reply: Option<Reply>,
@@ -83,6 +89,7 @@ impl Line {
     fn over(transport: Transport, peer: SocketAddr, limit: Duration) -> Self {
         let inner = Inner {
             transport,
+            gathered: Vec::new(),
             replies: ReplyReader::default(),
             reply: None,
             replies_read: 0,
@@ -132,7 +139,9 @@ impl Line {
 
     /// Lets no further octet out, for this reason. There is no way back.
     pub(super) fn poison(&self, cause: Cause) {
-        self.lock().poison.get_or_insert(cause);
+        let mut inner = self.lock();
+        inner.poison.get_or_insert(cause);
+        inner.gathered = Vec::new();
     }
 
     /// Why the line was poisoned, when it was.
@@ -214,7 +223,35 @@ impl Inner {
         }
     }
 
+    /// Writes what has gathered.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.gathered.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut written = 0;
+        let polled = loop {
+            let Some(rest) = gathered.get(written..).filter(|rest| !rest.is_empty()) else {
+                break self.poll_send(context, Transport::poll_flush);
+            };
+            match self.poll_send(context, |transport, context| transport.poll_write(context, rest)) {
+                Poll::Ready(Ok(count)) => written += count,
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        match &polled {
+            // An idle line keeps no room for the last record.
+            Poll::Ready(Ok(())) => gathered = Vec::new(),
+            Poll::Ready(Err(_)) => gathered.clear(),
+            Poll::Pending => drop(gathered.drain(..written)),
+        }
+        self.gathered = gathered;
+        polled
+    }
+
     fn poll_told(&mut self, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_drain(context))?;
         while self.told.is_empty() {
             match self.replies.take() {
                 Ok(Some(reply)) => {
@@ -255,7 +292,7 @@ impl Inner {
         send: impl FnOnce(&mut Transport, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.poison.is_some() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the line is poisoned")));
+            return Poll::Ready(Err(poisoned()));
         }
         match send(&mut self.transport, context) {
             Poll::Ready(Ok(done)) => {
@@ -300,6 +337,10 @@ fn late(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
+fn poisoned() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the line is poisoned")
+}
+
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the connection is in a TLS handshake")
 }
@@ -310,29 +351,54 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        self.lock().poll_send(context, |transport, context| match transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(context, octets),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(context, octets),
-            Transport::Gone => Poll::Ready(Err(gone())),
-        })
+impl Transport {
+    fn poll_write(&mut self, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.lock().poll_send(context, |transport, context| match transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(context),
-            Transport::Gone => Poll::Ready(Err(gone())),
-        })
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let mut inner = self.lock();
+        if inner.gathered.len() >= GATHER {
+            std::task::ready!(inner.poll_drain(context))?;
+        }
+        if inner.poison.is_some() {
+            return Poll::Ready(Err(poisoned()));
+        }
+        inner.gathered.extend_from_slice(octets);
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    /// Does nothing: what has gathered leaves when a reply to it is waited for.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.lock().poll_send(context, |transport, context| match transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-            Transport::Gone => Poll::Ready(Ok(())),
-        })
+        let mut inner = self.lock();
+        std::task::ready!(inner.poll_drain(context))?;
+        inner.poll_send(context, Transport::poll_shutdown)
     }
 }
 

@@ -97,7 +97,7 @@ impl OctetStore {
 #[derive(Debug)]
 pub(super) struct OctetFile {
     file: File,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     kept: AtomicBool,
 }
 
