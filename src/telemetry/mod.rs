@@ -95,6 +95,7 @@ impl Writer {
         let log = self.log();
         let mut line = Line::of(event);
         self.redactor.redact(&mut line, log.addresses);
+        line.bound();
         let now = self.clock.now();
         let octets = match log.format {
             LogFormat::Json => format::json(&line, now),

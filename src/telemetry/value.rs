@@ -1,4 +1,4 @@
-//! An event as data: its fields taken out of `tracing`, each of bounded size.
+//! An event as data: its fields taken out of `tracing`, and what a line may hold of them.
 
 use super::{LIBRARY, is_ours};
 use std::fmt::{self, Debug, Write};
@@ -44,6 +44,18 @@ impl Line {
         line
     }
 
+    /// Cuts what is too long; comes after the redaction, which would not know half an address.
+    pub(super) fn bound(&mut self) {
+        cut(&mut self.message);
+        for (_, value) in &mut self.fields {
+            match value {
+                Value::Text(text) => cut(text),
+                Value::List(items) => cut_list(items),
+                Value::Flag(_) | Value::Number(_) => {}
+            }
+        }
+    }
+
     fn put(&mut self, name: &'static str, value: Value) {
         match (name.strip_prefix("r#").unwrap_or(name), value) {
             ("message", Value::Text(text)) => self.message = text,
@@ -86,7 +98,7 @@ impl Visit for Line {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), Value::Text(cut(value)));
+        self.put(field.name(), Value::Text(value.to_owned()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -96,7 +108,7 @@ impl Visit for Line {
             let _ = write!(text, ": {error}");
             source = error.source();
         }
-        self.put(field.name(), Value::Text(cut(&text)));
+        self.put(field.name(), Value::Text(text));
     }
 
     /// What was recorded with `?` or `%`: the two can't be told apart but by how they take a format's flags.
@@ -105,7 +117,7 @@ impl Visit for Line {
         if is_none(&plain, value) {
             return;
         }
-        let value = list(&plain, value).unwrap_or_else(|| Value::Text(cut(&plain)));
+        let value = list(&plain, value).unwrap_or(Value::Text(plain));
         self.put(field.name(), value);
     }
 }
@@ -124,25 +136,16 @@ fn list(plain: &str, value: &dyn Debug) -> Option<Value> {
         return None;
     }
     let mut rest = plain.strip_prefix('[')?;
-    let (mut items, mut octets, mut more) = (Vec::new(), 0_usize, 0_usize);
+    let mut items = Vec::new();
     loop {
         let (item, behind) = quoted(rest)?;
-        octets = octets.saturating_add(item.len());
-        if octets > MAX_LIST {
-            more += 1;
-        } else {
-            items.push(cut(&item));
-        }
+        items.push(item);
         match behind.strip_prefix(", ") {
             Some(next) => rest = next,
-            None if behind == "]" => break,
+            None if behind == "]" => return Some(Value::List(items)),
             None => return None,
         }
     }
-    if more > 0 {
-        items.push(format!("… {more} more"));
-    }
-    Some(Value::List(items))
 }
 
 /// A string as `str`'s Debug writes it, and what stands behind it.
@@ -169,11 +172,26 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-fn cut(text: &str) -> String {
-    if text.len() <= MAX_STRING {
-        return text.to_owned();
+fn cut(text: &mut String) {
+    if text.len() > MAX_STRING {
+        text.truncate(text.floor_char_boundary(MAX_STRING));
+        text.push('…');
     }
-    format!("{}…", text.get(..text.floor_char_boundary(MAX_STRING)).unwrap_or_default())
+}
+
+fn cut_list(items: &mut Vec<String>) {
+    items.iter_mut().for_each(cut);
+    let mut octets = 0_usize;
+    let fits = |item: &&String| {
+        octets = octets.saturating_add(item.len());
+        octets <= MAX_LIST
+    };
+    let kept = items.iter().take_while(fits).count();
+    let more = items.len() - kept;
+    if more > 0 {
+        items.truncate(kept);
+        items.push(format!("… {more} more"));
+    }
 }
 
 impl fmt::Display for Value {
