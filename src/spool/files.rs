@@ -97,11 +97,17 @@ impl OctetStore {
 #[derive(Debug)]
 pub(super) struct OctetFile {
     file: File,
-    pub(super) path: PathBuf,
+    path: PathBuf,
     kept: AtomicBool,
 }
 
 impl OctetFile {
+    /// Where it is.
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Adds octets at the end.
     pub(super) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         self.file.write_all(octets)

@@ -280,7 +280,7 @@ mod tests {
             let length = expected.len() as u64;
             let octets = match &gathered {
                 Gathered::Inline(octets) => Octets::Inline(octets.clone()),
-                Gathered::File(file) => Octets::File { path: file.path.clone(), length },
+                Gathered::File(file) => Octets::File { path: file.path().to_owned(), length },
             };
             prop_assert_eq!(matches!(octets, Octets::Inline(_)), expected.len() <= INLINE_LIMIT);
             prop_assert!(octets.chunks().unwrap().all(|chunk| chunk.unwrap().len() <= READ_CHUNK));

@@ -2,11 +2,10 @@
 //!
 //! The embedded spool and the one in memory load records, let them change here, and store what came out.
 
-use super::Verdict;
-use crate::journal::RecordFields;
+use super::{Listing, Operation, Outcome, RecordDraft, SpoolError, Verdict};
+use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{Earlier, Merge, Standing, State, merge};
-use crate::spool::{Listing, Operation, SpoolError};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -20,6 +19,16 @@ pub(super) struct Kept {
     pub(super) standing: Standing,
     /// How long it may be joined after the verdict.
     pub(super) window: Duration,
+}
+
+impl Kept {
+    /// A draft as it is stored first.
+    pub(super) fn prepared(draft: RecordDraft, message_uuid: MessageUuid) -> Self {
+        let mut fields = draft.fields;
+        // What lists show until sealing fixes it.
+        fields.message_uuid = message_uuid(&fields);
+        Self { fields, standing: Standing::prepared(), window: draft.coalesce }
+    }
 }
 
 /// What became of a record when its message's verdict came.
@@ -101,6 +110,20 @@ pub(super) fn claim(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) 
         seal(kept, now, message_uuid);
     }
     kept.standing.claim();
+}
+
+/// An attempt ended; gives the report that is to be kept with it.
+pub(super) fn settle(kept: &mut Kept, outcome: Outcome, now: Timestamp) -> Result<Option<ReportFields>, SpoolError> {
+    let standing = &mut kept.standing;
+    let (moved, report) = match outcome {
+        Outcome::Acked { reply } => (standing.acked(reply, now), None),
+        Outcome::Deferred { reply, next_attempt, report } => {
+            (standing.deferred(reply, next_attempt, report.is_some()), report)
+        }
+        Outcome::Failed { reply, report } => (standing.failed(reply), report),
+    };
+    moved.map_err(|unmoved| not_now(kept.fields.id, &unmoved.0))?;
+    Ok(report)
 }
 
 /// Moves a record as an operator asks.

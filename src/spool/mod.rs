@@ -10,14 +10,20 @@
 //! 3. [`Spool::decide`] says what the next hop's verdict was: the records wait to be sent, or everything goes;
 //! 4. [`Spool::claim`] gives out what is due, durably `sending`; [`Spool::settle`] takes the result of the attempt.
 
+#[cfg(test)]
+mod conformance;
 pub mod embedded;
 mod files;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod intake;
 mod life;
+pub mod memory;
 
 pub use embedded::{EmbeddedSpool, Options};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;
+pub use memory::MemorySpool;
 
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};

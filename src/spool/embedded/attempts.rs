@@ -61,15 +61,7 @@ fn claim_one(
 /// Takes the result of an attempt.
 pub(super) fn settle(step: &mut Step<'_>, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), StepError> {
     let mut kept = rows::find(step.db, id)?;
-    let standing = &mut kept.standing;
-    let (moved, report) = match outcome {
-        Outcome::Acked { reply } => (standing.acked(reply, now), None),
-        Outcome::Deferred { reply, next_attempt, report } => {
-            (standing.deferred(reply, next_attempt, report.is_some()), report)
-        }
-        Outcome::Failed { reply, report } => (standing.failed(reply), report),
-    };
-    moved.map_err(|unmoved| life::not_now(id, &unmoved.0))?;
+    let report = life::settle(&mut kept, outcome, now)?;
     rows::save_standing(step.db, id, &kept.standing)?;
     if let Some(report) = report {
         reports::insert(step.db, &report)?;

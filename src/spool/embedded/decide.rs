@@ -2,12 +2,10 @@
 
 use super::rows;
 use super::steps::{Step, StepError};
-use crate::mail::QueueId;
-use crate::mail::Timestamp;
-use crate::queue::Standing;
+use crate::mail::{QueueId, Timestamp};
+use crate::spool::Verdict;
 use crate::spool::files::OctetFile;
 use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
-use crate::spool::{RecordDraft, Verdict};
 use bytes::Bytes;
 use rusqlite::params;
 use std::sync::Arc;
@@ -25,19 +23,6 @@ pub(super) struct Prepared {
     pub(super) size: u64,
     pub(super) body: Body,
     pub(super) records: Vec<Kept>,
-}
-
-impl Prepared {
-    /// A draft's records as they are stored.
-    pub(super) fn records(drafts: Vec<RecordDraft>, message_uuid: MessageUuid) -> Vec<Kept> {
-        let keep = |draft: RecordDraft| {
-            let mut fields = draft.fields;
-            // What lists show until sealing fixes it.
-            fields.message_uuid = message_uuid(&fields);
-            Kept { fields, standing: Standing::prepared(), window: draft.coalesce }
-        };
-        drafts.into_iter().map(keep).collect()
-    }
 }
 
 /// Stores a message and its records.

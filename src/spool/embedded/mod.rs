@@ -28,7 +28,7 @@ mod writer;
 
 use super::files::{OctetStore, make_directory, sync_directory};
 use super::intake::Gathered;
-use super::life::MessageUuid;
+use super::life::{Kept, MessageUuid};
 use super::{
     Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Recovered, ReportClaim, Spool,
     SpoolError, Verdict,
@@ -174,7 +174,8 @@ impl Spool for EmbeddedSpool {
                 Gathered::Inline(octets) => Body::Inline(octets),
                 Gathered::File(file) => Body::File(Arc::new(file)),
             };
-            let records = Prepared::records(draft.records, options.message_uuid);
+            let keep = |draft| Kept::prepared(draft, options.message_uuid);
+            let records = draft.records.into_iter().map(keep).collect();
             let octets = if let Body::Inline(octets) = &body { octets.len() } else { 0 };
             let prepared = Prepared { queue_id, size, body, records };
             // Whoever stopped waiting can't have released the message.

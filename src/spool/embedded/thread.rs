@@ -9,7 +9,6 @@ use crate::spool::SpoolError;
 use crate::spool::files::OctetStore;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::wal::CheckpointMode;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often history that is old enough is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Pages of the write-ahead log that are carried over into the database together.
-const CHECKPOINT_PAGES: i32 = 1_000;
+const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// What comes through the queue.
 pub(super) enum Message {
@@ -72,13 +71,13 @@ impl Thread {
     pub(super) fn new(parts: Parts, queue: Receiver<Message>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            parts,
             queue,
             shared,
             owed: Vec::new(),
             broken: None,
             failing: false,
-            data_version: 0,
+            data_version: data_version(&parts.db).unwrap_or(0),
+            parts,
             next_look: now,
             next_prune: now,
         }
@@ -164,7 +163,7 @@ impl Thread {
                     self.shared.change();
                 }
                 effects.carry_out(&self.parts.store);
-                self.checkpoint(CheckpointMode::PASSIVE, CHECKPOINT_PAGES);
+                self.checkpoint("PASSIVE", CHECKPOINT_PAGES);
             }
             Err(error) => {
                 let again = batch.into_iter().filter_map(|task| task.answer(Err(error.clone())));
@@ -221,17 +220,13 @@ impl Thread {
     }
 
     /// Carries the write-ahead log over into the database when it has at least `pages` that are not there yet.
-    fn checkpoint(&mut self, mode: CheckpointMode, pages: i32) {
+    fn checkpoint(&mut self, mode: &str, pages: i64) {
         if self.broken.is_some() {
             return;
         }
         let db = &self.parts.db;
-        let done = db.wal_checkpoint_v2(None::<&str>, CheckpointMode::NOOP).and_then(|(log, carried)| {
-            if log.saturating_sub(carried) < pages {
-                Ok(())
-            } else {
-                db.wal_checkpoint_v2(None::<&str>, mode).map(drop)
-            }
+        let done = log_pages(db, "NOOP").and_then(|(log, carried)| {
+            if log.saturating_sub(carried) < pages { Ok(()) } else { log_pages(db, mode).map(drop) }
         });
         if let Err(error) = done
             && spoils_the_transaction(&error)
@@ -255,8 +250,7 @@ impl Thread {
         }
         self.pay();
         // On the writing connection this number moves by the commits of others alone.
-        let version = self.parts.db.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
-        if let Ok(version) = version
+        if let Ok(version) = data_version(&self.parts.db)
             && version != std::mem::replace(&mut self.data_version, version)
         {
             self.shared.change();
@@ -280,7 +274,7 @@ impl Thread {
     /// Carries everything over, closes the database, lets go of the lock, and only then answers.
     fn end(mut self, answer: Option<oneshot::Sender<Result<(), SpoolError>>>) {
         self.pay();
-        self.checkpoint(CheckpointMode::TRUNCATE, 1);
+        self.checkpoint("TRUNCATE", 1);
         let mut result = self.broken.take().map_or(Ok(()), Err);
         for task in self.owed.drain(..) {
             result = Err(SpoolError::Failing("some moves could not be written".to_owned()));
@@ -316,6 +310,16 @@ fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::
     task.fail(failed);
     statement(db, "ROLLBACK TO step")?;
     statement(db, "RELEASE step")
+}
+
+/// Moves with the commits of other connections.
+fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "data_version", |row| row.get(0))
+}
+
+/// Carries the write-ahead log over as `mode` says; gives its pages and how many of them are in the database.
+fn log_pages(db: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
+    db.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
 fn statement(db: &Connection, text: &str) -> rusqlite::Result<()> {

@@ -1,0 +1,306 @@
+//! The spool in memory: the same promises as the embedded one but for the crash. For tests of the rooms above.
+//!
+//! One mutex guards everything; no operation waits. [`MemorySpool::fail_with`] makes it fail as a full or broken disk would.
+
+use super::life::{self, Decided, Event, Kept};
+use super::{
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, ReportClaim, Spool,
+    SpoolError, Verdict,
+};
+use crate::journal::{RecordFields, ReportFields};
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::State;
+use crate::spool::intake::Gathered;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
+
+/// A spool in memory. Cheap to clone.
+#[derive(Clone)]
+pub struct MemorySpool {
+    options: Options,
+    kept: Arc<Mutex<Everything>>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Everything {
+    failure: Option<SpoolError>,
+    messages: BTreeMap<QueueId, Bytes>,
+    records: BTreeMap<RecordId, Kept>,
+    reports: BTreeMap<RecordId, Report>,
+}
+
+struct Report {
+    fields: ReportFields,
+    /// Waiting, sending or failed.
+    state: State,
+    attempts: u32,
+    due: Timestamp,
+}
+
+impl MemorySpool {
+    /// An empty spool; `options.keep_history` doesn't matter here.
+    pub fn new(options: Options) -> Self {
+        Self { options, kept: Arc::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// From now on everything fails with this error; none: works again.
+    pub fn fail_with(&self, failure: Option<SpoolError>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
+    }
+
+    /// Does something at once; the future only tells how it went.
+    fn now<T: Send + 'static>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Pending<T> {
+        Box::pin(std::future::ready(self.act(act)))
+    }
+
+    fn act<T>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.failure.clone().map_or(Ok(()), Err)?;
+        act(&mut kept)
+    }
+
+    fn change(&self) {
+        self.changes.send_modify(|number| *number = number.wrapping_add(1));
+    }
+}
+
+impl Spool for MemorySpool {
+    fn begin(&self, queue_id: QueueId) -> Intake {
+        Intake::in_memory(queue_id)
+    }
+
+    fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()> {
+        let spool = self.clone();
+        Box::pin(async move {
+            if draft.records.is_empty() {
+                return Ok(());
+            }
+            let Gathered::Inline(octets) = intake.finish().await? else {
+                return Err(SpoolError::Failing("octets in a file".to_owned()));
+            };
+            spool.act(|kept| {
+                kept.messages.insert(draft.queue_id, octets);
+                for draft in draft.records {
+                    let new = Kept::prepared(draft, spool.options.message_uuid);
+                    kept.records.insert(new.fields.id, new);
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()> {
+        let done = self.now(|kept| {
+            kept.decide(queue_id, verdict, &self.options);
+            Ok(())
+        });
+        self.change();
+        done
+    }
+
+    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
+        self.now(|kept| {
+            let of_it = kept.records.values().filter(|kept| kept.fields.organization == organization);
+            let due = of_it.filter_map(|kept| Some((kept.standing.due().filter(|due| *due <= now)?, kept.fields.id)));
+            let ids = first_of(due.collect(), limit);
+            Ok(ids.into_iter().filter_map(|id| kept.claim(id, now, &self.options)).collect())
+        })
+    }
+
+    fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()> {
+        let done = self.now(|kept| kept.settle(id, outcome, now));
+        self.change();
+        done
+    }
+
+    fn unclaim(&self, id: RecordId) -> Pending<()> {
+        self.now(|kept| {
+            if let Some(report) = kept.reports.get_mut(&id) {
+                report.must_be_sending(id)?;
+                (report.state, report.attempts) = (State::Waiting, report.attempts.saturating_sub(1));
+                return Ok(());
+            }
+            let record = kept.record(id)?;
+            record.standing.unclaim().map_err(|unmoved| life::not_now(id, &unmoved.0))
+        })
+    }
+
+    fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>> {
+        self.now(|kept| {
+            let waiting = kept.reports.iter().filter(|(_, report)| report.state == State::Waiting);
+            let due = waiting.filter(|(_, report)| report.fields.organization == organization && report.due <= now);
+            let ids = first_of(due.map(|(id, report)| (report.due, *id)).collect(), limit);
+            Ok(ids.into_iter().filter_map(|id| kept.claim_report(id)).collect())
+        })
+    }
+
+    fn settle_report(&self, id: RecordId, outcome: Outcome, _now: Timestamp) -> Pending<()> {
+        let done = self.now(|kept| {
+            let report = kept.reports.get_mut(&id).ok_or(SpoolError::NotFound(id))?;
+            report.must_be_sending(id)?;
+            match outcome {
+                Outcome::Acked { .. } => drop(kept.reports.remove(&id)),
+                Outcome::Deferred { next_attempt, .. } => (report.state, report.due) = (State::Waiting, next_attempt),
+                Outcome::Failed { .. } => report.state = State::Failed,
+            }
+            Ok(())
+        });
+        self.change();
+        done
+    }
+
+    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
+        self.now(|kept| {
+            let records = kept.records.values().filter(|kept| kept.fields.organization == organization);
+            let reports = kept.reports.values().filter(|report| report.fields.organization == organization);
+            let waiting = reports.filter(|report| report.state == State::Waiting).map(|report| report.due);
+            Ok(records.filter_map(|kept| kept.standing.due()).chain(waiting).min())
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn list(&self, filter: Filter, limit: usize) -> Pending<Vec<Listing>> {
+        self.now(|kept| {
+            let lines = kept.records.values().map(life::listing).filter(|line| {
+                filter.state.map_or(!line.state.is_history(), |state| line.state == state)
+                    && filter.organization.as_ref().is_none_or(|organization| line.organization == *organization)
+                    && filter.after.is_none_or(|after| line.id > after)
+            });
+            Ok(lines.take(limit).collect())
+        })
+    }
+
+    fn show(&self, id: RecordId) -> Pending<(RecordFields, Listing, Option<Octets>)> {
+        self.now(|kept| {
+            let record = kept.record(id)?.clone();
+            let octets = kept.octets(&record);
+            Ok((record.fields.clone(), life::listing(&record), octets))
+        })
+    }
+
+    fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing> {
+        let done = self.now(|kept| {
+            let record = kept.record(id)?;
+            life::operate(record, &operation, now)?;
+            let (listing, event) = (life::listing(record), Event::discarded(record));
+            if let Some(event) = event {
+                event.write();
+                kept.forget_octets();
+            }
+            Ok(listing)
+        });
+        self.change();
+        done
+    }
+
+    fn close(&self) -> Pending<()> {
+        self.now(|kept| {
+            kept.failure = Some(SpoolError::Failing("the spool is closed".to_owned()));
+            Ok(())
+        })
+    }
+}
+
+impl Everything {
+    fn record(&mut self, id: RecordId) -> Result<&mut Kept, SpoolError> {
+        self.records.get_mut(&id).ok_or(SpoolError::NotFound(id))
+    }
+
+    fn decide(&mut self, queue_id: QueueId, verdict: Verdict, options: &Options) {
+        let prepared = self
+            .records
+            .values()
+            .filter(|kept| kept.fields.original.queue_id == queue_id && kept.standing.state == State::Prepared);
+        let ids: Vec<_> = prepared.map(|kept| kept.fields.id).collect();
+        for id in ids {
+            let Some(mut new) = self.records.remove(&id) else { continue };
+            let Some(unknown) = life::is_unknown(verdict) else { continue };
+            let mut earlier: Vec<_> =
+                self.records.values().filter(|kept| kept.is_earlier_than(&new)).cloned().collect();
+            let decided = life::decide(&mut new, unknown, &mut earlier, options.clock.now(), options.message_uuid);
+            match decided {
+                Decided::Stays { .. } => {
+                    Event::committed(&new).write();
+                    self.records.insert(new.fields.id, new);
+                }
+                Decided::Merged { earlier: place, added } => {
+                    if let Some(kept) = earlier.get(place) {
+                        Event::merged(kept, queue_id, added).write();
+                    }
+                }
+            }
+            self.records.extend(earlier.into_iter().map(|kept| (kept.fields.id, kept)));
+        }
+        self.forget_octets();
+    }
+
+    fn claim(&mut self, id: RecordId, now: Timestamp, options: &Options) -> Option<Claim> {
+        let kept = self.records.get_mut(&id)?;
+        life::claim(kept, now, options.message_uuid);
+        let kept = kept.clone();
+        let octets = self.octets(&kept)?;
+        Some(Claim { status: kept.standing.status(), fields: kept.fields, octets })
+    }
+
+    fn settle(&mut self, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), SpoolError> {
+        let report = life::settle(self.record(id)?, outcome, now)?;
+        if let Some(fields) = report {
+            let report = Report { state: State::Waiting, attempts: 0, due: fields.date, fields };
+            self.reports.insert(report.fields.id, report);
+        }
+        self.forget_octets();
+        Ok(())
+    }
+
+    fn claim_report(&mut self, id: RecordId) -> Option<ReportClaim> {
+        let report = self.reports.get_mut(&id)?;
+        report.state = State::Sending;
+        report.attempts = report.attempts.saturating_add(1);
+        let (fields, attempts) = (report.fields.clone(), report.attempts);
+        let record = self.records.get(&fields.record);
+        let record = record.and_then(|kept| Some((kept.fields.clone(), self.octets(kept)?)));
+        Some(ReportClaim { fields, attempts, record })
+    }
+
+    fn octets(&self, kept: &Kept) -> Option<Octets> {
+        let octets = self.messages.get(&kept.fields.original.queue_id).filter(|_| kept.standing.ended.is_none())?;
+        Some(Octets::Inline(octets.clone()))
+    }
+
+    /// Octets stay while a live record refers to them.
+    fn forget_octets(&mut self) {
+        let live = self.records.values().filter(|kept| kept.standing.ended.is_none());
+        let live: std::collections::HashSet<_> = live.map(|kept| kept.fields.original.queue_id).collect();
+        self.messages.retain(|queue_id, _| live.contains(queue_id));
+    }
+}
+
+impl Report {
+    fn must_be_sending(&self, id: RecordId) -> Result<(), SpoolError> {
+        if self.state == State::Sending {
+            return Ok(());
+        }
+        Err(SpoolError::NotNow(format!("report {id} is {}, not being sent", self.state)))
+    }
+}
+
+impl Kept {
+    /// Whether it is a decided record of the same message and organization.
+    fn is_earlier_than(&self, new: &Self) -> bool {
+        self.standing.state != State::Prepared
+            && self.fields.organization == new.fields.organization
+            && self.fields.original.identity == new.fields.original.identity
+    }
+}
+
+/// The ids that are due first.
+fn first_of(mut due: Vec<(Timestamp, RecordId)>, limit: usize) -> Vec<RecordId> {
+    due.sort_unstable();
+    due.into_iter().take(limit).map(|(_, id)| id).collect()
+}
