@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 /// How long open transactions may take once the daemon drains.
 const GRACE: Duration = Duration::from_secs(30);
+/// How often idle connections to next hops are looked at.
+const IDLE_CHECK: Duration = Duration::from_secs(15);
 
 /// Why the daemon did not start; by what the administrator must do.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +153,7 @@ fn start_listener(listening: receive::Listening, setup: Setup, parts: &Parts) ->
         learn(Arc::clone(&setup.next_hop), parts.drain.clone()),
     );
     let (sender, receiver) = watch::channel(Arc::new(setup));
+    parts.drain.spawn("idle connections of a next hop", expire_idle(receiver.clone(), parts.drain.clone()));
     parts.drain.spawn(format!("listener on {}", listening.address), listening.serve(receiver, parts.clone()));
     sender
 }
@@ -163,6 +166,18 @@ async fn learn(next_hop: Arc<NextHop>, drain: Drain) {
         learnt = next_hop.learn() => if let Err(error) = learnt {
             tracing::warn!(event = "route.state", route = %next_hop.label(), state = "down", %error, "the next hop can't be reached yet");
         },
+    }
+}
+
+/// Lets connections go that no session has used for long, also when no session comes.
+async fn expire_idle(setup: watch::Receiver<Arc<Setup>>, drain: Drain) {
+    let mut ticks = tokio::time::interval(IDLE_CHECK);
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            _ = ticks.tick() => setup.borrow().next_hop.expire_idle(),
+        }
     }
 }
 

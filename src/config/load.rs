@@ -124,7 +124,7 @@ fn read_retry(root: Section<'_>) -> Retry {
         return retry;
     }
     if retry.first < values::SHORTEST_RETRY {
-        section.refuse("first", r#"too short; at least "1s" is allowed"#);
+        section.refuse("first", r#"too short; at least "10ms" is allowed"#);
     }
     for (key, wait) in [("longest", retry.longest), ("give_up", retry.give_up)] {
         if wait < retry.first {

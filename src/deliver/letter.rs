@@ -85,9 +85,9 @@ pub(super) type Pieces = Box<dyn Iterator<Item = io::Result<Bytes>> + Send>;
 
 impl From<Option<Octets>> for Original {
     fn from(octets: Option<Octets>) -> Self {
-        let length = octets.as_ref().map_or(0, length);
+        let length = octets.as_ref().map_or(0, Octets::len);
         let open = move || match &octets {
-            Some(octets) => chunks(octets),
+            Some(octets) => off_the_runtime(|| octets.chunks()).map(|chunks| Box::new(chunks) as Pieces),
             None => Ok(Box::new(std::iter::empty()) as Pieces),
         };
         Self { length, open: Box::new(open) }
@@ -107,31 +107,6 @@ fn off_the_runtime<T>(read: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
         _ => read(),
     }
-}
-
-fn length(octets: &Octets) -> u64 {
-    match octets {
-        Octets::Inline(octets) => octets.len() as u64,
-        Octets::File { length, .. } => *length,
-    }
-}
-
-fn chunks(octets: &Octets) -> io::Result<Pieces> {
-    let mut file = match octets {
-        Octets::Inline(octets) => return Ok(Box::new(std::iter::once(Ok(octets.clone())))),
-        Octets::File { path, .. } => std::fs::File::open(path)?,
-    };
-    Ok(Box::new(std::iter::from_fn(move || {
-        let mut piece = vec![0; SLICE];
-        match std::io::Read::read(&mut file, &mut piece) {
-            Ok(0) => None,
-            Ok(count) => {
-                piece.truncate(count);
-                Some(Ok(piece.into()))
-            }
-            Err(error) => Some(Err(error)),
-        }
-    })))
 }
 
 /// The letter in slices: prefix, original, suffix, without the last CRLF, which lettre writes with the final dot.

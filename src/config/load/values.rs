@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The least wait before a second attempt.
-pub(super) const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(10);
 /// The longest duration there may be: ten years.
 const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 /// The largest size there may be: a tebibyte.

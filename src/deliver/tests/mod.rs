@@ -1,9 +1,12 @@
 //! Delivery against an archive that misbehaves as told.
 
 mod archive;
+mod lanes;
+mod logs;
 mod post;
 mod tls;
 mod trouble;
+mod world;
 
 use super::letter::{Letter, Rendered};
 use super::post::Post;

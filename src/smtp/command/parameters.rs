@@ -47,7 +47,7 @@ impl Rcpt {
     pub fn check(&self, offers: &Extensions, smtp_utf8: bool) -> Result<(), Reply> {
         // RFC 6533, section 3: ORCPT may hold UTF-8 where the transaction does.
         let values = self.parameters.iter().filter_map(|parameter| parameter.value.as_deref());
-        if !smtp_utf8 && !(self.forward_path.is_ascii() && values.into_iter().all(str::is_ascii)) {
+        if !(smtp_utf8 || self.forward_path.is_ascii() && values.into_iter().all(str::is_ascii)) {
             return Err(utf8_refused());
         }
         let known = |keyword: &str| matches!(keyword.to_ascii_uppercase().as_str(), "NOTIFY" | "ORCPT");

@@ -1,0 +1,225 @@
+//! Records and reports from the spool to the archive and back: what becomes of them in the end.
+
+use super::archive::{Act, Archive, Script};
+use super::world::{RETRY, World, config, organization};
+use super::*;
+use crate::config::Retry;
+use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
+use crate::queue::State;
+use crate::spool::Spool;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// One organization, `acme`, its archive and the server that takes its reports.
+async fn acme(archive: Script, reports: Script, retry: Retry) -> (World, Archive, Archive) {
+    let (archive, reports) = (Archive::start(archive).await, Archive::start(reports).await);
+    let world = World::running(vec![organization("acme", plain(&archive), plain(&reports))], retry);
+    (world, archive, reports)
+}
+
+fn has(letter: &[u8], text: &str) -> bool {
+    memchr::memmem::find(letter, text.as_bytes()).is_some()
+}
+
+#[tokio::test]
+async fn a_record_that_the_archive_took_is_acked_and_gone() {
+    let (world, archive, _reports) = acme(Script::default(), Script::default(), RETRY).await;
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n.1\r\n").await;
+    let heard = archive.hears(|heard| heard.letters.len() == 1).await;
+    world.end().await;
+    assert!(has(&heard.letters[0], "Subject: Numbers\r\n\r\n.1\r\n\r\n--"));
+    assert_eq!(heard.of("MAIL")[0], "MAIL FROM:<amazonjournaling@acme.awsapps.com>");
+    let (_, listing, octets) = world.spool.show(id).await.unwrap();
+    assert_eq!((listing.state, listing.attempts), (State::Acked, 1));
+    assert_eq!(listing.last_reply.as_deref(), Some("250 2.0.0 kept"));
+    assert!(octets.is_none());
+}
+
+#[tokio::test]
+async fn every_attempt_sends_the_same_octets_until_the_archive_has_said_yes() {
+    let script = Script::default().on(".", Act::Hang).on(".", Act::Say("451 4.3.0 no\r\n")).on(".", Act::Hang);
+    let (world, archive, _reports) = acme(script, Script::default(), RETRY).await;
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    let heard = archive.hears(|heard| heard.letters.len() == 4).await;
+    world.end().await;
+    assert!(has(&heard.letters[0], "\r\nMessage-ID: <"));
+    assert!(heard.letters.iter().all(|letter| *letter == heard.letters[0]));
+    let listing = world.listing(id).await;
+    assert_eq!((listing.state, listing.attempts), (State::Acked, 4));
+}
+
+#[tokio::test]
+async fn a_refused_record_is_kept_as_failed_and_reported_once() {
+    let refusal = "550-5.7.1 no\r\n550 5.7.1 records here\r\n";
+    let (world, archive, reports) =
+        acme(Script::default().on("RCPT", Act::Say(refusal)), Script::default(), RETRY).await;
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    let heard = reports.hears(|heard| heard.letters.len() == 1).await;
+    world.end().await;
+    let listing = world.listing(id).await;
+    assert_eq!((listing.state, listing.attempts), (State::Failed, 1));
+    assert_eq!(listing.last_reply.as_deref(), Some("550 5.7.1 no 5.7.1 records here"));
+    assert_eq!((heard.of("MAIL"), heard.of("RCPT")), (vec!["MAIL FROM:<>"], vec!["RCPT TO:<postmaster@acme.example>"]));
+    for text in [id.as_str(), "5.7.1 no 5.7.1 records here", "X-MS-Journal-Report", "Subject: Numbers\r\n\r\n1\r\n"] {
+        assert!(has(&heard.letters[0], text), "{text}");
+    }
+    assert_eq!(world.spool.next_due("acme").await.unwrap(), None, "nothing more to send");
+    assert_eq!((archive.heard().of("RCPT").len(), reports.heard().letters.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_refused_report_causes_no_other() {
+    let refuse = |script: Script| script.on("RCPT", Act::Say("550 5.1.1 nobody\r\n"));
+    let (world, _archive, reports) = acme(refuse(Script::default()), refuse(Script::default()), RETRY).await;
+    world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    reports.hears(|heard| heard.of("RSET").len() == 1).await;
+    world.end().await;
+    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
+    assert_eq!((reports.heard().of("RCPT").len(), world.count(State::Failed).await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_report_is_tried_again_until_it_is_taken() {
+    let later = Script::default().on("greeting", Act::Say("421 4.3.2 busy\r\n")).on(".", Act::Hang);
+    let (world, _archive, reports) = acme(Script::default().on(".", Act::Say("554 5.6.0 no\r\n")), later, RETRY).await;
+    world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    let heard = reports.hears(|heard| heard.letters.len() == 2).await;
+    world.end().await;
+    assert_eq!(heard.letters[0], heard.letters[1]);
+    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_delay_is_reported_once_however_long_it_lasts() {
+    let retry = Retry { report_after: Duration::ZERO, ..RETRY };
+    let script = (0..4).fold(Script::default(), |script, _| script.on("RCPT", Act::Say("450 4.2.2 full\r\n")));
+    let (world, archive, reports) = acme(script, Script::default(), retry).await;
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    archive.hears(|heard| heard.letters.len() == 1).await;
+    let heard = reports.hears(|heard| heard.letters.len() == 1).await;
+    world.end().await;
+    assert!(has(&heard.letters[0], "Action: delayed"));
+    assert_eq!((world.state(id).await, world.listing(id).await.attempts), (State::Acked, 5));
+    assert_eq!((reports.heard().letters.len(), world.spool.next_due("acme").await.unwrap()), (1, None));
+}
+
+#[tokio::test]
+async fn a_record_whose_time_is_over_is_kept_as_failed_and_reported() {
+    let retry = Retry { give_up: Duration::ZERO, report_after: Duration::ZERO, ..RETRY };
+    let script = Script::default().on("MAIL", Act::Say("451 4.7.1 later\r\n"));
+    let (world, _archive, reports) = acme(script, Script::default(), retry).await;
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    let heard = reports.hears(|heard| heard.letters.len() == 1).await;
+    world.end().await;
+    assert!(has(&heard.letters[0], "Action: failed"));
+    assert_eq!(world.state(id).await, State::Failed);
+}
+
+#[tokio::test]
+async fn a_route_has_so_many_connections_and_no_more_for_all_organizations_together() {
+    let (open, gate) = watch::channel(false);
+    let many = MAX_CONNECTIONS_PER_ROUTE + 10;
+    let script = (0..many).fold(Script::default(), |script, _| script.on(".", Act::Once(gate.clone())));
+    let archive = Archive::start(script).await;
+    let nowhere = Route::Maildir("/nowhere".into());
+    let organizations = ["acme", "bolt"].map(|name| organization(name, plain(&archive), nowhere.clone()));
+    let world = World::new(config(organizations.to_vec(), RETRY));
+    for number in 0..many {
+        world.commit(["acme", "bolt"][number % 2], &format!("Subject: {number}\r\n\r\n")).await;
+    }
+    world.start();
+    archive.hears(|heard| heard.letters.len() == MAX_CONNECTIONS_PER_ROUTE).await;
+    assert_eq!(world.count(State::Sending).await, MAX_CONNECTIONS_PER_ROUTE, "no more is claimed than can be sent");
+    open.send_replace(true);
+    let heard = archive.hears(|heard| heard.letters.len() == many).await;
+    world.end().await;
+    assert_eq!((heard.most_open, world.count(State::Acked).await), (MAX_CONNECTIONS_PER_ROUTE, many));
+}
+
+#[tokio::test]
+async fn organizations_come_and_go_with_the_configuration_and_records_stay() {
+    let archive = Archive::start(Script::default()).await;
+    let nowhere = Route::Maildir("/nowhere".into());
+    let named = |names: &[&str]| {
+        let organizations = names.iter().map(|name| organization(name, plain(&archive), nowhere.clone()));
+        config(organizations.collect(), RETRY)
+    };
+    let world = World::new(named(&["acme"]));
+    world.start();
+    let early = world.commit("bolt", "Subject: early\r\n\r\n").await;
+    world.commit("acme", "Subject: acme\r\n\r\n").await;
+    archive.hears(|heard| heard.letters.len() == 1).await;
+    assert_eq!(world.state(early).await, State::Waiting);
+
+    world.config.send_replace(named(&["bolt"]));
+    archive.hears(|heard| heard.letters.len() == 2).await;
+    let late = world.commit("acme", "Subject: late\r\n\r\n").await;
+    world.commit("bolt", "Subject: bolt\r\n\r\n").await;
+    let heard = archive.hears(|heard| heard.letters.len() == 3).await;
+    world.end().await;
+    assert_eq!((world.state(early).await, world.state(late).await), (State::Acked, State::Waiting));
+    assert!(heard.letters.iter().all(|letter| !has(letter, "Subject: late")));
+}
+
+#[tokio::test]
+async fn waiting_records_follow_a_changed_route() {
+    let down = (0..10_000).fold(Script::default(), |script, _| script.on("greeting", Act::Say("421 4.3.2 down\r\n")));
+    let (old, new) = (Archive::start(down).await, Archive::start(Script::default()).await);
+    let nowhere = Route::Maildir("/nowhere".into());
+    let world = World::running(vec![organization("acme", plain(&old), nowhere.clone())], RETRY);
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    old.hears(|heard| heard.connections == 2).await;
+    world.config.send_replace(config(vec![organization("acme", plain(&new), nowhere)], RETRY));
+    new.hears(|heard| heard.letters.len() == 1).await;
+    world.end().await;
+    assert_eq!(world.state(id).await, State::Acked);
+}
+
+#[tokio::test]
+async fn the_end_waits_for_attempts_under_way_and_begins_none() {
+    let (open, gate) = watch::channel(false);
+    let (world, archive, _reports) = acme(Script::default().on(".", Act::Once(gate)), Script::default(), RETRY).await;
+    let first = world.commit("acme", "Subject: first\r\n\r\n").await;
+    archive.hears(|heard| heard.letters.len() == 1).await;
+    world.drain.begin();
+    let second = world.commit("acme", "Subject: second\r\n\r\n").await;
+    assert!(world.drain.open_labels().contains(&format!("record {first}")));
+    open.send_replace(true);
+    world.end().await;
+    assert_eq!((world.state(first).await, world.state(second).await), (State::Acked, State::Waiting));
+    assert_eq!(archive.heard().letters.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
+    let archive = Archive::start(Script::default()).await;
+    let organizations = vec![organization("acme", plain(&archive), plain(&archive))];
+    let world = World::new(config(organizations, RETRY));
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    let claims = world.spool.claim("acme", clock::system().now(), 5).await.unwrap();
+    assert_eq!((claims.len(), world.state(id).await), (1, State::Sending));
+    world.drain.begin();
+    let delivery = world.start();
+    for claim in claims {
+        delivery.office.carry(crate::deliver::office::Parcel::Record(claim)).await;
+    }
+    let listing = world.listing(id).await;
+    assert_eq!((listing.state, listing.attempts, archive.heard().connections), (State::Waiting, 0, 0));
+}
+
+#[tokio::test]
+async fn a_record_kept_in_a_maildir_is_acked() {
+    let directory = tempfile::tempdir().unwrap();
+    let route = Route::Maildir(directory.path().join("box"));
+    let world = World::running(vec![organization("acme", route.clone(), route)], RETRY);
+    let mut changes = world.spool.changes();
+    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
+    while world.state(id).await != State::Acked {
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    assert_eq!(std::fs::read_dir(directory.path().join("box/new")).unwrap().count(), 1);
+    world.end().await;
+}

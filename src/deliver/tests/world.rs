@@ -1,0 +1,152 @@
+//! A whole delivery: a spool in a directory, a configuration that can change, records to send.
+
+use super::*;
+use crate::config::{
+    Config, Direction, Log, LogAddresses, LogFormat, Organization, Retry, Scope, Spool as SpoolConfig,
+    UnlistedRecipients,
+};
+use crate::deliver::{Deliver, Delivery, start};
+use crate::journal::{Label, OctetsKind, Original, Recipient, RecordFields, message_uuid};
+use crate::mail::QueueId;
+use crate::queue::State;
+use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Everything a test needs; ends with [`World::end`].
+pub(super) struct World {
+    pub(super) spool: Arc<EmbeddedSpool>,
+    pub(super) config: watch::Sender<Arc<Config>>,
+    pub(super) drain: Drain,
+    _directory: tempfile::TempDir,
+}
+
+/// Quick attempts, and no report before a week has passed.
+pub(super) const RETRY: Retry = Retry {
+    first: Duration::from_millis(10),
+    longest: Duration::from_millis(10),
+    give_up: Duration::from_secs(8 * 86_400),
+    report_after: Duration::from_secs(7 * 86_400),
+};
+
+/// An organization whose records and reports go these ways.
+pub(super) fn organization(name: &str, journaling_route: Route, report_route: Route) -> Organization {
+    Organization {
+        name: name.to_owned(),
+        domains: Vec::new(),
+        journaling: true,
+        journaling_address: address("archive@journal.example"),
+        report_address: address("postmaster@acme.example"),
+        journaling_route,
+        report_route,
+        sender: address(&format!("amazonjournaling@{name}.awsapps.com")),
+        unlisted_recipients: UnlistedRecipients::Bcc,
+        coalesce: Duration::ZERO,
+        scope: Scope { directions: vec![Direction::Incoming], include: Vec::new(), exclude: Vec::new() },
+    }
+}
+
+pub(super) fn config(organizations: Vec<Organization>, retry: Retry) -> Arc<Config> {
+    Arc::new(Config {
+        hostname: "relay.example.org".to_owned(),
+        spool: SpoolConfig { path: "/nowhere".into() },
+        listeners: Vec::new(),
+        organizations,
+        retry,
+        log: Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full },
+    })
+}
+
+impl World {
+    /// A spool with nothing in it.
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options { clock: clock::system(), keep_history: Duration::from_secs(86_400), message_uuid };
+        let (spool, _) = EmbeddedSpool::open(&directory.path().join("spool"), options).unwrap();
+        Self {
+            spool: Arc::new(spool),
+            config: watch::Sender::new(config),
+            drain: Drain::default(),
+            _directory: directory,
+        }
+    }
+
+    /// Delivers what is in it.
+    pub(super) fn start(&self) -> Delivery {
+        start(Deliver {
+            spool: Arc::clone(&self.spool) as Arc<dyn Spool>,
+            config: self.config.subscribe(),
+            clock: clock::system(),
+            entropy: Arc::new(OsEntropy),
+            drain: self.drain.clone(),
+            resolver: Arc::new(Names::default()),
+        })
+    }
+
+    /// A spool whose contents are being delivered.
+    pub(super) fn running(organizations: Vec<Organization>, retry: Retry) -> Self {
+        let world = Self::new(config(organizations, retry));
+        world.start();
+        world
+    }
+
+    /// Relays `text` and waits until its record is due.
+    pub(super) async fn commit(&self, organization: &str, text: &str) -> RecordId {
+        let now = clock::system().now();
+        let (queue_id, id) = (QueueId::new(now, &OsEntropy), RecordId::new(now, &OsEntropy));
+        let digest = <[u8; 32]>::from(Sha256::digest(text));
+        let original = Original {
+            queue_id,
+            received: now,
+            reverse_path: ReversePath::Address(address("alice@elsewhere.example")),
+            login: None,
+            size: text.len() as u64,
+            sha256: digest,
+            identity: digest,
+            kind: OctetsKind::SevenBit,
+            subject: Some("Numbers".to_owned()),
+            message_id: Some(format!("<{id}@elsewhere.example>")),
+            sender: "alice@elsewhere.example".to_owned(),
+            on_behalf_of: None,
+        };
+        let fields = RecordFields {
+            id,
+            organization: organization.to_owned(),
+            original,
+            recipients: vec![Recipient { label: Label::To, address: address("bob@acme.example") }],
+            message_uuid: Uuid::nil(),
+            boundary: Uuid::from_u128(u128::from_be_bytes(digest[..16].try_into().unwrap())),
+            date: now,
+            outcome_unknown: false,
+            supplements: None,
+        };
+        let mut intake = self.spool.begin(queue_id);
+        intake.append(text.as_bytes()).await.unwrap();
+        let records = vec![RecordDraft { fields, coalesce: Duration::ZERO }];
+        self.spool.prepare(intake, Draft { queue_id, records }).await.unwrap();
+        self.spool.decide(queue_id, crate::spool::Verdict::Accepted).await.unwrap();
+        id
+    }
+
+    /// Ends delivery; whatever was under way has been settled then.
+    pub(super) async fn end(&self) {
+        self.drain.begin();
+        self.drain.done().await;
+    }
+
+    pub(super) async fn listing(&self, id: RecordId) -> Listing {
+        self.spool.show(id).await.unwrap().1
+    }
+
+    pub(super) async fn state(&self, id: RecordId) -> State {
+        self.listing(id).await.state
+    }
+
+    /// How many records are in `state`.
+    pub(super) async fn count(&self, state: State) -> usize {
+        let filter = Filter { state: Some(state), ..Filter::default() };
+        self.spool.list(filter, 1_000).await.unwrap().len()
+    }
+}
