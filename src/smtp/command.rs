@@ -13,6 +13,7 @@ mod parameters;
 mod path;
 
 use crate::mail::{Address, MAX_DOMAIN, Reply, ReversePath};
+use std::fmt;
 
 /// `BODY=` of MAIL (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,12 +91,26 @@ pub enum Command {
     /// `STARTTLS` (RFC 3207).
     StartTls,
     /// `AUTH` (RFC 4954).
-    Auth {
-        /// What stands behind the verb: it may hold a password and belongs in no log.
-        arguments: String,
-    },
+    Auth(AuthArguments),
     /// `QUIT`
     Quit,
+}
+
+/// What stands behind AUTH. It may hold a password, so no output for people shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthArguments(String);
+
+impl AuthArguments {
+    /// The text, as the client wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AuthArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthArguments(…)")
+    }
 }
 
 /// First words of requests that a browser can be made to send to a mail server; a mail client never does.
@@ -138,7 +153,7 @@ impl Command {
             (b"EXPN", text) => about_something("EXPN", text, Self::Expn),
             (b"NOOP", Ok(_)) => Ok(Self::Noop),
             (b"HELP", Ok(_)) => Ok(Self::Help),
-            (b"AUTH", Ok(arguments)) => Ok(Self::Auth { arguments: arguments.to_owned() }),
+            (b"AUTH", Ok(arguments)) => Ok(Self::Auth(AuthArguments(arguments.to_owned()))),
             (b"NOOP" | b"HELP" | b"AUTH", Err(_)) => Err(syntax("the argument is not UTF-8")),
             // Whoever wants to leave is let go, whatever else stands there.
             (b"QUIT", _) => Ok(Self::Quit),
@@ -211,5 +226,67 @@ fn read_bdat(text: &str) -> Result<Command, Reply> {
     match (size, last, words.next()) {
         (Some(size), None | Some(true), None) => Ok(Command::Bdat { size, last: last.is_some() }),
         _ => Err(syntax("BDAT size [LAST]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mail(parameters: &str) -> Mail {
+        match Command::parse(format!("MAIL FROM:<alice@example.org>{parameters}").as_bytes()) {
+            Ok(Command::Mail(mail)) => mail,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn parameters_of_mail_are_read_and_kept_as_they_were_written() {
+        let read = mail(" SIZE=100 Body=8bitMIME SMTPUTF8 ENVID=x");
+        assert_eq!((read.size, read.body, read.smtp_utf8), (Some(100), Body::EightBitMime, true));
+        let kept: Vec<_> = read.parameters.iter().map(|one| (one.keyword.as_str(), one.value.as_deref())).collect();
+        assert_eq!(kept, [("SIZE", Some("100")), ("Body", Some("8bitMIME")), ("SMTPUTF8", None), ("ENVID", Some("x"))]);
+        let read = mail(" body=7bit");
+        assert_eq!((read.size, read.body, read.smtp_utf8), (None, Body::SevenBit, false));
+        assert!(mail("").parameters.is_empty());
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let command = Command::parse(b"AUTH PLAIN c2VjcmV0").unwrap();
+        assert!(!format!("{command:?}").contains("c2VjcmV0"));
+        assert!(matches!(command, Command::Auth(arguments) if arguments.as_str() == "PLAIN c2VjcmV0"));
+    }
+
+    #[test]
+    fn requests_of_http_are_known_by_their_first_word() {
+        for line in ["GET / HTTP/1.1", "post /x", "CONNECT a:25", "OPTIONS *", "DELETE /", "GET "] {
+            assert!(is_http_request(line.as_bytes()), "{line}");
+        }
+        for line in ["", "GET", "GETS /", "HELP GET", " GET /", "NOOP POST /", "OPTIONSX *", "CONNECT"] {
+            assert!(!is_http_request(line.as_bytes()), "{line}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn a_line_is_a_command_or_has_a_refusal(
+            verb in prop::sample::select(vec!["MAIL FROM:<", "RCPT TO:<", "EHLO ", "BDAT ", "NOOP ", "AUTH ", ""]),
+            rest in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            if let Err(reply) = Command::parse(&[verb.as_bytes(), &rest].concat()) {
+                prop_assert!(reply.is_permanent());
+            }
+        }
+
+        #[test]
+        fn an_address_in_brackets_is_read_as_it_stands(local in "[a-z.!#%+_-]{1,20}", domain in "[a-z]{1,9}(\\.[a-z]{1,9}){0,3}") {
+            let line = format!("RCPT TO:<{local}@{domain}>");
+            let Ok(Command::Rcpt(rcpt)) = Command::parse(line.as_bytes()) else { panic!("{line}") };
+            prop_assert_eq!(rcpt.forward_path.as_str(), format!("{local}@{domain}"));
+        }
     }
 }

@@ -182,7 +182,7 @@ impl FlawScanner {
         self.flaws.bare_lf |= self.last != Some(b'\r') && *first == b'\n';
         // No early way out and no branch, so that the compiler makes vector instructions of it.
         let (mut bare_cr, mut bare_lf, mut nul) = (false, false, *first == 0);
-        for (one, next) in octets.iter().zip(octets.iter().skip(1)) {
+        for (one, next) in octets.iter().zip(octets.get(1..).unwrap_or_default()) {
             bare_cr |= (*one == b'\r') & (*next != b'\n');
             bare_lf |= (*one != b'\r') & (*next == b'\n');
             nul |= *next == 0;

@@ -97,7 +97,7 @@ fn a_bad_value_of_an_organization_is_shown_with_the_form_that_is_allowed() {
 fn a_bad_value_of_another_table_is_shown_with_the_form_that_is_allowed() {
     check_added(&[
         ("[retry]\nfirst = \"1 m\"\n", &format!("c.toml:12:9: retry.first = \"1 m\": {DURATION}")),
-        ("[retry]\nfirst = \"0s\"\n", "c.toml:12:9: retry.first = \"0s\": too short; at least \"1s\" is allowed"),
+        ("[retry]\nfirst = \"0s\"\n", "c.toml:12:9: retry.first = \"0s\": too short; at least \"10ms\" is allowed"),
         (
             "[retry]\nlongest = \"30s\"\n",
             "c.toml:12:11: retry.longest = \"30s\": retry.longest can't be shorter than retry.first",

@@ -46,8 +46,9 @@ impl Rcpt {
     /// begun with SMTPUTF8 or not; the error is the refusal.
     pub fn check(&self, offers: &Extensions, smtp_utf8: bool) -> Result<(), Reply> {
         // RFC 6533, section 3: ORCPT may hold UTF-8 where the transaction does.
-        let values = self.parameters.iter().filter_map(|parameter| parameter.value.as_deref());
-        if !(smtp_utf8 || self.forward_path.is_ascii() && values.into_iter().all(str::is_ascii)) {
+        let mut values = self.parameters.iter().filter_map(|parameter| parameter.value.as_deref());
+        let is_ascii = self.forward_path.is_ascii() && values.all(str::is_ascii);
+        if !is_ascii && !smtp_utf8 {
             return Err(utf8_refused());
         }
         let known = |keyword: &str| matches!(keyword.to_ascii_uppercase().as_str(), "NOTIFY" | "ORCPT");

@@ -142,7 +142,7 @@ impl Session {
             Ok(Command::Help) => self.idle(replies::help()),
             Ok(Command::Vrfy) => self.idle(replies::cannot_verify()),
             // EXPN is for whoever runs the list (RFC 5321, section 7.3). AUTH is never announced here.
-            Ok(Command::Expn | Command::Auth { .. }) => self.refusal(replies::not_implemented()),
+            Ok(Command::Expn | Command::Auth(_)) => self.refusal(replies::not_implemented()),
         }
     }
 

@@ -1,0 +1,310 @@
+//! What holds for every conversation, sensible or not: cut anywhere it goes the same way, memory has a bound, and nothing
+//! stops the world.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop")]
+
+use journal_relay::mail::Reply;
+use journal_relay::smtp::Extensions;
+use journal_relay::smtp::session::{
+    CloseReason, MAX_COMMAND_LINE, MAX_FEED, MAX_IDLE_COMMANDS, MAX_OUTSTANDING, Session, Settings, Step,
+};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+/// Answers come by what was asked alone, so that they don't depend on time.
+fn answer_to(ask: &str) -> Reply {
+    let refused = ask.contains("refuse");
+    match ask.split(' ').next().unwrap() {
+        "DATA" => Reply::new(354, "go"),
+        "RCPT" if ask.contains("leaving") => Reply::new(421, "4.3.2 going down"),
+        "END" | "MAIL" | "RCPT" if refused => Reply::new(550, "5.1.1 no"),
+        _ => Reply::new(250, "2.0.0 yes"),
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    steps: Vec<String>,
+    content: Vec<u8>,
+    output: Vec<u8>,
+    closed: Option<CloseReason>,
+}
+
+/// A driver that answers each ask at once, or only when it must.
+fn converse(pieces: &[&[u8]], at_once: bool) -> Seen {
+    let mut session =
+        Session::new(Settings { hostname: "relay.example.org".into(), max_recipients: 5, max_errors: 20 });
+    session.greet(Reply::new(220, "relay.example.org ESMTP"));
+    let (mut seen, mut asks) = (Seen::default(), VecDeque::new());
+    for piece in pieces {
+        session.feed(piece);
+        while step_once(&mut session, &mut seen, &mut asks, at_once) {}
+        assert!(asks.len() <= MAX_OUTSTANDING);
+        if seen.closed.is_some() {
+            break;
+        }
+    }
+    settle(&mut session, &mut asks);
+    while seen.closed.is_none() && step_once(&mut session, &mut seen, &mut asks, at_once) {
+        settle(&mut session, &mut asks);
+    }
+    settle(&mut session, &mut asks);
+    assert!(!session.has_outstanding());
+    seen.output.append(session.output());
+    seen
+}
+
+/// False when input is needed or the session is closed.
+fn step_once(session: &mut Session, seen: &mut Seen, asks: &mut VecDeque<String>, at_once: bool) -> bool {
+    let (mut starttls, mut hello) = (false, false);
+    let text = match session.step() {
+        Step::NeedInput => return false,
+        Step::AwaitAnswers => {
+            assert!(!asks.is_empty(), "the session waits for answers that nobody owes");
+            settle(session, asks);
+            return true;
+        }
+        Step::Content(content) => {
+            assert!(!content.is_empty());
+            seen.content.extend_from_slice(content);
+            return true;
+        }
+        Step::Close(reason) => {
+            seen.closed = Some(reason);
+            return false;
+        }
+        Step::Reset => {
+            seen.steps.push("RESET".into());
+            return true;
+        }
+        Step::StartTls => {
+            starttls = true;
+            "STARTTLS".into()
+        }
+        Step::Hello { name, extended } => {
+            hello = true;
+            format!("HELLO {name} {extended}")
+        }
+        Step::Mail(mail) => format!("MAIL {mail:?}"),
+        Step::Rcpt(rcpt) => format!("RCPT {rcpt:?}"),
+        Step::Data => "DATA".into(),
+        Step::EndOfData(flaws) => format!("END {flaws:?} after {}", seen.content.len()),
+    };
+    seen.output.append(session.output());
+    seen.steps.push(text.clone());
+    match (starttls, hello) {
+        // What was sent along in plain text is forgotten, and how much that is depends on the cut: a client that is
+        // honest sends nothing. So the test ends here, as if the handshake had failed.
+        (true, _) => session.say(Reply::new(421, "4.7.0 no handshake")),
+        (_, true) => session.announce(&offers()),
+        _ => {
+            asks.push_back(text);
+            if at_once {
+                settle(session, asks);
+            }
+        }
+    }
+    true
+}
+
+fn settle(session: &mut Session, asks: &mut VecDeque<String>) {
+    for ask in asks.drain(..) {
+        session.answered(answer_to(&ask));
+    }
+}
+
+fn offers() -> Extensions {
+    Extensions {
+        pipelining: true,
+        size: Some(1000),
+        eight_bit_mime: true,
+        smtp_utf8: true,
+        enhanced_status_codes: true,
+        starttls: true,
+        chunking: true,
+        binary_mime: false,
+        dsn: true,
+    }
+}
+
+/// Things clients send, good and bad; a whole conversation happens to come of it often enough.
+const FRAGMENTS: &[&[u8]] = &[
+    b"EHLO client.example.org\r\n",
+    b"HELO client.example.org\r\n",
+    b"EHLO client.example.org\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n",
+    b"MAIL FROM:<alice@example.org>\r\n",
+    b"MAIL FROM:<refuse@example.org>\r\n",
+    b"MAIL FROM:<> SIZE=100 BODY=8BITMIME\r\n",
+    b"MAIL FROM:<alice@example.org> SIZE=1001\r\n",
+    b"MAIL FROM:<j\xc3\xbcrgen@example.org> SMTPUTF8\r\n",
+    b"RCPT TO:<bob@example.net>\r\n",
+    b"RCPT TO:<bob@example.net>\r\nRCPT TO:<refuse@example.net>\r\nRCPT TO:<carol@example.net>\r\n",
+    b"RCPT TO:<refuse@example.net>\r\n",
+    b"RCPT TO:<leaving@example.net>\r\n",
+    b"RCPT TO:<bob>\r\n",
+    b"DATA\r\n",
+    b"DATA\r\nSubject: x\r\n\r\nbody\r\n.\r\n",
+    b"Subject: x\r\n\r\n..dot\r\n",
+    b".\r\n",
+    b"\r\n.\r\n",
+    b"\n.\r\n",
+    b"\r.\r",
+    b"BDAT 4\r\nab\r\n",
+    b"BDAT 3 LAST\r\nQUI",
+    b"BDAT 0 LAST\r\n",
+    b"RSET\r\n",
+    b"NOOP\r\n",
+    b"VRFY bob\r\n",
+    b"HELP\r\n",
+    b"STARTTLS\r\n",
+    b"QUIT\r\n",
+    b"GET / HTTP/1.1\r\n",
+    b"FOO\r\n",
+    b"\r",
+    b"\n",
+    b"\0",
+];
+
+fn conversations() -> impl Strategy<Value = Vec<u8>> {
+    let fragment = prop_oneof![
+        30 => prop::sample::select(FRAGMENTS).prop_map(<[u8]>::to_vec),
+        2 => prop::collection::vec(any::<u8>(), 0..30),
+        1 => (MAX_COMMAND_LINE - 3..MAX_COMMAND_LINE + 3).prop_map(|length| [b"x".repeat(length), b"\r\n".to_vec()].concat()),
+    ];
+    prop::collection::vec(fragment, 0..40).prop_map(|fragments| fragments.concat())
+}
+
+/// One in two begins as it should.
+fn likely_conversations() -> impl Strategy<Value = Vec<u8>> {
+    (any::<bool>(), conversations()).prop_map(|(sensible, rest)| {
+        if sensible { [b"EHLO client.example.org\r\n".to_vec(), rest].concat() } else { rest }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_conversation_cut_anywhere_goes_the_same_way(
+        wire in likely_conversations(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+        at_once in any::<bool>(),
+    ) {
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(wire.len() + 1)).collect();
+        places.extend([0, wire.len()]);
+        places.sort_unstable();
+        let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &wire[pair[0]..pair[1]]).collect();
+        let singly: Vec<&[u8]> = wire.chunks(1).collect();
+        let whole = converse(&[&wire], at_once);
+        prop_assert_eq!(&whole, &converse(&pieces, at_once));
+        prop_assert_eq!(&whole, &converse(&singly, at_once));
+    }
+
+    #[test]
+    fn each_line_of_garbage_has_one_reply_until_there_are_too_many(
+        lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..30),
+    ) {
+        // No CR within a line, as it could end it, and a first octet that no command has.
+        let line = |line: &Vec<u8>| {
+            let inner = line.iter().map(|octet| if *octet == b'\r' { b'\n' } else { *octet });
+            b"?".iter().copied().chain(inner).chain(*b"\r\n").collect::<Vec<u8>>()
+        };
+        let wire = lines.iter().map(line).collect::<Vec<_>>().concat();
+        let seen = converse(&[&wire], true);
+        let replies = seen.output.split(|octet| *octet == b'\n').count() - 2;
+        prop_assert!(seen.steps.is_empty());
+        prop_assert_eq!(replies, if lines.len() < 20 { lines.len() } else { 21 });
+        prop_assert_eq!(seen.closed, (lines.len() >= 20).then_some(CloseReason::TooManyErrors));
+    }
+}
+
+fn introduced() -> Session {
+    let mut session =
+        Session::new(Settings { hostname: "relay.example.org".into(), max_recipients: 1000, max_errors: 20 });
+    session.greet(Reply::new(220, "relay.example.org ESMTP"));
+    session.feed(b"EHLO client.example.org\r\n");
+    assert!(matches!(session.step(), Step::Hello { .. }));
+    session.announce(&offers());
+    session.output().clear();
+    session
+}
+
+#[test]
+fn no_more_asks_than_the_maximum_are_outstanding() {
+    let mut session = introduced();
+    session.feed(b"MAIL FROM:<alice@example.org>\r\n");
+    session.feed(&b"RCPT TO:<bob@example.net>\r\n".repeat(MAX_OUTSTANDING));
+    assert!(matches!(session.step(), Step::Mail(_)));
+    for _ in 1..MAX_OUTSTANDING {
+        assert!(matches!(session.step(), Step::Rcpt(_)));
+    }
+    assert_eq!(session.step(), Step::AwaitAnswers);
+    session.answered(Reply::new(250, "2.1.0 Ok"));
+    assert!(matches!(session.step(), Step::Rcpt(_)));
+    assert_eq!(session.step(), Step::AwaitAnswers);
+}
+
+#[test]
+fn replies_of_our_own_that_wait_behind_an_ask_are_bounded_too() {
+    let mut session = introduced();
+    session.feed(b"MAIL FROM:<alice@example.org>\r\n");
+    session.feed(&b"NOOP\r\n".repeat(MAX_OUTSTANDING));
+    assert!(matches!(session.step(), Step::Mail(_)));
+    assert_eq!(session.step(), Step::AwaitAnswers);
+    assert!(session.output().is_empty());
+    session.answered(Reply::new(250, "2.1.0 Ok"));
+    assert_eq!(session.step(), Step::NeedInput);
+    assert_eq!(session.output().split(|octet| *octet == b'\n').count() - 1, 1 + MAX_OUTSTANDING);
+}
+
+#[test]
+fn commands_without_end_that_bring_no_mail_end_the_session_with_little_output() {
+    for command in [&b"NOOP\r\n"[..], b"HELP\r\n", b"RSET\r\n", b"VRFY a\r\n", b"FOO\r\n", b"\r\n", b"EXPN a\r\n"] {
+        let mut session = introduced();
+        session.feed(&command.repeat(MAX_FEED / command.len()));
+        assert_eq!(session.step(), Step::Close(CloseReason::TooManyErrors), "{:?}", command.escape_ascii());
+        assert!(session.output().len() < MAX_FEED / 4);
+        assert!(session.output().ends_with(b"421 4.7.0 relay.example.org Error: too many errors\r\n"));
+    }
+}
+
+#[test]
+fn ehlo_without_end_ends_the_session() {
+    let mut session = introduced();
+    session.feed(&b"EHLO a\r\n".repeat(1000));
+    let mut count = 1;
+    while matches!(session.step(), Step::Hello { .. }) {
+        session.announce(&offers());
+        count += 1;
+    }
+    assert_eq!(session.step(), Step::Close(CloseReason::TooManyErrors));
+    assert!(count <= MAX_IDLE_COMMANDS + 20, "{count}");
+}
+
+#[test]
+fn content_is_given_out_in_slices_as_large_as_what_was_fed() {
+    let mut session = introduced();
+    session.feed(b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nDATA\r\n");
+    for code in [250, 250, 354] {
+        session.step();
+        session.answered(Reply::new(code, "Ok"));
+    }
+    assert!(session.in_data());
+    let lines = b"a line of text\r\n".repeat(MAX_FEED / 16);
+    for _ in 0..3 {
+        session.feed(&lines);
+        assert_eq!(session.step(), Step::Content(&lines));
+        assert_eq!(session.step(), Step::NeedInput);
+    }
+    session.feed(b".\r\n");
+    assert!(matches!(session.step(), Step::EndOfData(_)));
+    assert!(!session.in_data() && session.has_outstanding());
+}
+
+#[test]
+fn answers_that_nobody_asked_for_change_nothing() {
+    let mut session = introduced();
+    session.answered(Reply::new(250, "2.0.0 Ok"));
+    session.announce(&offers());
+    assert!(session.output().is_empty());
+    assert_eq!(session.step(), Step::NeedInput);
+}
