@@ -39,7 +39,12 @@ pub fn message_uuid(fields: &RecordFields) -> Uuid {
 
 /// The record's Message-ID, with its brackets.
 pub fn message_id(uuid: Uuid) -> String {
-    format!("<{uuid}@{DOMAIN}>")
+    format!("<{}>", message_id_text(uuid))
+}
+
+/// The same without brackets.
+pub(super) fn message_id_text(uuid: Uuid) -> String {
+    format!("{uuid}@{DOMAIN}")
 }
 
 /// With its length before it, so that no two lists of values give the same octets.

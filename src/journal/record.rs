@@ -8,10 +8,12 @@
 //! Leaves to others: which boundary (one drawn by chance, after the original has arrived, can't occur in it), and sending.
 
 use super::fields::{Label, OctetsKind, Original, RecordFields};
-use super::identity::message_id;
+use super::identity::message_id_text;
 use super::text::one_line;
-use super::writer::{MAX_LINE, push, write_plain, write_quoted_printable, write_text};
+use super::writer::{MAX_LINE, push, write_built, write_plain, write_quoted_printable, write_text};
 use crate::mail::{Address, ascii_domain};
+use mail_builder::headers::date::Date;
+use mail_builder::headers::message_id::MessageId;
 use std::fmt::Write;
 
 /// What the archive's reply to EHLO offers, as far as a record's form depends on it.
@@ -112,8 +114,8 @@ fn write_headers(out: &mut Vec<u8>, fields: &RecordFields, sender: &Address, jou
     // Before the marker, or piler counts it among the recipients.
     write_plain(out, "To", journaling_address.as_str());
     write_text(out, "Subject", fields.original.subject.as_deref().unwrap_or_default());
-    write_plain(out, "Message-ID", &message_id(fields.message_uuid));
-    write_plain(out, "Date", &fields.date.rfc5322());
+    write_built(out, "Message-ID", &MessageId::new(message_id_text(fields.message_uuid)));
+    write_built(out, "Date", &Date::new(fields.date.as_millis().div_euclid(1_000)));
     write_plain(out, "MIME-Version", "1.0");
     write_plain(out, "X-MS-Journal-Report", "");
     write_plain(out, "X-WM-Journal-Report", "journal");

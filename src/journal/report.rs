@@ -10,8 +10,10 @@ use super::fields::RecordFields;
 use super::record::{ArchiveOffers, BodyKind, Encoding, Rendering, TextForm, render_record};
 use super::report_fields::{ReportFields, ReportKind};
 use super::report_text::{delivery_status, explanation};
-use super::writer::{push, write_plain, write_text};
+use super::writer::{push, write_built, write_plain, write_text};
 use crate::mail::{Address, Timestamp};
+use mail_builder::headers::date::Date;
+use mail_builder::headers::message_id::MessageId;
 
 /// What a report needs from the configuration as it is now.
 #[derive(Debug, Clone, Copy)]
@@ -96,9 +98,9 @@ fn write_headers(out: &mut Vec<u8>, fields: &ReportFields, context: &ReportConte
     write_plain(out, "From", context.sender.as_str());
     write_plain(out, "To", context.report_address.as_str());
     write_text(out, "Subject", &format!("{happened}: {}, record {}", fields.organization, fields.record));
-    write_plain(out, "Date", &fields.date.rfc5322());
+    write_built(out, "Date", &Date::new(fields.date.as_millis().div_euclid(1_000)));
     // Not the records' domain: an archive that gets a report must not take it for a record.
-    write_plain(out, "Message-ID", &format!("<{}@{}>", fields.message_uuid, context.hostname));
+    write_built(out, "Message-ID", &MessageId::new(format!("{}@{}", fields.message_uuid, context.hostname)));
     write_plain(out, "MIME-Version", "1.0");
     write_plain(out, "Auto-Submitted", "auto-generated");
     write_plain(out, "X-Journal-Record", fields.record.as_str());

@@ -4,12 +4,14 @@
 //! never exceed 998 (RFC 5322, section 2.1.1); what an unfolding and decoding reader gets back is the value. Carries out
 //! RFC 2047 (encoded words, always UTF-8 and base64) and RFC 2045, section 6.7 (quoted-printable).
 //!
-//! mail-builder's writers are not used: they write every ASCII text over 77 characters as encoded words, leave a text that
-//! happens to look like an encoded word to be decoded by its reader, and spell the encoding `B` where the record has `b`.
+//! Dates and Message-IDs are written by mail-builder. Its writer of unstructured text is not used: it writes every ASCII
+//! text over 77 characters as encoded words, leaves a text that happens to look like an encoded word to be decoded by its
+//! reader, and spells the encoding `B` where the record has `b`.
 
 use super::text::one_line;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mail_builder::headers::Header;
 
 /// Octets of a line, without CRLF, that no line may exceed (RFC 5322, section 2.1.1).
 pub(super) const MAX_LINE: usize = 998;
@@ -28,6 +30,13 @@ pub(super) fn write_plain(out: &mut Vec<u8>, name: &str, value: &str) {
     push(out, if value.is_empty() { ":" } else { ": " });
     push(out, &one_line(value));
     push(out, "\r\n");
+}
+
+/// Writes a field whose value mail-builder knows how to write.
+pub(super) fn write_built(out: &mut Vec<u8>, name: &str, value: &impl Header) {
+    push(out, name);
+    push(out, ": ");
+    value.write_header(out, name.len() + 2);
 }
 
 /// Writes an unstructured field: as it is where it is ASCII, else as encoded words; folded.
