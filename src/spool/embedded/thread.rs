@@ -25,8 +25,9 @@ const MAX_OCTETS: usize = 16 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often history that is old enough is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Pages of the write-ahead log that are carried over into the database together.
-const CHECKPOINT_PAGES: i64 = 1_000;
+/// Pages of the write-ahead log that are carried over into the database together: 16 MiB. Most of a busy spool's pages are
+/// written again before that, and reach the database once.
+const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// What comes through the queue.
 pub(super) enum Message {
@@ -177,12 +178,20 @@ impl Thread {
     }
 
     /// Takes every step and commits. On failure everything is rolled back; octet files of its steps go with the steps.
+    ///
+    /// A savepoint for each step makes SQLite copy every page that the step touches, and steps hardly ever fail after they
+    /// have written. So the batch goes without first, and again with savepoints when one step's writes have to be undone.
     fn attempt(&self, batch: &mut [Box<dyn Queued>]) -> Result<Effects, Failure> {
         let db = &self.parts.db;
+        // Decided once: what one pass has taken the other must not leave out.
+        let mut wanted: Vec<_> = batch.iter_mut().filter(|task| !task.is_unwanted()).collect();
         let mut all = Effects::default();
-        let result = statement(db, "BEGIN IMMEDIATE").and_then(|()| {
-            batch.iter_mut().filter(|task| !task.is_unwanted()).try_for_each(|task| take(db, task.as_mut(), &mut all))
-        });
+        let mut result = take_all(db, &mut wanted, &mut all, take_bare);
+        if let Ok(Pass::Spoilt) = result {
+            roll_back(db);
+            all = Effects::default();
+            result = take_all(db, &mut wanted, &mut all, take_guarded);
+        }
         if let Err(error) = result {
             roll_back(db);
             return Err(Failure { last: is_final(&error), error: answer_for(&error), uncertain: false });
@@ -295,21 +304,60 @@ impl Thread {
     }
 }
 
+/// How far a batch or a step got.
+enum Pass {
+    Clean,
+    /// A step failed by itself after it had written: its writes have to go, and only its.
+    Spoilt,
+}
+
+type Take = fn(&Connection, &mut dyn Queued, &mut Effects) -> rusqlite::Result<Pass>;
+
+fn take_all(
+    db: &Connection,
+    wanted: &mut [&mut Box<dyn Queued>],
+    all: &mut Effects,
+    take: Take,
+) -> rusqlite::Result<Pass> {
+    statement(db, "BEGIN IMMEDIATE")?;
+    for task in wanted {
+        if let Pass::Spoilt = take(db, task.as_mut(), all)? {
+            return Ok(Pass::Spoilt);
+        }
+    }
+    Ok(Pass::Clean)
+}
+
+/// Takes one step; says when its own failure leaves something behind.
+fn take_bare(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Pass> {
+    let changes = db.total_changes();
+    let Some(failed) = take(db, task, all)? else { return Ok(Pass::Clean) };
+    task.fail(failed);
+    Ok(if db.total_changes() == changes { Pass::Clean } else { Pass::Spoilt })
+}
+
 /// Takes one step; its own failure undoes that step alone.
-fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<()> {
+fn take_guarded(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Pass> {
     statement(db, "SAVEPOINT step")?;
+    if let Some(failed) = take(db, task, all)? {
+        task.fail(failed);
+        statement(db, "ROLLBACK TO step")?;
+    }
+    statement(db, "RELEASE step")?;
+    Ok(Pass::Clean)
+}
+
+/// Takes one step; gives its own failure. `Err` is what spoils the whole transaction.
+fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Option<SpoolError>> {
     let mut step = Step { db, effects: Effects::default() };
-    let failed = match task.take(&mut step) {
+    match task.take(&mut step) {
         Ok(()) => {
             all.append(step.effects);
-            return statement(db, "RELEASE step");
+            Ok(None)
         }
-        Err(StepError::Sql(error)) if spoils_the_transaction(&error) || db.is_autocommit() => return Err(error),
-        Err(error) => SpoolError::from(error),
-    };
-    task.fail(failed);
-    statement(db, "ROLLBACK TO step")?;
-    statement(db, "RELEASE step")
+        Err(StepError::Sql(error)) if spoils_the_transaction(&error) || db.is_autocommit() => Err(error),
+        Err(error) => Ok(Some(SpoolError::from(error))),
+    }
 }
 
 /// Moves with the commits of other connections.
