@@ -113,8 +113,12 @@ pub(super) fn claim(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) 
 }
 
 /// An attempt ended; gives the report that is to be kept with it.
-pub(super) fn settle(kept: &mut Kept, outcome: Outcome, now: Timestamp) -> Result<Option<ReportFields>, SpoolError> {
-    let standing = &mut kept.standing;
+pub(super) fn settle(
+    id: RecordId,
+    standing: &mut Standing,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Result<Option<ReportFields>, SpoolError> {
     let (moved, report) = match outcome {
         Outcome::Acked { reply } => (standing.acked(reply, now), None),
         Outcome::Deferred { reply, next_attempt, report } => {
@@ -122,7 +126,7 @@ pub(super) fn settle(kept: &mut Kept, outcome: Outcome, now: Timestamp) -> Resul
         }
         Outcome::Failed { reply, report } => (standing.failed(reply), report),
     };
-    moved.map_err(|unmoved| not_now(kept.fields.id, &unmoved.0))?;
+    moved.map_err(|unmoved| not_now(id, &unmoved.0))?;
     Ok(report)
 }
 

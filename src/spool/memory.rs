@@ -249,7 +249,7 @@ impl Everything {
     }
 
     fn settle(&mut self, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), SpoolError> {
-        let report = life::settle(self.record(id)?, outcome, now)?;
+        let report = life::settle(id, &mut self.record(id)?.standing, outcome, now)?;
         if let Some(fields) = report {
             let report = Report { state: State::Waiting, attempts: 0, due: fields.date, fields };
             self.reports.insert(report.fields.id, report);

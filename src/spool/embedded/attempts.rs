@@ -60,16 +60,16 @@ fn claim_one(
 
 /// Takes the result of an attempt.
 pub(super) fn settle(step: &mut Step<'_>, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), StepError> {
-    let mut kept = rows::find(step.db, id)?;
-    let report = life::settle(&mut kept, outcome, now)?;
-    rows::save_standing(step.db, id, &kept.standing)?;
+    let (mut standing, queue_id) = rows::find_standing(step.db, id)?;
+    let report = life::settle(id, &mut standing, outcome, now)?;
+    rows::save_standing(step.db, id, &standing)?;
     if let Some(report) = report {
         reports::insert(step.db, &report)?;
         step.effects.something_is_due();
     }
-    if kept.standing.state == State::Acked {
-        forget_message(step, kept.fields.original.queue_id)?;
-    } else if kept.standing.due().is_some() {
+    if standing.state == State::Acked {
+        forget_message(step, queue_id)?;
+    } else if standing.due().is_some() {
         step.effects.something_is_due();
     }
     Ok(())
@@ -77,10 +77,10 @@ pub(super) fn settle(step: &mut Step<'_>, id: RecordId, outcome: Outcome, now: T
 
 /// Puts a claimed record or report back as it was.
 pub(super) fn unclaim(step: &mut Step<'_>, id: RecordId) -> Result<(), StepError> {
-    match rows::find(step.db, id) {
-        Ok(mut kept) => {
-            kept.standing.unclaim().map_err(|unmoved| life::not_now(id, &unmoved.0))?;
-            Ok(rows::save_standing(step.db, id, &kept.standing)?)
+    match rows::find_standing(step.db, id) {
+        Ok((mut standing, _)) => {
+            standing.unclaim().map_err(|unmoved| life::not_now(id, &unmoved.0))?;
+            Ok(rows::save_standing(step.db, id, &standing)?)
         }
         Err(StepError::Answer(SpoolError::NotFound(_))) => reports::unclaim(step.db, id),
         Err(error) => Err(error),

@@ -59,7 +59,9 @@ pub(super) fn decide(
             Err(error) => rows::fail_damaged(step, id, standing, &error.to_string())?,
         }
     }
-    forget_message(step, queue_id)?;
+    if stay == 0 {
+        forget_message(step, queue_id)?;
+    }
     Ok(stay)
 }
 

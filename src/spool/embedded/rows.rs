@@ -13,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The columns that [`read`] expects, in its order.
-pub(super) const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, \
+const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, \
      reason, ended, window, fields";
 
 /// A record's row.
@@ -37,8 +37,14 @@ impl RecordRow {
 }
 
 /// Reads a row of [`COLUMNS`].
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
-    let standing = Standing {
+fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+    let window = Duration::from_millis(row.get::<_, i64>(11)?.unsigned_abs());
+    Ok(RecordRow { id: word(row, 0)?, standing: standing(row)?, window, fields: row.get(12)? })
+}
+
+/// The part of [`COLUMNS`] that says where a record stands.
+fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
+    Ok(Standing {
         state: word(row, 1)?,
         before: word(row, 2)?,
         held: row.get(3)?,
@@ -49,9 +55,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
         delay_reported: row.get(8)?,
         reason: row.get(9)?,
         ended: moment(row, 10)?,
-    };
-    let window = Duration::from_millis(row.get::<_, i64>(11)?.unsigned_abs());
-    Ok(RecordRow { id: word(row, 0)?, standing, window, fields: row.get(12)? })
+    })
 }
 
 /// The records that `condition` (what stands behind `FROM record`) finds.
@@ -64,6 +68,16 @@ pub(super) fn select(db: &Connection, condition: &str, params: impl Params) -> r
 pub(super) fn find(db: &Connection, id: RecordId) -> Result<Kept, StepError> {
     let row = select(db, "WHERE id = ?", [id.as_str()])?.pop().ok_or(SpoolError::NotFound(id))?;
     Ok(row.kept()?)
+}
+
+/// Where one record stands and whose message it is of, without what it says: most moves need no more.
+pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, QueueId), StepError> {
+    let mut statement = db.prepare_cached(
+        "SELECT queue_id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, reason, \
+         ended FROM record WHERE id = ?",
+    )?;
+    let row = statement.query_row([id.as_str()], |row| Ok((standing(row)?, word(row, 0)?))).optional()?;
+    row.ok_or_else(|| SpoolError::NotFound(id).into())
 }
 
 /// A new record.
