@@ -69,7 +69,7 @@ impl Lane {
                 () = self.over(&mut end) => return,
                 // The route may be another one now.
                 () = changed(&mut config) => continue,
-                permits = take_permits(slots) => permits,
+                permits = take_permits(slots, self.moment()) => permits,
             };
             let now = self.office.clock.now();
             let wait = match self.claim_and_start(now, permits).await {
@@ -87,6 +87,14 @@ impl Lane {
                 () = changed(&mut config) => {}
                 () = sleep(wait) => {}
             }
+        }
+    }
+
+    /// How long slots and due entries gather before a claim. Reports are rare and in no hurry.
+    fn moment(&self) -> Duration {
+        match self.freight {
+            Freight::Records => Duration::from_millis(2),
+            Freight::Reports => Duration::from_millis(50),
         }
     }
 
@@ -121,10 +129,12 @@ impl Lane {
     }
 }
 
-/// One slot at least, and as many more as are free.
-async fn take_permits(slots: Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+/// One slot at least, and as many more as are free a moment later: a claim is a synced write of the spool, and one for
+/// many records costs no more than one for a single record.
+async fn take_permits(slots: Arc<Semaphore>, moment: Duration) -> Vec<OwnedSemaphorePermit> {
     let mut permits = Vec::new();
     permits.extend(Arc::clone(&slots).acquire_owned().await.ok());
+    sleep(moment).await;
     while permits.len() < MAX_CONNECTIONS_PER_ROUTE
         && let Ok(permit) = Arc::clone(&slots).try_acquire_owned()
     {

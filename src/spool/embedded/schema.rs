@@ -4,6 +4,7 @@
 //! transaction as the new number. A number from the future is refused: an older program must not guess.
 
 use crate::spool::SpoolError;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::fs::OpenOptions;
 use std::io;
@@ -143,6 +144,8 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> SpoolError {
 fn prepare_connection(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Plans do not depend on the values bound: without this SQLite prepares a cached statement anew for each of them.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.pragma_update(None, "temp_store", "MEMORY")
 }
 
