@@ -49,6 +49,7 @@ async fn without_a_window_nothing_is_joined(world: World) {
     let message = Message { coalesce: Duration::ZERO, ..Message::new(1, &["a@x.example"]) };
     world.relay(&message, Verdict::Accepted).await;
     assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(world.now()));
+    world.clock.advance(Duration::from_millis(1));
     world.relay(&Message { recipients: vec!["b@x.example"], ..message }, Verdict::Accepted).await;
     let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
     // Both are due at the same moment, so their order is that of their ids, which chance decides.
