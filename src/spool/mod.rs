@@ -202,7 +202,8 @@ pub trait Spool: Send + Sync + 'static {
     /// A place for the octets of one message. Costs nothing until octets come.
     fn begin(&self, queue_id: QueueId) -> Intake;
 
-    /// Makes the octets and all records durable, in state `prepared`. A draft without records keeps nothing.
+    /// Makes the octets and all records durable, in state `prepared`. A draft without records keeps nothing, and so does a
+    /// future that is dropped before its end.
     fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()>;
 
     /// Takes the next hop's verdict on a prepared message. The future ends once it is durable; nobody needs to wait: a
@@ -210,16 +211,20 @@ pub trait Spool: Send + Sync + 'static {
     /// or `record.merged`).
     fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()>;
 
-    /// Gives out up to `limit` records of `organization` that are due at `now`, oldest first, sealed and `sending`.
+    /// Gives out up to `limit` records of `organization` that are due at `now`, those first that have been due for longest,
+    /// sealed and `sending`. When the future is dropped before its end they are put back.
     fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
 
-    /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat.
+    /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat. An error
+    /// of the disk means "not yet" here and in `decide`: it is tried again.
     fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()>;
 
-    /// Puts a claimed record back as if the attempt had not begun (drain, or a route that was found shut).
+    /// Puts a claimed record or report back as if the attempt had not begun (drain, or a route that was found shut). It is
+    /// due again at once, and [`changes`](Self::changes) does not say so: whoever puts it back knows when to ask again.
     fn unclaim(&self, id: RecordId) -> Pending<()>;
 
-    /// The same for reports.
+    /// The same for reports. The record and its octets come with a report while the record is live; those of a report about
+    /// a record that was sent or discarded meanwhile are gone.
     fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>>;
 
     /// Takes the result of sending a report: gone when acked, tried again when deferred, remembered when failed.

@@ -15,7 +15,7 @@ pub(super) const LOCK: &str = "lock";
 /// A command holds the lock for one transaction only: so often a starting daemon asks …
 const TRIES: u32 = 20;
 /// … and so long it waits in between.
-const BETWEEN: Duration = Duration::from_millis(100);
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]

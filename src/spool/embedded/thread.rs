@@ -375,7 +375,8 @@ fn statement(db: &Connection, text: &str) -> rusqlite::Result<()> {
 }
 
 fn roll_back(db: &Connection) {
-    if !db.is_autocommit() && statement(db, "ROLLBACK").is_err() {
-        // SQLite has rolled back by itself.
+    // Where SQLite has rolled back by itself there is nothing left to do, and where it can't, the next BEGIN says so.
+    if !db.is_autocommit() {
+        let _ = statement(db, "ROLLBACK");
     }
 }

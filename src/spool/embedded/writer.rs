@@ -198,8 +198,11 @@ where
             let _ = answer.send(result);
             return Some(self);
         }
+        let Self { step, answer, .. } = *self;
+        // What a failed step held, an octet file perhaps, is gone before anybody hears of the failure.
+        drop(step);
         // Whoever went away meanwhile: the value undoes itself.
-        let _ = self.answer.send(result);
+        let _ = answer.send(result);
         None
     }
 }

@@ -1,0 +1,217 @@
+//! What a start finds and makes of it.
+
+use super::*;
+use crate::journal::ReportKind;
+use crate::queue::State;
+use std::os::unix::fs::PermissionsExt;
+
+#[tokio::test]
+async fn whatever_was_promised_is_there_after_a_kill() {
+    let house = House::new();
+    let small = house.world.prepare(&Message::new(1, &["a@x.example"]), b"small").await.unwrap();
+    let large = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 600_000]).await.unwrap();
+    let accepted = house.world.relay(&Message::new(3, &["a@x.example"]), Verdict::Accepted).await;
+    let refused = house.world.relay(&Message::new(4, &["a@x.example"]), Verdict::Refused).await;
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 3, unknown: 2 });
+    assert!(matches!(reborn.spool.show(refused.record()).await, Err(SpoolError::NotFound(_))));
+    let claims = reborn.world.claim_all().await;
+    for (prepared, unknown, octets) in [
+        (&small, true, b"small".to_vec()),
+        (&large, true, vec![b'x'; 600_000]),
+        (&accepted, false, b"Subject: hello\r\n\r\nhello\r\n".to_vec()),
+    ] {
+        let claim = claims.iter().find(|claim| claim.fields.id == prepared.record()).unwrap();
+        assert_eq!(claim.fields.outcome_unknown, unknown);
+        assert_eq!(claim.octets.read_all().unwrap(), octets);
+    }
+    assert_eq!(claims.len(), 3);
+}
+
+#[tokio::test]
+async fn attempts_cut_off_are_due_again_as_they_were() {
+    let house = House::new();
+    let [first, again, idle, held, failed] = [1, 2, 3, 4, 5].map(|identity| Message::new(identity, &["a@x.example"]));
+    let again = house.world.relay(&again, Verdict::Accepted).await.record();
+    let failed = house.world.relay(&failed, Verdict::Accepted).await.record();
+    house.world.claim_all().await;
+    house.world.defer(again, Duration::ZERO).await;
+    let report = house.world.report(failed, ReportKind::Failed);
+    house.world.fail(failed, Some(report.clone())).await;
+    house.spool.claim_reports(ORGANIZATION, house.world.now(), 9).await.unwrap();
+    let first = house.world.relay(&first, Verdict::Accepted).await.record();
+    let held = house.world.relay(&held, Verdict::Accepted).await.record();
+    let sent = house.world.claim_all().await;
+    assert_eq!(sent.len(), 3);
+    house.world.operate(held, Operation::Hold).await.unwrap();
+    let idle = house.world.relay(&idle, Verdict::Accepted).await.record();
+
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 5, unknown: 0 });
+    assert_eq!(reborn.world.in_state(State::Waiting).await, [first, idle]);
+    assert_eq!(reborn.world.in_state(State::Deferred).await, [again]);
+    assert_eq!(reborn.world.in_state(State::Held).await, [held]);
+    assert_eq!(reborn.world.in_state(State::Failed).await, [failed]);
+    let claims = reborn.spool.claim(ORGANIZATION, reborn.world.now(), 9).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.status.attempts).collect::<Vec<_>>().iter().sum::<u32>(), 5);
+    for claim in &claims {
+        let before = sent.iter().find(|before| before.fields.id == claim.fields.id).unwrap();
+        assert_eq!(claim.fields, before.fields, "a repeat is the same to the last octet");
+    }
+    let reports = reborn.spool.claim_reports(ORGANIZATION, reborn.world.now(), 9).await.unwrap();
+    assert_eq!((reports.len(), &reports[0].fields, reports[0].attempts), (1, &report, 2));
+}
+
+#[tokio::test]
+async fn an_unknown_verdict_is_merged_like_any_other() {
+    let house = House::new();
+    let first = house.world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
+    house.world.prepare(&Message::new(1, &["b@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    assert_eq!(house.files().len(), 1);
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 1, unknown: 0 });
+    assert!(reborn.files().is_empty());
+    let live = reborn.world.live().await;
+    assert_eq!((live[0].id, live[0].recipients.len()), (first.record(), 2));
+}
+
+#[tokio::test]
+async fn octet_files_without_a_message_are_removed() {
+    let house = House::new();
+    let kept = house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    let queue_id = QueueId::new(house.world.now(), &crate::mail::OsEntropy);
+    let mut intake = house.spool.begin(queue_id);
+    intake.append(&[b'x'; 300_000]).await.unwrap();
+    assert_eq!(house.files().len(), 2);
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered.records, 1);
+    assert_eq!(reborn.files(), [kept.queue_id.to_string()]);
+}
+
+#[tokio::test]
+async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
+    let house = House::new();
+    let missing = house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    let cut = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    let sound = house.relay_large(&Message::new(3, &["a@x.example"])).await;
+    let copy = house.copy();
+    let store = OctetStore::open(copy.path().join("spool/octets")).unwrap();
+    std::fs::remove_file(store.path(missing.queue_id)).unwrap();
+    std::fs::write(store.path(cut.queue_id), b"short").unwrap();
+    let (reborn, recovered) = House::open(copy, Arc::clone(&house.world.clock));
+    assert_eq!(recovered.records, 3);
+    let failed = reborn.world.in_state(State::Failed).await;
+    assert_eq!((failed.len(), failed.contains(&sound.record())), (2, false));
+    let reply = |listing: Listing| listing.last_reply.unwrap();
+    let why = reply(reborn.spool.show(missing.record()).await.unwrap().1);
+    assert!(why.contains("the spool's file") && why.ends_with("is missing"), "{why}");
+    let why = reply(reborn.spool.show(cut.record()).await.unwrap().1);
+    assert!(why.contains("has 5 octets instead of 100000"), "{why}");
+    assert_eq!(reborn.world.claim_all().await.len(), 1);
+    // An operator can clear it away.
+    reborn.world.discard(missing.record()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_spool_opens_again_at_once() {
+    let house = House::new();
+    let prepared = house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    house.spool.close().await.unwrap();
+    let House { world: World { directory, clock, .. }, .. } = house;
+    assert!(!directory.path().join("spool/spool.sqlite-wal").exists(), "all was carried over");
+    let (again, recovered) = House::open(directory, clock);
+    assert_eq!(recovered, Recovered { records: 1, unknown: 0 });
+    assert_eq!(again.world.in_state(State::Waiting).await, [prepared.record()]);
+}
+
+#[tokio::test]
+async fn everything_is_its_owner_s_alone() {
+    let house = House::new();
+    let large = house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = house.spool.store.path(large.queue_id);
+    for directory in [house.path(), house.path().join("octets"), file.parent().unwrap().to_owned()] {
+        assert_eq!(mode(&directory), 0o700, "{}", directory.display());
+    }
+    let names = ["lock", "spool.sqlite", "spool.sqlite-wal", "spool.sqlite-shm"].map(|name| house.path().join(name));
+    for file in names.iter().chain([&file]) {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn an_empty_database_becomes_a_spool() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("spool")).unwrap();
+    std::fs::write(directory.path().join("spool/spool.sqlite"), b"").unwrap();
+    let (house, recovered) = House::open(directory, HandClock::new());
+    assert_eq!(recovered, Recovered::default());
+    house.world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
+}
+
+#[tokio::test]
+async fn a_newer_or_strange_database_is_refused_and_left_alone() {
+    let house = House::new();
+    let clock = Arc::clone(&house.world.clock);
+    house.sql("PRAGMA user_version = 7").await.unwrap();
+    let copy = house.copy();
+    let path = copy.path().join("spool");
+    let refusals =
+        [EmbeddedSpool::open(&path, options(&clock)).err().unwrap(), EmbeddedSpool::open_beside(&path).err().unwrap()];
+    for refusal in refusals {
+        let SpoolError::Unusable(why) = refusal else { panic!("{refusal:?}") };
+        assert!(why.contains("version 7") && why.contains("version 1"), "{why}");
+        assert!(why.contains(path.to_str().unwrap()), "{why}");
+    }
+    std::fs::remove_dir_all(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(path.join("spool.sqlite"), vec![b'?'; 5_000]).unwrap();
+    assert!(matches!(EmbeddedSpool::open(&path, options(&clock)), Err(SpoolError::Unusable(_))));
+    assert_eq!(std::fs::read(path.join("spool.sqlite")).unwrap(), vec![b'?'; 5_000]);
+}
+
+#[tokio::test]
+async fn old_history_goes_and_live_records_stay() {
+    let house = House::new();
+    let [acked, discarded, failed, waiting] = [1, 2, 3, 4].map(|identity| Message::new(identity, &["a@x.example"]));
+    let acked = house.world.relay(&acked, Verdict::Accepted).await.record();
+    let failed = house.world.relay(&failed, Verdict::Accepted).await.record();
+    house.world.claim_all().await;
+    house.world.ack(acked).await;
+    house.world.fail(failed, None).await;
+    let discarded = house.world.relay(&discarded, Verdict::Accepted).await.record();
+    house.world.discard(discarded).await.unwrap();
+    let waiting = house.world.relay(&waiting, Verdict::Accepted).await.record();
+
+    let clock = Arc::clone(&house.world.clock);
+    let history_after = async |wait: Duration| {
+        clock.advance(wait);
+        let (reborn, _) = house.killed();
+        // The writer looks after history when its first transaction is done.
+        reborn.sql("").await.unwrap();
+        reborn.sql("").await.unwrap();
+        let live: Vec<_> = reborn.world.live().await.into_iter().map(|listing| listing.id).collect();
+        assert_eq!(live, [failed, waiting]);
+        (reborn.world.in_state(State::Acked).await, reborn.world.in_state(State::Discarded).await)
+    };
+    assert_eq!(history_after(KEEP_HISTORY).await, (vec![acked], vec![discarded]));
+    assert_eq!(history_after(Duration::from_secs(1)).await, (vec![], vec![discarded]));
+    assert_eq!(history_after(history::KEEP_DISCARDED).await, (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn history_is_removed_in_small_batches() {
+    let house = House::new();
+    let more = house.step(|step| {
+        let one = "INSERT INTO report (id, organization, record, state, attempts, ended, fields) \
+                   WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700) \
+                   SELECT 'r' || i, 'o', 'x', 'failed', 1, 0, '{}' FROM n";
+        step.db.execute(one, [])?;
+        let now = Timestamp::from_millis(START);
+        let left = |step: &Step<'_>| step.db.query_row("SELECT count(*) FROM report", [], |row| row.get::<_, i64>(0));
+        let first = (history::prune(step.db, now, KEEP_HISTORY)?, left(step)?);
+        let second = (history::prune(step.db, now, KEEP_HISTORY)?, left(step)?);
+        Ok((first, second))
+    });
+    assert_eq!(more.await.unwrap(), ((true, 200), (false, 0)));
+}
