@@ -1,7 +1,7 @@
 //! One daemon for each spool: an exclusive lock on the file `lock`, which names its process.
 //!
 //! The operating system releases the lock with the process, however it ends. A command beside the daemon takes it shared
-//! for the time of one operation to learn whether a daemon runs, and to keep one from starting meanwhile.
+//! for a moment to learn whether a daemon runs.
 
 use crate::spool::SpoolError;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The file's name in the spool's directory.
 pub(super) const LOCK: &str = "lock";
-/// A command holds the lock for one transaction only: so often a starting daemon asks …
+/// A command holds the lock for a moment only: so often a starting daemon asks …
 const TRIES: u32 = 20;
 /// … and so long it waits in between.
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -41,12 +41,11 @@ impl Lock {
         Ok(Self { _file: file })
     }
 
-    /// Takes the lock for a command: none when a daemon has it.
-    pub(super) fn shared(directory: &Path) -> std::io::Result<Option<Self>> {
-        let file = open(&directory.join(LOCK))?;
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
+    /// Whether a daemon has the lock.
+    pub(super) fn is_taken(directory: &Path) -> std::io::Result<bool> {
+        match open(&directory.join(LOCK))?.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }

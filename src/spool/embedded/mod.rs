@@ -6,9 +6,9 @@
 //! octets/ab/…ab     large messages, one file each
 //! ```
 //!
-//! One thread writes and commits what has gathered ([`writer`]); readers have connections of their own ([`readers`]);
+//! One thread writes and commits what has gathered (`writer`); readers have connections of their own (`readers`);
 //! queue commands of another process use SQLite's locks ([`EmbeddedSpool::open_beside`]). No call blocks a tokio worker. A
-//! daemon's start puts in order what a crash left ([`sweep`]).
+//! daemon's start puts in order what a crash left (`sweep`).
 
 mod attempts;
 mod decide;
@@ -141,8 +141,8 @@ impl EmbeddedSpool {
     ) -> Pending<T> {
         let beside = self.beside();
         self.readers.ask(move |db| {
-            let alone = beside.as_deref().map(daemonless).transpose()?.flatten();
-            question(db, alone.is_some())
+            let stale = beside.as_deref().map_or(Ok(false), is_daemonless)?;
+            question(db, stale)
         })
     }
 
@@ -260,11 +260,7 @@ impl Spool for EmbeddedSpool {
     fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing> {
         let beside = self.beside();
         let step = move |step: &mut Step<'_>| {
-            let alone = beside.as_deref().map(daemonless).transpose()?.flatten();
-            let stale = alone.is_some();
-            if let Some(lock) = alone {
-                step.effects.hold_lock(lock);
-            }
+            let stale = beside.as_deref().map_or(Ok(false), is_daemonless)?;
             attempts::operate(step, id, &operation, now, stale)
         };
         self.writer.call(0, step, |_, _| {})
@@ -293,9 +289,11 @@ fn put_back(writer: &Writer, id: RecordId) {
     }));
 }
 
-/// The lock that keeps a daemon from starting; none while one runs.
-fn daemonless(directory: &Path) -> Result<Option<Lock>, SpoolError> {
-    Lock::shared(directory).map_err(|error| SpoolError::Failing(format!("{}: {error}", directory.display())))
+/// Whether no daemon runs: then what is being sent waits in truth. Asked within the transaction that relies on it: a daemon
+/// that starts meanwhile writes behind it.
+fn is_daemonless(directory: &Path) -> Result<bool, SpoolError> {
+    let taken = Lock::is_taken(directory);
+    taken.map(|taken| !taken).map_err(|error| SpoolError::Failing(format!("{}: {error}", directory.display())))
 }
 
 fn put_in_order(db: &mut Connection, store: &OctetStore, options: &Options) -> Result<Recovered, SpoolError> {

@@ -202,4 +202,35 @@ mod tests {
         let error = migrate(&mut db, OLDER).unwrap_err().to_string();
         assert!(error.contains("version 3") && error.contains("version 1"), "{error}");
     }
+
+    /// A backlog of any size must not make the daily work slower.
+    #[test]
+    fn no_daily_question_reads_a_whole_table() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, MIGRATIONS).unwrap();
+        for (question, index) in [
+            ("SELECT * FROM record WHERE organization = 'o' AND due <= 1 ORDER BY due, id LIMIT 9", "record_due"),
+            ("SELECT min(due) FROM record WHERE organization = 'o' AND due IS NOT NULL", "record_due"),
+            ("SELECT min(due) FROM report WHERE organization = 'o' AND due IS NOT NULL", "report_due"),
+            ("SELECT * FROM report WHERE organization = 'o' AND due <= 1 ORDER BY due, id LIMIT 9", "report_due"),
+            (
+                "SELECT * FROM record WHERE organization = 'o' AND identity = x'00' AND sealed = 0 AND state = 'waiting'",
+                "record_identity (organization=? AND identity=? AND sealed=?)",
+            ),
+            (
+                "SELECT * FROM record WHERE organization = 'o' AND identity = x'00' AND state <> 'prepared' ORDER BY id",
+                "record_identity (organization=? AND identity=?)",
+            ),
+            ("SELECT * FROM record WHERE queue_id = 'q' AND state = 'prepared' ORDER BY id", "record_message"),
+            ("SELECT 1 FROM record WHERE queue_id = 'q' AND ended IS NULL", "record_message"),
+            ("SELECT * FROM record WHERE ended IS NULL AND id > 'i' ORDER BY id LIMIT 9", "record_live"),
+            ("SELECT rowid FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended < 1", "record_ended"),
+        ] {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+            let lines: Vec<String> =
+                plan.query_map([], |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+            let plan = lines.join("; ");
+            assert!(plan.contains(index) && !plan.contains("SCAN record"), "{question}: {plan}");
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! What a step of the writer works with: the open transaction, and what is to be done once it is committed.
 
-use super::lock::Lock;
 use crate::mail::QueueId;
 use crate::spool::SpoolError;
 use crate::spool::files::{OctetFile, OctetStore};
@@ -27,8 +26,6 @@ pub(super) struct Effects {
     events: Vec<Event>,
     /// Something may have become due.
     due: bool,
-    /// Keeps a daemon from starting before the commit.
-    locks: Vec<Lock>,
 }
 
 impl Effects {
@@ -48,10 +45,6 @@ impl Effects {
         self.due = true;
     }
 
-    pub(super) fn hold_lock(&mut self, lock: Lock) {
-        self.locks.push(lock);
-    }
-
     pub(super) fn is_due(&self) -> bool {
         self.due
     }
@@ -60,7 +53,6 @@ impl Effects {
         self.kept.append(&mut more.kept);
         self.gone.append(&mut more.gone);
         self.events.append(&mut more.events);
-        self.locks.append(&mut more.locks);
         self.due |= more.due;
     }
 
