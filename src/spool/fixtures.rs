@@ -56,14 +56,14 @@ pub(crate) struct World {
     pub(crate) clock: Arc<HandClock>,
     /// Removed with the world.
     /// Removed with the world.
-    _directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl World {
     pub(crate) fn in_memory() -> Self {
         let clock = HandClock::new();
         let spool = Arc::new(MemorySpool::new(options(&clock)));
-        Self { spool, clock, _directory: tempfile::tempdir().unwrap() }
+        Self { spool, clock, directory: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn embedded() -> Self {
@@ -71,7 +71,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let (spool, recovered) = EmbeddedSpool::open(&directory.path().join("spool"), options(&clock)).unwrap();
         assert_eq!(recovered, Recovered::default());
-        Self { spool: Arc::new(spool), clock, _directory: directory }
+        Self { spool: Arc::new(spool), clock, directory }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -4,6 +4,7 @@ mod agreement;
 mod failures;
 mod neighbours;
 mod restarts;
+mod savepoints;
 
 use super::steps::{Step, StepError};
 use super::*;
