@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 /// How long open transactions may take once the daemon drains.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long closing connections, the spool, and what still runs in the system may take each.
+const CLOSE: Duration = Duration::from_secs(10);
 /// How often idle connections to next hops are looked at.
 const IDLE_CHECK: Duration = Duration::from_secs(15);
 
@@ -68,7 +70,10 @@ pub fn run(file: &Path) -> Result<(), StartError> {
     let config = Arc::new(Config::load(file)?);
     let telemetry = telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(file.to_owned(), config, telemetry))
+    let served = runtime.block_on(serve(file.to_owned(), config, telemetry));
+    // A look-up or a write that hangs in the system must not hold up the end.
+    runtime.shutdown_timeout(CLOSE);
+    served
 }
 
 async fn serve(file: PathBuf, config: Arc<Config>, telemetry: Telemetry) -> Result<(), StartError> {
@@ -102,9 +107,16 @@ async fn serve(file: PathBuf, config: Arc<Config>, telemetry: Telemetry) -> Resu
     });
     let mut reloader = Reloader { file, config: config_changes, setups, telemetry };
     wait(signals, &mut reloader, &drain).await;
-    reloader.close_idle().await;
-    if let Err(error) = spool.close().await {
-        tracing::error!(event = "spool.pressure", %error, "the spool did not close in order; start-up will mend it");
+    // Cut short, it loses nothing: connections close by themselves, and start-up puts the spool in order.
+    let _ = tokio::time::timeout(CLOSE, reloader.close_idle()).await;
+    match tokio::time::timeout(CLOSE, spool.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(event = "spool.pressure", %error, "the spool did not close in order; start-up will mend it")
+        }
+        Err(_) => {
+            tracing::error!(event = "spool.pressure", "the spool did not close in time; start-up will put it in order")
+        }
     }
     tracing::info!(event = "daemon.stopped", "stopped");
     Ok(())

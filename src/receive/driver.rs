@@ -27,6 +27,8 @@ const MAX_ERRORS: u32 = 20;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// For the next octets of a message (RFC 5321, section 4.5.3.2.5).
 const DATA_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// For a next hop that nobody has talked to yet to tell what it offers.
+const LEARN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the client to take a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -139,7 +141,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let setup = Arc::clone(&self.setup.borrow());
         let next_hop = match setup.next_hop.extensions() {
             Some(known) => known,
-            None => setup.next_hop.learn().await.unwrap_or_default(),
+            // A next hop that can't be asked now is taken to offer everything: a client that needs an extension is told
+            // to come again at MAIL, where it would have to bounce for good if we said here that there is none.
+            None => match timeout(LEARN_TIMEOUT, setup.next_hop.learn()).await {
+                Ok(Ok(learnt)) => learnt,
+                Ok(Err(_)) | Err(_) => everything(),
+            },
         };
         let limit = setup.listener.max_message_size;
         let offers = Extensions {
@@ -177,10 +184,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 let setup = transaction.setup();
                 let trusted = is_trusted(&setup.listener, self.peer.ip());
                 match may_relay(&setup.config, trusted, &rcpt.forward_path) {
-                    Ok(()) => {
-                        transaction.rcpt(&rcpt);
-                        Ask::Rcpt(rcpt.forward_path)
-                    }
+                    Ok(()) => match transaction.rcpt(&rcpt) {
+                        Ok(()) => Ask::Rcpt(rcpt.forward_path),
+                        Err(reply) => Ask::Answer(reply),
+                    },
                     Err(reply) => {
                         transaction.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
                         Ask::Answer(reply)
@@ -282,6 +289,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;
         reason.as_str()
+    }
+}
+
+/// All that this relay can pass on.
+fn everything() -> Extensions {
+    Extensions {
+        eight_bit_mime: true,
+        smtp_utf8: true,
+        enhanced_status_codes: true,
+        dsn: true,
+        ..Extensions::default()
     }
 }
 

@@ -78,16 +78,19 @@ pub fn concerns<'c>(
     recipients: &[Address],
 ) -> Vec<Concern<'c>> {
     let sender = reverse_path.address().or(header_from);
-    config.organizations.iter().filter_map(|organization| concern(organization, sender, recipients)).collect()
+    config.organizations.iter().filter_map(|organization| concern(config, organization, sender, recipients)).collect()
 }
 
 fn concern<'c>(
+    config: &Config,
     organization: &'c Organization,
     sender: Option<&Address>,
     recipients: &[Address],
 ) -> Option<Concern<'c>> {
-    let sender = sender.filter(|address| is_user(organization, address));
-    let own = || recipients.iter().filter(|address| is_user(organization, address));
+    // An address is of one organization: of the one whose domain fits it most closely.
+    let is_user = |address: &&Address| config.organization_of(address).is_some_and(|of| of.name == organization.name);
+    let sender = sender.filter(is_user);
+    let own = || recipients.iter().filter(is_user);
     let inside = own().count();
     let direction = match (sender, inside) {
         (None, 0) => return None,
@@ -105,10 +108,6 @@ fn concern<'c>(
         Journaling::Yes
     };
     Some(Concern { organization, direction, verdict })
-}
-
-fn is_user(organization: &Organization, address: &Address) -> bool {
-    address.domain().is_some_and(|domain| has_domain(organization, domain))
 }
 
 fn has_domain(organization: &Organization, domain: &str) -> bool {
@@ -242,6 +241,14 @@ mod tests {
             .map(|concern| (concern.organization.name.clone(), concern.direction))
             .collect();
         assert_eq!(found, [("one".to_owned(), Direction::Outgoing), ("two".to_owned(), Direction::Incoming)]);
+    }
+
+    #[test]
+    fn a_subdomain_of_its_own_belongs_to_one_organization_alone() {
+        let config = config(vec![organization("wide", &["*.example.org"]), organization("own", &["a.example.org"])]);
+        let from = ReversePath::Address(address("x@else.example"));
+        let found = concerns(&config, &from, None, &[address("u@a.example.org")]);
+        assert_eq!(found.iter().map(|concern| concern.organization.name.as_str()).collect::<Vec<_>>(), ["own"]);
     }
 
     #[test]

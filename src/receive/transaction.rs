@@ -11,14 +11,21 @@ use super::received::{Protocol, received_line};
 use super::records::{Envelope, draft_records};
 use crate::forward::{Leg, Lost};
 use crate::journal::{HeaderFacts, Observation, Observer};
-use crate::mail::{Address, QueueId, Reply, SessionId};
+use crate::mail::{Address, QueueId, Reply, ReplyClass, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Intake, SpoolError, Verdict};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// `Received:` fields that a message may have; more is a loop (RFC 5321, section 6.3, asks for 100 at least).
 const MAX_HOPS: u32 = 100;
+/// For a conversation with the next hop to be ready: well under the five minutes that a client gives MAIL (RFC 5321,
+/// section 4.5.3.2.2).
+const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+/// For the spool to take octets or make a message durable; a disk that hangs for longer is a failing one.
+const SPOOL_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(super) struct Transaction {
     session: SessionId,
@@ -73,24 +80,27 @@ impl Transaction {
             setup,
             mail,
         };
-        match transaction.setup.next_hop.open().await {
-            Ok(mut leg) => {
+        let opened = timeout(OPEN_TIMEOUT, transaction.setup.next_hop.open()).await;
+        let why = match opened {
+            Ok(Ok(mut leg)) => {
                 if let Some(keyword) = leg.lacks(&transaction.mail) {
                     leg.release();
-                    let reply = Reply::new(451, format!("4.3.5 the next hop does not offer {keyword} now"));
+                    let reply = not_offered(keyword);
                     transaction.log_refusal("MAIL", None, &reply);
                     return Err(reply);
                 }
                 leg.mail(&transaction.mail);
                 transaction.leg = Some(leg);
-                Ok(transaction)
+                return Ok(transaction);
             }
-            Err(unreachable) => {
-                let reply = Reply::new(451, format!("4.4.1 the next hop can't be reached: {unreachable}"));
-                transaction.log_refusal("MAIL", None, &reply);
-                Err(reply)
-            }
-        }
+            Ok(Err(unreachable)) => unreachable.to_string(),
+            Err(_) => format!("not ready within {} s", OPEN_TIMEOUT.as_secs()),
+        };
+        transaction.warn_of_next_hop(&why);
+        // What exactly is wrong behind us is for the log, not for strangers.
+        let reply = Reply::new(451, "4.4.1 the next hop can't be reached, try again later");
+        transaction.log_refusal("MAIL", None, &reply);
+        Err(reply)
     }
 
     pub(super) fn setup(&self) -> &Setup {
@@ -101,12 +111,18 @@ impl Transaction {
         self.refused
     }
 
-    /// Passes a recipient on.
-    pub(super) fn rcpt(&mut self, rcpt: &Rcpt) {
-        self.asked += 1;
+    /// Passes a recipient on; the refusal when this connection does not offer a parameter that others did.
+    pub(super) fn rcpt(&mut self, rcpt: &Rcpt) -> Result<(), Reply> {
         if let Some(leg) = &mut self.leg {
+            if let Some(keyword) = leg.lacks_for_rcpt(rcpt) {
+                let reply = not_offered(keyword);
+                self.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
+                return Err(reply);
+            }
             leg.rcpt(rcpt);
         }
+        self.asked += 1;
+        Ok(())
     }
 
     /// Passes DATA on; false when no recipient was, so that there is nobody to ask.
@@ -143,16 +159,14 @@ impl Transaction {
         let reply = self.next_reply().await;
         if reply.code() != 354 {
             self.log_refusal("DATA", None, &reply);
-            // A 2yz here would make the client believe that it is done (RFC 5321, section 4.3.2: 354 or a refusal).
-            return if reply.is_completion() { self.lose("answered DATA with a 2yz reply") } else { reply };
+            // RFC 5321, section 4.3.2: 354 or a refusal. Anything else would mislead the client.
+            let refusal = matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent);
+            return if refusal { reply } else { self.lose("answered DATA with neither 354 nor a refusal") };
         }
         if self.accepted.is_empty() {
-            // A next hop that asks for data though it refused all recipients: it gets the empty message and no more.
-            if let Some(mut leg) = self.leg.take()
-                && leg.finish().await.is_ok()
-            {
-                leg.release();
-            }
+            // A next hop that asks for data though it refused all recipients. RFC 2920, section 3.1, would have us send an
+            // empty message; closing the conversation is sure to relay nothing.
+            self.leg = None;
             return Reply::new(554, "5.5.1 no valid recipients");
         }
         let line = self.received();
@@ -162,7 +176,8 @@ impl Transaction {
             && let Err(lost) = leg.content(&line).await
         {
             // The client sends its message all the same and hears of it at the end.
-            self.give_up(lost_reply(&lost));
+            self.warn_of_next_hop(&lost);
+            self.give_up(lost_reply());
         }
         reply
     }
@@ -180,10 +195,12 @@ impl Transaction {
             return;
         }
         message.observer.observe(octets);
-        if let Err(error) = message.intake.append(octets).await {
+        let kept = timeout(SPOOL_TIMEOUT, message.intake.append(octets)).await;
+        if let Err(error) = kept.unwrap_or_else(|_| Err(hung_spool())) {
             self.give_up(spool_reply(&error));
         } else if let Err(lost) = leg.content(octets).await {
-            self.give_up(lost_reply(&lost));
+            self.warn_of_next_hop(&lost);
+            self.give_up(lost_reply());
         }
     }
 
@@ -216,7 +233,9 @@ impl Transaction {
         };
         let records = draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref());
         let draft = Draft { queue_id: self.queue_id, records };
-        if let Err(error) = self.parts.spool.prepare(message.intake, draft).await {
+        // A prepare that is given up keeps nothing.
+        let prepared = timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(message.intake, draft)).await;
+        if let Err(error) = prepared.unwrap_or_else(|_| Err(hung_spool())) {
             let reply = spool_reply(&error);
             self.log_refusal("end of data", None, &reply);
             return reply;
@@ -227,7 +246,10 @@ impl Transaction {
     /// Sends the final dot and takes the verdict to the spool and the client.
     async fn release_message(mut self, envelope: &Envelope, observation: &Observation) -> Reply {
         let spool = Arc::clone(&self.parts.spool);
-        let Some(mut leg) = self.leg.take() else { return Reply::new(451, "4.4.1 the next hop was lost") };
+        let Some(mut leg) = self.leg.take() else {
+            drop(spool.decide(self.queue_id, Verdict::Refused));
+            return lost_reply();
+        };
         match leg.finish().await {
             Ok(reply) if reply.is_completion() => {
                 // Nobody waits for the verdict to be durable: lost in a crash, it counts as unknown, and the record goes.
@@ -245,8 +267,13 @@ impl Transaction {
             Err(lost) => {
                 let verdict = if matches!(lost, Lost::OutOfOrder(_)) { Verdict::Refused } else { Verdict::Unknown };
                 drop(spool.decide(self.queue_id, verdict));
-                let reply = lost_reply(&lost);
-                self.log_refusal("end of data", None, &reply);
+                self.warn_of_next_hop(&lost);
+                let reply = lost_reply();
+                if verdict == Verdict::Unknown {
+                    self.log_unknown(&reply);
+                } else {
+                    self.log_refusal("end of data", None, &reply);
+                }
                 reply
             }
         }
@@ -260,7 +287,7 @@ impl Transaction {
     }
 
     async fn next_reply(&mut self) -> Reply {
-        let Some(leg) = &mut self.leg else { return Reply::new(451, "4.4.1 the next hop was lost") };
+        let Some(leg) = &mut self.leg else { return lost_reply() };
         match leg.reply().await {
             Ok(reply) => reply,
             Err(lost) => self.lose(lost),
@@ -268,8 +295,35 @@ impl Transaction {
     }
 
     fn lose(&mut self, why: impl std::fmt::Display) -> Reply {
+        self.warn_of_next_hop(why);
         self.leg = None;
-        Reply::new(451, format!("4.4.1 the next hop {why}"))
+        lost_reply()
+    }
+
+    fn warn_of_next_hop(&self, why: impl std::fmt::Display) {
+        tracing::warn!(
+            event = "next_hop.failed",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            next_hop = %self.setup.next_hop.label(),
+            cause = %why,
+            "the conversation with the next hop failed"
+        );
+    }
+
+    fn log_unknown(&self, reply: &Reply) {
+        tracing::warn!(
+            event = "message.refused",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            client = %self.client,
+            sender = self.mail.reverse_path.as_str(),
+            stage = "end of data",
+            outcome = "unknown",
+            reply = %reply,
+            "the next hop was lost behind the final dot and may have the message; its record is kept and says so"
+        );
     }
 
     fn give_up(&mut self, reply: Reply) {
@@ -323,8 +377,16 @@ fn hex(octets: &[u8]) -> String {
     octets.iter().fold(String::with_capacity(2 * octets.len()), |text, octet| text + &format!("{octet:02x}"))
 }
 
-fn lost_reply(lost: &Lost) -> Reply {
-    Reply::new(451, format!("4.4.1 the next hop {lost}"))
+fn lost_reply() -> Reply {
+    Reply::new(451, "4.4.1 the next hop was lost, try again later")
+}
+
+fn not_offered(keyword: &str) -> Reply {
+    Reply::new(451, format!("4.3.5 the next hop does not offer {keyword} now, try again later"))
+}
+
+fn hung_spool() -> SpoolError {
+    SpoolError::Failing(format!("no answer within {} s", SPOOL_TIMEOUT.as_secs()))
 }
 
 fn spool_reply(error: &SpoolError) -> Reply {
