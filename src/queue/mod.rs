@@ -9,5 +9,5 @@ mod state;
 
 pub use merge::{Earlier, Merge, merge};
 pub use retry::{Decision, after_deferral};
-pub use standing::{Standing, Unmoved};
+pub use standing::{OCTETS_LOST, Standing, Unmoved};
 pub use state::{State, Status};

@@ -7,6 +7,9 @@
 use super::{State, Status};
 use crate::mail::Timestamp;
 
+/// How the last reply of an entry begins whose octets are gone or cut. No server's reply begins so, but with a code.
+pub const OCTETS_LOST: &str = "the spool's octets: ";
+
 /// Why an entry did not move: a sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unmoved(pub String);
@@ -141,6 +144,12 @@ impl Standing {
         self.state = State::Failed;
         self.last_reply = Some(reply);
         self.next_attempt = None;
+    }
+
+    /// Whether it is failed because its octets are not there: it stands for nothing that could still be sent.
+    pub fn is_damaged(&self) -> bool {
+        let lost = |reply: &String| reply.starts_with(OCTETS_LOST);
+        self.state == State::Failed && self.last_reply.as_ref().is_some_and(lost)
     }
 
     /// An operator wants it tried now. Its window, if still open, ends.

@@ -5,7 +5,7 @@ use super::rows;
 use super::steps::{Step, StepError};
 use super::{reports, rows::RecordRow};
 use crate::mail::{RecordId, Timestamp};
-use crate::queue::State;
+use crate::queue::{OCTETS_LOST, State};
 use crate::spool::files::OctetStore;
 use crate::spool::life::{self, Event, Kept, MessageUuid};
 use crate::spool::{Claim, Listing, Operation, Outcome, SpoolError};
@@ -46,7 +46,7 @@ fn claim_one(
         }
     };
     let Some(octets) = rows::octets(step.db, store, kept.fields.original.queue_id)? else {
-        rows::fail_damaged(step, id, standing, "the spool's octets of the message are missing")?;
+        rows::fail_damaged(step, id, standing, &format!("{OCTETS_LOST}they are missing"))?;
         return Ok(None);
     };
     life::claim(&mut kept, now, message_uuid);

@@ -104,8 +104,9 @@ fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
     let condition = if new.fields.original.message_id.is_some() { SAME } else { UNSEALED };
     let wanted = params![new.fields.organization, new.fields.original.identity.as_slice()];
     let found = rows::select(step.db, condition, wanted)?;
-    // One that can't be read can't stand for another.
-    Ok(found.into_iter().filter_map(|row| row.kept().ok()).collect())
+    // One that can't be read, or has lost its octets, can't stand for another: nothing would be left to send.
+    let sound = found.into_iter().filter(|row| !row.standing.is_damaged());
+    Ok(sound.filter_map(|row| row.kept().ok()).collect())
 }
 
 /// Lets a message's octets go, unless a live record still needs them.

@@ -11,6 +11,7 @@ use super::decide;
 use super::rows::{self, word};
 use super::steps::{Step, StepError};
 use crate::mail::{QueueId, Timestamp};
+use crate::queue::OCTETS_LOST;
 use crate::spool::files::OctetStore;
 use crate::spool::life::MessageUuid;
 use crate::spool::{Recovered, SpoolError, Verdict};
@@ -67,7 +68,7 @@ fn check_files(step: &mut Step<'_>, store: &OctetStore) -> Result<HashSet<String
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing".to_owned(),
             Err(error) => format!("can't be read: {error}"),
         };
-        let why = format!("the spool's file {} {wrong}", path.display());
+        let why = format!("{OCTETS_LOST}file {} {wrong}", path.display());
         let live = rows::select(step.db, "WHERE queue_id = ? AND ended IS NULL", [queue_id.as_str()])?;
         for row in live {
             rows::fail_damaged(step, row.id, row.standing, &why)?;

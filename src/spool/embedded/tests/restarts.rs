@@ -104,10 +104,13 @@ async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
     assert_eq!((failed.len(), failed.contains(&sound.record())), (2, false));
     let reply = |listing: Listing| listing.last_reply.unwrap();
     let why = reply(reborn.spool.show(missing.record()).await.unwrap().1);
-    assert!(why.contains("the spool's file") && why.ends_with("is missing"), "{why}");
+    assert!(why.contains("the spool's octets: file") && why.ends_with("is missing"), "{why}");
     let why = reply(reborn.spool.show(cut.record()).await.unwrap().1);
     assert!(why.contains("has 5 octets instead of 100000"), "{why}");
     assert_eq!(reborn.world.claim_all().await.len(), 1);
+    // The same message again is not taken for known: its octets are here now.
+    let again = reborn.relay_large(&Message::new(1, &["a@x.example"])).await;
+    assert_eq!(reborn.world.in_state(State::Waiting).await, [again.record()]);
     // An operator can clear it away.
     reborn.world.discard(missing.record()).await.unwrap();
 }
