@@ -63,7 +63,7 @@ fn step_once(session: &mut Session, seen: &mut Seen, asks: &mut VecDeque<String>
             settle(session, asks);
             return true;
         }
-        Step::Content(content) => {
+        Step::Content(content, _) => {
             assert!(!content.is_empty());
             seen.content.extend_from_slice(content);
             return true;
@@ -292,7 +292,7 @@ fn content_is_given_out_in_slices_as_large_as_what_was_fed() {
     let lines = b"a line of text\r\n".repeat(MAX_FEED / 16);
     for _ in 0..3 {
         session.feed(&lines);
-        assert_eq!(session.step(), Step::Content(&lines));
+        assert_eq!(session.step(), Step::Content(&lines, Default::default()));
         assert_eq!(session.step(), Step::NeedInput);
     }
     session.feed(b".\r\n");

@@ -32,6 +32,19 @@ pub struct HeaderFacts {
     pub list_mail: bool,
 }
 
+/// Octets of the subject that a record repeats; the whole of it is in the original. Without an end a sender could make a
+/// record that archives refuse for its size.
+pub const MAX_SUBJECT: usize = 256 * 1024;
+
+/// The first [`MAX_SUBJECT`] octets, whole characters alone, and `…` where something is left out.
+fn cut(mut subject: String) -> String {
+    if subject.len() > MAX_SUBJECT {
+        subject.truncate(subject.floor_char_boundary(MAX_SUBJECT));
+        subject.push('…');
+    }
+    subject
+}
+
 impl HeaderFacts {
     /// Reads a header block, as [`Observation::header`](super::Observation::header) is one.
     pub fn read(header: &[u8]) -> Self {
@@ -45,7 +58,7 @@ impl HeaderFacts {
     fn take(&mut self, name: &[u8], value: &[u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("Subject") {
-            self.subject.get_or_insert_with(|| decoded_line(value));
+            self.subject.get_or_insert_with(|| cut(decoded_line(value)));
         } else if is("Message-ID") {
             keep_first(&mut self.message_id, || Some(decoded_line(value)).filter(|id| !id.is_empty()));
         } else if is("From") {

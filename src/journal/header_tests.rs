@@ -126,3 +126,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_subject_beyond_its_bound_is_cut_between_characters() {
+    let facts = HeaderFacts::read(format!("Subject: {}\r\n", "é".repeat(MAX_SUBJECT)).as_bytes());
+    let subject = facts.subject.unwrap();
+    assert!(subject.ends_with("é…") && subject.len() <= MAX_SUBJECT + '…'.len_utf8(), "{} octets", subject.len());
+}

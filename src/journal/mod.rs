@@ -22,7 +22,7 @@ mod text;
 mod writer;
 
 pub use fields::{Label, OctetsKind, Original, Recipient, RecordFields};
-pub use header::HeaderFacts;
+pub use header::{HeaderFacts, MAX_SUBJECT};
 pub use identity::{message_id, message_uuid};
 pub use observer::{MAX_HEADER, Observation, Observer};
 pub use original::{Relayed, UNKNOWN_SENDER, original};

@@ -105,9 +105,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         loop {
             let step = self.session.step();
             match step {
-                Step::Content(octets) => {
+                Step::Content(octets, flaws) => {
                     if let Some(transaction) = &mut self.transaction {
-                        transaction.content(octets).await;
+                        transaction.content(octets, flaws).await;
                     }
                 }
                 Step::NeedInput => {

@@ -88,7 +88,7 @@ fn concern<'c>(
     recipients: &[Address],
 ) -> Option<Concern<'c>> {
     // An address is of one organization: of the one whose domain fits it most closely.
-    let is_user = |address: &&Address| config.organization_of(address).is_some_and(|of| of.name == organization.name);
+    let is_user = |address: &&Address| owner(config, address).is_some_and(|of| of.name == organization.name);
     let sender = sender.filter(is_user);
     let own = || recipients.iter().filter(is_user);
     let inside = own().count();
@@ -108,6 +108,16 @@ fn concern<'c>(
         Journaling::Yes
     };
     Some(Concern { organization, direction, verdict })
+}
+
+/// Whose an address is. `postmaster` without a domain is the mail server's own (RFC 5321, section 4.5.1): it belongs to the
+/// organization that has the host's name, else to the first of the configuration; no mail to it goes unjournaled.
+fn owner<'c>(config: &'c Config, address: &Address) -> Option<&'c Organization> {
+    if address.domain().is_some() {
+        return config.organization_of(address);
+    }
+    let has_host = |organization: &&Organization| has_domain(organization, &config.hostname);
+    config.organizations.iter().find(has_host).or(config.organizations.first())
 }
 
 fn has_domain(organization: &Organization, domain: &str) -> bool {
@@ -249,6 +259,19 @@ mod tests {
         let from = ReversePath::Address(address("x@else.example"));
         let found = concerns(&config, &from, None, &[address("u@a.example.org")]);
         assert_eq!(found.iter().map(|concern| concern.organization.name.as_str()).collect::<Vec<_>>(), ["own"]);
+    }
+
+    #[test]
+    fn mail_to_postmaster_without_a_domain_is_somebody_s() {
+        let mut config = config(vec![organization("one", &["one.example"]), organization("two", &["two.example"])]);
+        let from = ReversePath::Address(address("x@else.example"));
+        let owner = |config: &Config| {
+            let found = concerns(config, &from, None, &[address("postmaster")]);
+            found.iter().map(|concern| concern.organization.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(owner(&config), ["one"]);
+        config.hostname = "two.example".to_owned();
+        assert_eq!(owner(&config), ["two"]);
     }
 
     #[test]

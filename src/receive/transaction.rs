@@ -182,9 +182,14 @@ impl Transaction {
         reply
     }
 
-    /// Takes octets of the message.
-    pub(super) async fn content(&mut self, octets: &[u8]) {
+    /// Takes octets of the message. The first flaw ends the conversation with the next hop before its octets are passed
+    /// on: to a server with other ideas of line ends they might be a final dot, and what follows commands.
+    pub(super) async fn content(&mut self, octets: &[u8], flaws: Flaws) {
         if self.trouble.is_some() {
+            return;
+        }
+        if let Some(reply) = flaw_reply(flaws) {
+            self.give_up(reply);
             return;
         }
         let limit = self.setup.listener.max_message_size;

@@ -68,8 +68,9 @@ pub enum Step<'s> {
     Rcpt(Rcpt),
     /// An ask: the message comes. A 354 opens the data phase; for a client's BDAT it isn't passed on, a refusal is.
     Data,
-    /// Octets of the message, decoded; nothing to answer.
-    Content(&'s [u8]),
+    /// Octets of the message, decoded, and what was wrong with the message up to their end; nothing to answer. Octets of
+    /// a message with a flaw must go nowhere: what is a flaw here may be the end of the message to the next server.
+    Content(&'s [u8], Flaws),
     /// An ask: the message is complete.
     EndOfData(Flaws),
     /// The open transaction is over without a message: drop it; nothing to answer.

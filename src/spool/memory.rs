@@ -293,7 +293,7 @@ impl Report {
 impl Kept {
     /// Whether it is a decided record of the same message and organization.
     fn is_earlier_than(&self, new: &Self) -> bool {
-        self.standing.state != State::Prepared
+        !matches!(self.standing.state, State::Prepared | State::Discarded)
             && self.fields.organization == new.fields.organization
             && self.fields.original.identity == new.fields.original.identity
     }

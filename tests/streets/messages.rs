@@ -3,6 +3,7 @@
 use crate::common::{Client, Record, SampleWire, Setup, Sink, corpus, fields, strip_received};
 use crate::message;
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
 
 const FROM: &str = "alice@example.org";
 const TO: &str = "bob@example.net";
@@ -182,4 +183,53 @@ fn a_record_has_its_fields_in_the_documented_order_and_tells_the_originals_hash(
     assert_eq!(received.len(), 1, "one field is prepended: {received:?}");
     assert!(received[0].1.contains(accepted.text("queue_id")), "{received:?} names {}", accepted.text("queue_id"));
     relay.finish_clean(1);
+}
+
+#[test]
+fn no_octet_behind_a_flaw_reaches_the_next_hop_of_a_large_message_either() {
+    for flaw in ["\n.\n", "\n.\r\n", "\r.\r", "\r\n\0.\r\n"] {
+        let (route, octets) = next_hop_that_keeps_all_octets();
+        let archive = Sink::start();
+        let mut relay = Setup::with_routes(&route, &archive.route()).start();
+        let mut client = Client::ehlo(relay.address());
+        for (line, expected) in
+            [(format!("MAIL FROM:<{FROM}>"), "250"), (format!("RCPT TO:<{TO}>"), "250"), ("DATA".into(), "354")]
+        {
+            client.command(&line).starts(expected);
+        }
+        // Large enough to be streamed: before the flaw, and behind it.
+        let padding = format!("{}\r\n", "x".repeat(70)).repeat(4_000);
+        client.send(
+            format!("Subject: a\r\n\r\n{padding}b{flaw}MAIL FROM:<smuggled@example.org>\r\n{padding}.\r\n").as_bytes(),
+        );
+        assert!(client.reply().text().starts_with("550 5.6.11"), "{flaw:?}");
+        relay.finish_clean(0);
+        let seen = octets.join().unwrap();
+        assert!(seen.len() > 100_000, "{flaw:?}: the message was streamed");
+        assert!(memchr::memmem::find(&seen, b"smuggled").is_none(), "{flaw:?}: octets behind it went on");
+    }
+}
+
+/// A next hop for one connection; it answers up to DATA and then keeps every octet up to the end of the connection.
+fn next_hop_that_keeps_all_octets() -> (String, std::thread::JoinHandle<Vec<u8>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let route = format!("smtp://{}?tls=none", listener.local_addr().unwrap());
+    let octets = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        stream.write_all(b"220 lax.example ESMTP\r\n").unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("DATA") {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the relay left before DATA");
+            let reply = if line.starts_with("DATA") { "354 go on\r\n" } else { "250 2.0.0 Ok\r\n" };
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+        let mut seen = Vec::new();
+        // A connection that is reset ends here, too.
+        let _ = reader.read_to_end(&mut seen);
+        seen
+    });
+    (route, octets)
 }

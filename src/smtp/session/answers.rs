@@ -1,5 +1,6 @@
 //! Answers to asks, the replies behind them, and the octets of messages.
 
+use super::Flaws;
 use super::state::{Ask, ChunkSize, Chunks, Phase, Slot};
 use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies};
 use crate::mail::{Reply, ReplyClass};
@@ -148,7 +149,7 @@ impl Session {
         let (used, chunk) = decoder.decode(rest);
         *start += used;
         match chunk {
-            Chunk::Content(content) => Step::Content(content),
+            Chunk::Content(content) => Step::Content(content, decoder.flaws()),
             Chunk::NeedInput => Step::NeedInput,
             Chunk::End => {
                 let flaws = decoder.flaws();
@@ -172,7 +173,8 @@ impl Session {
         if let Some(Chunks::Begun(scanner)) = self.transaction.as_mut().map(|transaction| &mut transaction.chunks) {
             scanner.scan(content);
         }
-        Step::Content(content)
+        // A chunk's length says where it ends (RFC 3030, section 2): line ends mean nothing.
+        Step::Content(content, Flaws::default())
     }
 
     /// Drops what is refused, and ends a chunk that has passed.

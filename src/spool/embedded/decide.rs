@@ -96,10 +96,11 @@ fn decide_one(
     }
 }
 
-/// The decided records of the same message and organization, oldest first. Without a Message-ID only those that may still
+/// The decided records of the same message and organization, oldest first. One that an operator has discarded stands for
+/// nothing: the archive never took it. Without a Message-ID only those that may still
 /// be joined matter, and equal content without one may be many messages.
 fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
-    const SAME: &str = "WHERE organization = ? AND identity = ? AND state <> 'prepared' ORDER BY id";
+    const SAME: &str = "WHERE organization = ? AND identity = ? AND state NOT IN ('prepared', 'discarded') ORDER BY id";
     const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' ORDER BY id";
     let condition = if new.fields.original.message_id.is_some() { SAME } else { UNSEALED };
     let wanted = params![new.fields.organization, new.fields.original.identity.as_slice()];
