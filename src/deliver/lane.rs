@@ -112,10 +112,7 @@ impl Lane {
         let count = parcels.len();
         for (parcel, permit) in parcels.into_iter().zip(permits) {
             let office = Arc::clone(&self.office);
-            self.office.drain.spawn(parcel.label(), async move {
-                office.carry(parcel).await;
-                drop(permit);
-            });
+            self.office.drain.spawn(parcel.label(), async move { office.carry(parcel, permit).await });
         }
         Ok(count)
     }

@@ -16,7 +16,7 @@ use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
 use crate::spool::{Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use uuid::Uuid;
 
 /// How often a result is brought to a spool that fails, …
@@ -95,14 +95,15 @@ impl Office {
     }
 
     /// Sends one piece and settles it.
-    pub(super) async fn carry(&self, parcel: Parcel) {
+    /// The slot is free again once the attempt is over: the spool takes its result while the next one is on its way.
+    pub(super) async fn carry(&self, parcel: Parcel, slot: OwnedSemaphorePermit) {
         match parcel {
-            Parcel::Record(claim) => self.carry_record(claim).await,
-            Parcel::Report(claim) => self.carry_report(claim).await,
+            Parcel::Record(claim) => self.carry_record(claim, slot).await,
+            Parcel::Report(claim) => self.carry_report(claim, slot).await,
         }
     }
 
-    async fn carry_record(&self, claim: Claim) {
+    async fn carry_record(&self, claim: Claim, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
         let way = self.way(&claim.fields.organization, Freight::Records).filter(|_| !self.drain.has_begun());
         let Some(way) = way else {
@@ -111,6 +112,7 @@ impl Office {
         };
         let letter = way.record_letter(&claim);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
+        drop(slot);
         let now = self.clock.now();
         let outcome = self.record_outcome(&claim, &way, verdict, now);
         keep(id, || self.spool.settle(id, outcome.clone(), now)).await;
@@ -186,7 +188,7 @@ impl Office {
         uuid::Builder::from_random_bytes(chance).into_uuid()
     }
 
-    async fn carry_report(&self, claim: ReportClaim) {
+    async fn carry_report(&self, claim: ReportClaim, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
         let way = self.way(&claim.fields.organization, Freight::Reports).filter(|_| !self.drain.has_begun());
         let Some(way) = way else {
@@ -195,6 +197,7 @@ impl Office {
         };
         let letter = way.report_letter(&claim);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
+        drop(slot);
         let now = self.clock.now();
         let outcome = report_outcome(&claim, &way, &verdict, now);
         keep(id, || self.spool.settle_report(id, outcome.clone(), now)).await;

@@ -201,7 +201,8 @@ async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
     world.drain.begin();
     let delivery = world.start();
     for claim in claims {
-        delivery.office.carry(crate::deliver::office::Parcel::Record(claim)).await;
+        let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
+        delivery.office.carry(crate::deliver::office::Parcel::Record(claim), slot).await;
     }
     let listing = world.listing(id).await;
     assert_eq!((listing.state, listing.attempts, archive.heard().connections), (State::Waiting, 0, 0));
