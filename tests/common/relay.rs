@@ -53,6 +53,8 @@ pub struct Setup {
     pub organizations: Vec<Organization>,
     pub retry_first: String,
     pub retry_longest: String,
+    /// Elsewhere than in the daemon's home.
+    pub spool: Option<PathBuf>,
     /// More lines of the listener's table.
     pub listener: String,
     /// More lines behind everything.
@@ -81,8 +83,9 @@ impl Setup {
             next_hop: next_hop.into(),
             trusted: true,
             organizations: vec![acme],
-            retry_first: "1s".into(),
-            retry_longest: "2s".into(),
+            retry_first: "200ms".into(),
+            retry_longest: "1s".into(),
+            spool: None,
             listener: String::new(),
             more: String::new(),
             log_level: "info".into(),
@@ -234,7 +237,7 @@ impl Relay {
     }
 
     pub fn spool(&self) -> PathBuf {
-        self.home.path().join("spool")
+        self.setup.spool.clone().unwrap_or_else(|| self.home.path().join("spool"))
     }
 
     /// Replaces the configuration file.
@@ -298,6 +301,11 @@ impl Relay {
     /// SIGTERM, without waiting for the end.
     pub fn ask_to_end(&self) {
         signal(self.pid(), "TERM");
+    }
+
+    /// SIGHUP.
+    pub fn ask_to_reload(&self) {
+        signal(self.pid(), "HUP");
     }
 
     /// Waits for the daemon's end.

@@ -1,6 +1,6 @@
 //! The commands, beside a running daemon and without one.
 
-use crate::common::{Client, Record, Relay, Setup, Sink, Stage, run, say};
+use crate::common::{Client, Record, Relay, Setup, Sink, Stage, run, say, strip_received};
 use crate::message;
 use std::process::Output;
 
@@ -253,4 +253,32 @@ fn export_writes_every_waiting_record_and_changes_nothing() {
         assert!(exported.contains(&sent.octets), "what is sent is what was exported");
     }
     relay.finish_clean(2);
+}
+
+/// What lies in a maildir's `new`.
+fn delivered(maildir: &std::path::Path) -> Option<Vec<u8>> {
+    let entry = std::fs::read_dir(maildir.join("new")).ok()?.next()?.ok()?;
+    std::fs::read(entry.path()).ok()
+}
+
+#[test]
+fn the_example_configuration_starts_as_it_is_and_journals_the_example_message() {
+    let home = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(home.join("config/journal-relay.toml")).unwrap();
+    let octets = std::fs::read(home.join("examples/message.eml")).unwrap();
+    let mut relay = Relay::prepare(Setup::with_routes("maildir:/", "maildir:/"), tempfile::tempdir().unwrap());
+    let data = relay.home().join("journal-relay-data");
+    // Another place and any free port: the daemon's own are for people.
+    let moved = example.replace("journal-relay-data", data.to_str().unwrap()).replace("127.0.0.1:2525", "127.0.0.1:0");
+    assert_ne!(moved, example);
+    relay.configure(&moved);
+    relay.launch();
+    let mut client = Client::ehlo(relay.address());
+    client.mail("alice@example.org", &["bob@example.net", "hidden@example.com"], &octets).starts("250");
+    let copy = relay.poll("the message", || delivered(&data.join("delivered")));
+    assert_eq!(strip_received(&copy).1, octets);
+    let record = Record::read(&relay.poll("its record", || delivered(&data.join("journal"))));
+    assert_eq!(record.original, octets);
+    assert_eq!((record.lines("To"), record.lines("Bcc")), (vec!["bob@example.net"], vec!["hidden@example.com"]));
+    relay.finish_clean(1);
 }

@@ -124,3 +124,51 @@ fn five_hundred_transactions_are_open_at_once() {
     drop(clients);
     relay.finish_clean(COUNT);
 }
+
+/// A small disk of its own, as root can have one.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount(size: &str) -> Option<Self> {
+        let home = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"]).arg(home.path());
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(home))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_answered_with_452_and_mail_flows_again_when_there_is_room() {
+    let Some(disk) = Disk::mount("4m") else {
+        println!("skipped: no disk can be mounted here");
+        return;
+    };
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive);
+    setup.spool = Some(disk.0.path().join("spool"));
+    let mut relay = setup.start();
+    let mut client = Client::ehlo(relay.address());
+    client.mail("alice@example.org", &["bob@example.net"], &message("before")).starts("250");
+    relay.wait_events("record.acked", 1);
+    let filler = disk.0.path().join("filler");
+    let _ = std::fs::write(&filler, vec![0; 8 << 20]);
+    for (mark, size) in [("small", 200), ("large", 1 << 20)] {
+        let mut octets = message(mark);
+        octets.resize(octets.len() + size, b'x');
+        octets.extend_from_slice(b"\r\n");
+        client.mail("alice@example.org", &["bob@example.net"], &octets).starts("452 4.3.1");
+    }
+    assert_eq!(next_hop.transactions().len(), 1, "what could not be journaled was not released");
+    std::fs::remove_file(&filler).unwrap();
+    client.mail("alice@example.org", &["bob@example.net"], &message("after")).starts("250");
+    assert_eq!(Record::read(&archive.wait_for(2)[1].octets).original, message("after"));
+    drop(client);
+    relay.finish_clean(2);
+}

@@ -27,7 +27,9 @@ mod faults;
 mod harness;
 mod limits;
 mod messages;
+mod once;
 mod peers;
+mod reload;
 mod replies;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
