@@ -226,7 +226,7 @@ impl Sink {
 
     /// Listens, at the address it had before.
     pub fn up(&mut self) {
-        let listener = TcpListener::bind(self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
+        let listener = listen(self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
         self.address = listener.local_addr().unwrap_or(self.address);
         lock(&self.shared.state).listening = true;
         let shared = Arc::clone(&self.shared);
@@ -326,9 +326,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The standard library's queue of 128 overflows when hundreds connect at once; the kernel then answers with SYN cookies, a
+/// lost third packet leaves the client alone with a connection that the server knows nothing of, and, since the server
+/// speaks first in SMTP, both wait.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    rustix::net::listen(&listener, 4_096)?;
+    Ok(listener)
+}
+
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     loop {
-        let Ok((stream, _)) = listener.accept() else { return };
+        // Out of file descriptors, say: the next look may find one.
+        let Ok((stream, _)) = listener.accept() else {
+            super::program::pause();
+            continue;
+        };
         let number = {
             let mut state = lock(&shared.state);
             if !state.listening {
