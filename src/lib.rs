@@ -11,7 +11,7 @@
 //! 1  mail                        the words: addresses, replies, ids, times
 //! ```
 //!
-//! Beside the stairs stand `config`, `clock`, `drain` and `telemetry`; any floor may use them.
+//! Beside the stairs stand `config`, `clock`, `drain`, `net` and `telemetry`; any floor may use them.
 
 pub mod app;
 pub mod cli;
@@ -23,6 +23,7 @@ pub mod forward;
 pub mod journal;
 pub mod mail;
 pub mod maildir;
+pub mod net;
 pub mod queue;
 pub mod receive;
 pub mod smtp;

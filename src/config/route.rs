@@ -14,7 +14,7 @@ pub enum Route {
 }
 
 /// One SMTP server.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SmtpRoute {
     /// A name, or an IP address without brackets.
     pub host: String,
@@ -29,7 +29,7 @@ pub struct SmtpRoute {
 }
 
 /// What is asked of TLS on a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tls {
     /// `tls=none`: plain text.
     None,

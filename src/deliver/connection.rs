@@ -13,13 +13,13 @@ use super::verdict::{Cause, Failure, Stage};
 use crate::config::{SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
+use crate::net::Network;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long connecting to one address may take.
@@ -40,6 +40,7 @@ const MAX_TRANSACTIONS: u32 = 100;
 /// What opening a connection needs.
 pub(super) struct Opener<'a> {
     pub(super) resolver: &'a dyn Resolver,
+    pub(super) network: &'a dyn Network,
     pub(super) tls: &'a TlsClients,
     /// Our name in EHLO.
     pub(super) hostname: &'a str,
@@ -96,12 +97,10 @@ impl Connection {
     /// Connects, with TLS when that comes first, reads the greeting and says EHLO.
     async fn greet(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
         let connect_failed = |what: String| Failure::lost(Stage::Connect, format!("{address}: {what}"));
-        let stream = timeout(CONNECT, TcpStream::connect(address))
+        let stream = timeout(CONNECT, opener.network.connect(address))
             .await
             .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
             .map_err(|error| connect_failed(error.to_string()))?;
-        // A missing option costs time, nothing else.
-        let _ = stream.set_nodelay(true);
         let line = if route.tls == Tls::Implicit {
             let stream = opener.tls.handshake(&trust(route), &route.host, stream).await;
             Line::tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?, address, GREETING)

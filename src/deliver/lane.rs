@@ -8,7 +8,7 @@ use super::office::{Freight, Office};
 use super::pool::MAX_CONNECTIONS_PER_ROUTE;
 use crate::mail::Timestamp;
 use crate::spool::SpoolError;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -25,7 +25,7 @@ const SPOOL_REST: Duration = Duration::from_secs(5);
 pub(super) async fn supervise(office: Arc<Office>) {
     let mut config = office.config.clone();
     // A lane ends when its sender is dropped.
-    let mut lanes: HashMap<String, watch::Sender<()>> = HashMap::new();
+    let mut lanes: BTreeMap<String, watch::Sender<()>> = BTreeMap::new();
     while !office.drain.has_begun() {
         let current = Arc::clone(&config.borrow_and_update());
         lanes.retain(|name, _| current.organizations.iter().any(|organization| organization.name == *name));
@@ -33,6 +33,7 @@ pub(super) async fn supervise(office: Arc<Office>) {
             lanes.entry(organization.name.clone()).or_insert_with(|| open(&office, &organization.name));
         }
         tokio::select! {
+            biased;
             () = office.drain.begun() => {}
             () = changed(&mut config) => {}
         }
@@ -82,6 +83,7 @@ impl Lane {
                 SPOOL_REST
             });
             tokio::select! {
+                biased;
                 () = self.over(&mut end) => return,
                 more = changes.changed() => if more.is_err() { return },
                 () = changed(&mut config) => {}
@@ -100,6 +102,7 @@ impl Lane {
 
     async fn over(&self, end: &mut watch::Receiver<()>) {
         tokio::select! {
+            biased;
             () = self.office.drain.begun() => {}
             // Only ever an error: the supervisor has dropped its half.
             _ = end.changed() => {}

@@ -16,6 +16,7 @@
 use super::replies::ReplyReader;
 use super::verdict::Cause;
 use crate::mail::{Reply, ReplyClass};
+use crate::net::Stream;
 use lettre::transport::smtp::client::AsyncTokioStream;
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +25,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
@@ -69,20 +69,20 @@ struct Inner {
 
 #[derive(Debug)]
 enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
     /// Between plain text and TLS.
     Gone,
 }
 
 impl Line {
     /// A line over `stream`, whose greeting has `limit` to come.
-    pub(super) fn plain(stream: TcpStream, peer: SocketAddr, limit: Duration) -> Self {
+    pub(super) fn plain(stream: Stream, peer: SocketAddr, limit: Duration) -> Self {
         Self::over(Transport::Plain(stream), peer, limit)
     }
 
     /// The same over TLS.
-    pub(super) fn tls(stream: TlsStream<TcpStream>, peer: SocketAddr, limit: Duration) -> Self {
+    pub(super) fn tls(stream: TlsStream<Stream>, peer: SocketAddr, limit: Duration) -> Self {
         Self::over(Transport::Tls(Box::new(stream)), peer, limit)
     }
 
@@ -168,7 +168,7 @@ impl Line {
     }
 
     /// Takes the plain stream out for a TLS handshake; none when it was taken, or is TLS already.
-    pub(super) fn take_plain(&self) -> Option<TcpStream> {
+    pub(super) fn take_plain(&self) -> Option<Stream> {
         let mut inner = self.lock();
         match std::mem::replace(&mut inner.transport, Transport::Gone) {
             Transport::Plain(stream) => Some(stream),
@@ -180,7 +180,7 @@ impl Line {
     }
 
     /// Goes on over TLS.
-    pub(super) fn put_tls(&self, stream: TlsStream<TcpStream>) {
+    pub(super) fn put_tls(&self, stream: TlsStream<Stream>) {
         self.lock().transport = Transport::Tls(Box::new(stream));
     }
 

@@ -37,6 +37,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::mail::Entropy;
+use crate::net::SharedNetwork;
 use crate::spool::Spool;
 use next::DelayReports;
 use office::Office;
@@ -58,6 +59,8 @@ pub struct Deliver {
     pub drain: Drain,
     /// Who knows where servers are; [`SystemResolver`] outside tests.
     pub resolver: Arc<dyn Resolver>,
+    /// Where connections are made.
+    pub network: SharedNetwork,
 }
 
 /// Delivery under way. Dropping it stops nothing.
@@ -75,8 +78,8 @@ impl Delivery {
 
 /// Starts delivery. Its tasks run until the drain begins, and those under way until they have ended.
 pub fn start(deliver: Deliver) -> Delivery {
-    let Deliver { spool, config, clock, entropy, drain, resolver } = deliver;
-    let post = Post::new(resolver, Arc::clone(&clock), drain.clone());
+    let Deliver { spool, config, clock, entropy, drain, resolver, network } = deliver;
+    let post = Post::new(resolver, network, Arc::clone(&clock), drain.clone());
     let delay_reports = DelayReports::default();
     let office = Arc::new(Office { spool, config, clock, entropy, drain: drain.clone(), post, delay_reports });
     drain.spawn("delivery", lane::supervise(Arc::clone(&office)));

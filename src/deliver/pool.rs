@@ -6,7 +6,7 @@
 use super::connection::Connection;
 use crate::config::SmtpRoute;
 use crate::drain::Drain;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
@@ -21,8 +21,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Slots by route, idle connections by server.
 #[derive(Default)]
 pub(super) struct Pool {
-    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
-    idle: Mutex<HashMap<SmtpRoute, Vec<(Instant, Connection)>>>,
+    slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    idle: Mutex<BTreeMap<SmtpRoute, Vec<(Instant, Connection)>>>,
     came: Notify,
 }
 
@@ -72,6 +72,7 @@ impl Pool {
         while !drain.has_begun() {
             let next = self.idle().values().flatten().map(|(until, _)| *until).min();
             tokio::select! {
+                biased;
                 () = drain.begun() => {}
                 () = self.came.notified() => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
@@ -97,7 +98,7 @@ impl Pool {
         while leaving.join_next().await.is_some() {}
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<SmtpRoute, Vec<(Instant, Connection)>>> {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<SmtpRoute, Vec<(Instant, Connection)>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

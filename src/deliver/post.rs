@@ -15,6 +15,7 @@ use crate::drain::Drain;
 use crate::journal::ArchiveOffers;
 use crate::mail::{Address, Reply, ascii_domain};
 use crate::maildir::Maildir;
+use crate::net::SharedNetwork;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ const MAX_ROUTES: usize = 1_024;
 /// The way out for all organizations.
 pub(super) struct Post {
     resolver: Arc<dyn Resolver>,
+    network: SharedNetwork,
     tls: TlsClients,
     pool: Pool,
     states: Mutex<BTreeMap<String, bool>>,
@@ -38,13 +40,21 @@ pub(super) struct Post {
 }
 
 impl Post {
-    pub(super) fn new(resolver: Arc<dyn Resolver>, clock: SharedClock, drain: Drain) -> Self {
-        Self { resolver, tls: TlsClients::default(), pool: Pool::default(), states: Mutex::default(), clock, drain }
+    pub(super) fn new(resolver: Arc<dyn Resolver>, network: SharedNetwork, clock: SharedClock, drain: Drain) -> Self {
+        Self {
+            resolver,
+            network,
+            tls: TlsClients::default(),
+            pool: Pool::default(),
+            states: Mutex::default(),
+            clock,
+            drain,
+        }
     }
 
     /// Sends `letter` by `route`, saying EHLO as `hostname`. Ends when the server has answered or a named limit has passed.
     pub(super) async fn send(&self, route: &Route, hostname: &str, letter: &Letter) -> Verdict {
-        let opener = Opener { resolver: &*self.resolver, tls: &self.tls, hostname };
+        let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname };
         let verdict = match route {
             Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
             Route::Mx => self.send_to_exchangers(&opener, letter).await,

@@ -5,6 +5,7 @@
 //! decided by [`servers_in_turn`], which looks nothing up.
 
 use crate::mail::RecordId;
+use crate::net::SharedNetwork;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -55,9 +56,17 @@ pub trait Resolver: Send + Sync + 'static {
     fn addresses(&self, host: &str, port: u16) -> Answer<Vec<SocketAddr>>;
 }
 
-/// The machine's own resolver, by its `/etc/resolv.conf` and its system library.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
+/// The machine's own resolver: mail exchangers by its `/etc/resolv.conf`, addresses as its network finds them.
+pub struct SystemResolver {
+    network: SharedNetwork,
+}
+
+impl SystemResolver {
+    /// A resolver that asks `network` for addresses.
+    pub fn new(network: SharedNetwork) -> Self {
+        Self { network }
+    }
+}
 
 impl Resolver for SystemResolver {
     fn exchangers(&self, domain: &str) -> Answer<Vec<Exchanger>> {
@@ -72,15 +81,17 @@ impl Resolver for SystemResolver {
 
     fn addresses(&self, host: &str, port: u16) -> Answer<Vec<SocketAddr>> {
         let host = host.to_owned();
+        let looked_up = self.network.resolve(&host, port);
         Box::pin(async move {
             if let Ok(address) = host.parse::<IpAddr>() {
                 return Ok(vec![SocketAddr::new(address, port)]);
             }
             let not_now = |what: String| Unresolved::NotNow(format!("address of {host}: {what}"));
-            let found: Vec<_> = timeout(LOOKUP, tokio::net::lookup_host((host.as_str(), port)))
+            let found: Vec<_> = timeout(LOOKUP, looked_up)
                 .await
                 .map_err(|_| not_now(format!("no answer within {} s", LOOKUP.as_secs())))?
                 .map_err(|error| not_now(error.to_string()))?
+                .into_iter()
                 .take(MAX_ADDRESSES)
                 .collect();
             if found.is_empty() { Err(not_now("none".to_owned())) } else { Ok(found) }
@@ -189,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_ip_address_is_its_own_answer() {
-        let found = SystemResolver.addresses("::1", 2525).await.unwrap();
+        let found = SystemResolver::new(crate::net::system()).addresses("::1", 2525).await.unwrap();
         assert_eq!(found, ["[::1]:2525".parse().unwrap()]);
     }
 }

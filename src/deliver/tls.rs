@@ -4,11 +4,11 @@
 //! `ca_file`. An opportunistic one takes any certificate: against somebody who only listens, that is better than plain text
 //! (RFC 7435). Stores are read again after [`KEPT`], so that a renewed authority needs no restart.
 
+use crate::net::Stream;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -50,8 +50,8 @@ impl TlsClients {
         &self,
         trust: &Trust,
         host: &str,
-        stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, String> {
+        stream: Stream,
+    ) -> Result<TlsStream<Stream>, String> {
         let client = self.client(trust)?;
         let name = crate::mail::ascii_domain(host).into_owned();
         let name = ServerName::try_from(name).map_err(|_| format!("TLS: {host:?} is no name for a server"))?;

@@ -7,6 +7,7 @@ use super::error::Lost;
 use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::mail::Reply;
+use crate::net::Stream;
 use crate::smtp::client::{Client, Command, Offer, ReplyError, Verb};
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +16,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -27,14 +27,14 @@ const READ: usize = 4096;
 pub(super) const CLOSING: u16 = 421;
 
 /// A socket, in plain text or not.
-pub(super) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+pub(super) enum Transport {
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// A conversation over a socket.
 pub(super) struct Connection {
-    stream: Stream,
+    stream: Transport,
     client: Client,
     settings: Arc<Settings>,
     address: SocketAddr,
@@ -51,7 +51,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, address: SocketAddr, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(stream: Transport, address: SocketAddr, settings: Arc<Settings>) -> Self {
         Self {
             stream,
             client: Client::new(),
@@ -71,7 +71,7 @@ impl Connection {
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_))
+        matches!(self.stream, Transport::Tls(_))
     }
 
     pub(super) fn queue(&mut self, command: Command) {
@@ -119,9 +119,9 @@ impl Connection {
         self.shut = true;
         let _ = timeout(self.settings.quit, async {
             match &mut self.stream {
-                Stream::Plain(stream) => stream.shutdown().await,
+                Transport::Plain(stream) => stream.shutdown().await,
                 // Not through the TLS layer: it would write on first.
-                Stream::Tls(stream) => stream.get_mut().0.shutdown().await,
+                Transport::Tls(stream) => stream.get_mut().0.shutdown().await,
             }
         })
         .await;
@@ -130,7 +130,7 @@ impl Connection {
     /// Does the handshake; the reply to STARTTLS has come. Gives nothing back when it fails: the stream is in disorder.
     pub(super) async fn encrypt(mut self, tls: &TlsClient) -> Result<Self, HandshakeError> {
         self.client.start_tls()?;
-        let Stream::Plain(stream) = self.stream else { return Ok(self) };
+        let Transport::Plain(stream) = self.stream else { return Ok(self) };
         self.stream = handshake(stream, tls, &self.settings).await?;
         Ok(self)
     }
@@ -293,18 +293,18 @@ pub(super) enum HandshakeError {
 
 /// TLS on a fresh or an agreed stream.
 pub(super) async fn handshake(
-    stream: TcpStream,
+    stream: Stream,
     tls: &TlsClient,
     settings: &Settings,
-) -> Result<Stream, HandshakeError> {
+) -> Result<Transport, HandshakeError> {
     match timeout(settings.handshake, tls.connector.connect(tls.name.clone(), stream)).await {
-        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(HandshakeError::Failed(error.to_string())),
         Err(_) => Err(HandshakeError::Failed(format!("no end within {} s", settings.handshake.as_secs_f32()))),
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
@@ -313,7 +313,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),

@@ -1,6 +1,6 @@
 //! From a route to a conversation that can carry a message: resolve, connect, greeting, EHLO, TLS, AUTH.
 
-use super::connection::{CLOSING, Connection, HandshakeError, Stream, handshake};
+use super::connection::{CLOSING, Connection, HandshakeError, Transport, handshake};
 use super::error::{ForwardError, Lost, Unreachable};
 use super::settings::Settings;
 use super::tls::TlsClient;
@@ -9,7 +9,6 @@ use crate::mail::Reply;
 use crate::smtp::client::{Command, Verb};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 /// Addresses of one host that are tried in turn.
@@ -41,8 +40,8 @@ impl Dialer {
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, Unreachable> {
-        match timeout(self.settings.connect, lookup_host((self.route.host.as_str(), self.route.port))).await {
-            Ok(Ok(addresses)) => Ok(addresses.take(MAX_ADDRESSES).collect()),
+        match timeout(self.settings.connect, self.settings.network.resolve(&self.route.host, self.route.port)).await {
+            Ok(Ok(addresses)) => Ok(addresses.into_iter().take(MAX_ADDRESSES).collect()),
             Ok(Err(error)) => Err(self.unresolved(&error.to_string())),
             Err(_) => Err(self.unresolved("the resolver does not answer")),
         }
@@ -61,17 +60,15 @@ impl Dialer {
 
     async fn establish(&self, address: SocketAddr, mode: Tls) -> Result<Connection, Unreachable> {
         let unconnected = |why: String| Unreachable::Connect { address, why };
-        let stream = match timeout(self.settings.connect, TcpStream::connect(address)).await {
+        let stream = match timeout(self.settings.connect, self.settings.network.connect(address)).await {
             Ok(connected) => connected.map_err(|error| unconnected(error.to_string()))?,
             Err(_) => return Err(unconnected(format!("no answer within {} s", self.settings.connect.as_secs_f32()))),
         };
-        // Small commands must not wait for each other's acknowledgement.
-        stream.set_nodelay(true).map_err(|error| unconnected(error.to_string()))?;
         let stream = match &self.tls {
             Some(tls) if mode == Tls::Implicit => {
                 handshake(stream, tls, &self.settings).await.map_err(|error| failed(address, error))?
             }
-            _ => Stream::Plain(stream),
+            _ => Transport::Plain(stream),
         };
         let mut connection = Connection::new(stream, address, self.settings.clone());
         accepted(&mut connection, Verb::Greeting).await?;
@@ -158,14 +155,14 @@ mod tests {
     #[tokio::test]
     async fn a_password_is_not_sent_where_others_may_listen() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = crate::net::system().connect(listener.local_addr().unwrap()).await.unwrap();
         let mut server = listener.accept().await.unwrap().0;
         let settings = Arc::new(Settings::default());
         let credentials = Some(("user".to_owned(), "secret".to_owned()));
         let route = SmtpRoute { host: "mx.example".into(), port: 25, tls: Tls::None, credentials, ca_file: None };
         // The stream is as good as one to elsewhere: its address alone decides.
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 25));
-        let mut connection = Connection::new(Stream::Plain(stream), elsewhere, settings.clone());
+        let mut connection = Connection::new(Transport::Plain(stream), elsewhere, settings.clone());
         let dialer = Dialer::new(route, settings).unwrap();
         let error = dialer.authenticate(&mut connection).await.unwrap_err();
         assert_eq!(error.to_string(), "192.0.2.1:25 can't be given the password: the connection is not encrypted");

@@ -1,5 +1,6 @@
 //! How long a next hop is waited for, and how many idle connections are kept.
 
+use crate::net::{self, SharedNetwork};
 use crate::smtp::client::Verb;
 use std::time::Duration;
 
@@ -27,8 +28,10 @@ pub const MAX_IDLE: usize = 100;
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// Names, waits and limits of the conversations with one next hop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Settings {
+    /// Where connections are made.
+    pub network: SharedNetwork,
     /// What EHLO says.
     pub hello_name: String,
     /// [`CONNECT_TIMEOUT`]
@@ -58,6 +61,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            network: net::system(),
             hello_name: "localhost".to_owned(),
             connect: CONNECT_TIMEOUT,
             handshake: HANDSHAKE_TIMEOUT,

@@ -9,19 +9,17 @@ use crate::config::{Config, Listener};
 use crate::drain::Drain;
 use crate::forward::NextHop;
 use crate::mail::{Entropy, Reply, SessionId};
+use crate::net::{Listen, SharedNetwork, Stream};
 use crate::spool::Spool;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// Sessions of one listener at a time; the next one is answered `421 4.3.2` and closed.
 pub const MAX_SESSIONS: usize = 10_000;
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1_024;
 /// Rest after a failed accept (no file descriptor left, say), so that the loop can't spin.
 const REST: Duration = Duration::from_millis(100);
 
@@ -50,9 +48,8 @@ pub struct Parts {
 }
 
 /// A socket that listens.
-#[derive(Debug)]
 pub struct Listening {
-    socket: TcpListener,
+    socket: Box<dyn Listen>,
     /// Where: with the port the system chose, when the configuration says 0.
     pub address: SocketAddr,
 }
@@ -60,13 +57,10 @@ pub struct Listening {
 /// Binds a listener's socket.
 ///
 /// # Errors
-/// The system's, when the address is in use, needs a privilege, or isn't one of this machine.
-pub fn listen(address: SocketAddr) -> io::Result<Listening> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let socket = socket.listen(BACKLOG)?;
-    Ok(Listening { address: socket.local_addr()?, socket })
+/// The network's, when the address is in use, needs a privilege, or isn't one of this machine.
+pub async fn listen(network: &SharedNetwork, address: SocketAddr) -> io::Result<Listening> {
+    let socket = network.listen(address).await?;
+    Ok(Listening { address: socket.address(), socket })
 }
 
 impl Listening {
@@ -91,15 +85,13 @@ impl Listening {
 
     fn admit(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         peer: SocketAddr,
         places: &Arc<Semaphore>,
         setup: &watch::Receiver<Arc<Setup>>,
         parts: &Parts,
     ) {
         let id = SessionId::new(parts.clock.now(), parts.entropy.as_ref());
-        // Replies are written whole; waiting for more to send along would only delay them.
-        let _ = stream.set_nodelay(true);
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             parts.drain.spawn("refusal of a session", refuse(stream, peer));
             return;
@@ -112,7 +104,7 @@ impl Listening {
     }
 }
 
-async fn refuse(mut stream: TcpStream, peer: SocketAddr) {
+async fn refuse(mut stream: Stream, peer: SocketAddr) {
     tracing::warn!(event = "session.closed", client = %peer, reason = "too many connections", "refused a connection");
     let mut wire = Vec::new();
     Reply::new(421, "4.3.2 too many connections, try again later").write_to(&mut wire);

@@ -45,7 +45,7 @@ impl Resolver for Names {
 }
 
 fn post_with(names: Names) -> Post {
-    Post::new(Arc::new(names), clock::system(), Drain::default())
+    Post::new(Arc::new(names), crate::net::system(), clock::system(), Drain::default())
 }
 
 fn post() -> Post {

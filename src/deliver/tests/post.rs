@@ -115,7 +115,7 @@ async fn a_connection_that_died_while_idle_is_replaced_once() {
 async fn an_idle_connection_is_taken_leave_of_after_a_minute() {
     let archive = Archive::start(Script::default()).await;
     let drain = Drain::default();
-    let post = Arc::new(Post::new(Arc::new(Names::default()), clock::system(), drain.clone()));
+    let post = Arc::new(Post::new(Arc::new(Names::default()), crate::net::system(), clock::system(), drain.clone()));
     let keeper = Arc::clone(&post);
     drain.spawn("idle connections", async move { keeper.keep_connections().await });
     send(&post, &plain(&archive), &letter("one")).await;

@@ -82,6 +82,7 @@ impl World {
             entropy: Arc::new(OsEntropy),
             drain: self.drain.clone(),
             resolver: Arc::new(Names::default()),
+            network: crate::net::system(),
         })
     }
 

@@ -1,0 +1,248 @@
+//! The relay as one value: every part built from the configuration and started, reconfigured, drained.
+//!
+//! What surrounds it (spool, network, time, chance, names) is handed in, and nothing here knows of signals or files: a
+//! simulation starts the same relay that the daemon does.
+
+use super::StartError;
+use crate::clock::SharedClock;
+use crate::config::{Config, Listener};
+use crate::deliver::{self, Delivery, Resolver};
+use crate::drain::Drain;
+use crate::forward::{NextHop, Settings};
+use crate::mail::Entropy;
+use crate::net::SharedNetwork;
+use crate::receive::{self, Parts, Setup};
+use crate::spool::Spool;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long open transactions may take once the relay drains.
+pub const GRACE: Duration = Duration::from_secs(30);
+/// How long closing connections, and the spool, may take each.
+pub const CLOSE: Duration = Duration::from_secs(10);
+/// How often idle connections to next hops are looked at.
+const IDLE_CHECK: Duration = Duration::from_secs(15);
+
+/// What a relay lives in.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where messages and records are kept; open.
+    pub spool: Arc<dyn Spool>,
+    /// The time.
+    pub clock: SharedClock,
+    /// Chance, for ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where connections come from and go to.
+    pub network: SharedNetwork,
+    /// Who knows where archives are.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// A relay at work. Dropping it stops nothing: see [`drain`](Self::drain).
+pub struct Relay {
+    surroundings: Surroundings,
+    drain: Drain,
+    config: watch::Sender<Arc<Config>>,
+    setups: Vec<watch::Sender<Arc<Setup>>>,
+    addresses: Vec<(String, SocketAddr)>,
+    delivery: Delivery,
+}
+
+impl Relay {
+    /// Binds every socket before any of them serves (a relay that can't have one of them does not start), then starts all.
+    ///
+    /// # Errors
+    /// [`StartError::Listen`], [`StartError::NextHop`]; nothing was started then.
+    pub async fn start(config: Arc<Config>, surroundings: Surroundings) -> Result<Self, StartError> {
+        let drain = Drain::default();
+        let mut bound = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            let next_hop = next_hop(&config, listener, &surroundings.network)?;
+            let listening = receive::listen(&surroundings.network, listener.address).await;
+            let listening = listening.map_err(|error| StartError::Listen {
+                name: listener.name.clone(),
+                address: listener.address,
+                error,
+            })?;
+            bound.push((listening, Setup { config: Arc::clone(&config), listener: listener.clone(), next_hop }));
+        }
+        let parts = Parts {
+            spool: Arc::clone(&surroundings.spool),
+            clock: Arc::clone(&surroundings.clock),
+            entropy: Arc::clone(&surroundings.entropy),
+            drain: drain.clone(),
+        };
+        let addresses =
+            bound.iter().map(|(listening, setup)| (setup.listener.name.clone(), listening.address)).collect();
+        let setups = bound.into_iter().map(|(listening, setup)| start_listener(listening, setup, &parts)).collect();
+        let (config, configuration) = watch::channel(config);
+        let delivery = deliver::start(deliver::Deliver {
+            spool: Arc::clone(&surroundings.spool),
+            config: configuration,
+            clock: Arc::clone(&surroundings.clock),
+            entropy: Arc::clone(&surroundings.entropy),
+            drain: drain.clone(),
+            resolver: Arc::clone(&surroundings.resolver),
+            network: Arc::clone(&surroundings.network),
+        });
+        Ok(Self { surroundings, drain, config, setups, addresses, delivery })
+    }
+
+    /// The configuration in effect.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// The listeners' names, and where each listens.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Delivery under way.
+    pub fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    /// Makes `config` the configuration of the next transaction and the next attempt, whole, or not at all.
+    ///
+    /// # Errors
+    /// Why it can't be, for people: sockets, their names and the spool's directory need a restart.
+    pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
+        let setups = self.prepare(&config)?;
+        log_switches(&self.config.borrow(), &config);
+        for (sender, setup) in self.setups.iter().zip(setups) {
+            sender.send_replace(Arc::new(setup));
+        }
+        self.config.send_replace(config);
+        Ok(())
+    }
+
+    fn prepare(&self, config: &Arc<Config>) -> Result<Vec<Setup>, String> {
+        let old = self.config.borrow();
+        if config.spool != old.spool {
+            return Err("[spool] can't change while the daemon runs: restart it".to_owned());
+        }
+        let sockets = |config: &Config| -> Vec<_> {
+            config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()
+        };
+        if sockets(config) != sockets(&old) {
+            return Err("names and addresses of listeners can't change while the daemon runs: restart it".to_owned());
+        }
+        let mut setups = Vec::with_capacity(self.setups.len());
+        for (sender, listener) in self.setups.iter().zip(&config.listeners) {
+            let current = sender.borrow();
+            // An unchanged next hop keeps its connections.
+            let same = current.listener.next_hop == listener.next_hop && current.config.hostname == config.hostname;
+            let next_hop = if same {
+                Arc::clone(&current.next_hop)
+            } else {
+                next_hop(config, listener, &self.surroundings.network).map_err(|error| error.to_string())?
+            };
+            setups.push(Setup { config: Arc::clone(config), listener: listener.clone(), next_hop });
+        }
+        Ok(setups)
+    }
+
+    /// Ends: no new work, what is open ends within [`GRACE`] or until `hurry` does, then connections and the spool are
+    /// closed. What does not end in time is named in the log and abandoned; what is durable stays so.
+    pub async fn drain(self, hurry: impl Future<Output = ()>) {
+        tracing::info!(event = "daemon.draining", grace_s = GRACE.as_secs(), "no new work; open transactions end");
+        self.drain.begin();
+        let over = tokio::select! {
+            biased;
+            () = self.drain.done() => None,
+            () = hurry => Some("a second signal"),
+            () = tokio::time::sleep(GRACE) => Some("the grace period is over"),
+        };
+        if let Some(reason) = over {
+            tracing::warn!(event = "daemon.draining", open = ?self.drain.open_labels(), reason, "stopping with work still open");
+        }
+        // Cut short, it loses nothing: connections close by themselves, and start-up puts the spool in order.
+        let _ = tokio::time::timeout(CLOSE, self.close_idle()).await;
+        match tokio::time::timeout(CLOSE, self.surroundings.spool.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(event = "spool.pressure", %error, "the spool did not close in order; start-up will mend it");
+            }
+            Err(_) => {
+                tracing::error!(
+                    event = "spool.pressure",
+                    "the spool did not close in time; start-up will put it in order"
+                );
+            }
+        }
+    }
+
+    /// Ends the idle conversations with the next hops in order.
+    async fn close_idle(&self) {
+        for setup in &self.setups {
+            let next_hop = Arc::clone(&setup.borrow().next_hop);
+            next_hop.close_idle().await;
+        }
+    }
+}
+
+fn next_hop(config: &Config, listener: &Listener, network: &SharedNetwork) -> Result<Arc<NextHop>, StartError> {
+    let settings =
+        Settings { network: Arc::clone(network), hello_name: config.hostname.clone(), ..Settings::default() };
+    NextHop::with_settings(listener.next_hop.clone(), settings)
+        .map_err(|error| StartError::NextHop { name: listener.name.clone(), error })
+}
+
+fn log_switches(old: &Config, new: &Config) {
+    for organization in &new.organizations {
+        let before = old.organizations.iter().find(|other| other.name == organization.name);
+        if before.is_some_and(|before| before.journaling != organization.journaling) {
+            tracing::warn!(
+                event = "organization.switched",
+                organization = %organization.name,
+                journaling = organization.journaling,
+                "the switch of an organization was turned"
+            );
+        }
+    }
+}
+
+fn start_listener(listening: receive::Listening, setup: Setup, parts: &Parts) -> watch::Sender<Arc<Setup>> {
+    tracing::info!(
+        event = "listener.started",
+        listener = %setup.listener.name,
+        address = %listening.address,
+        next_hop = %setup.next_hop.label(),
+        "listening"
+    );
+    parts.drain.spawn(
+        format!("first look at {}", setup.next_hop.label()),
+        learn(Arc::clone(&setup.next_hop), parts.drain.clone()),
+    );
+    let (sender, receiver) = watch::channel(Arc::new(setup));
+    parts.drain.spawn("idle connections of a next hop", expire_idle(receiver.clone(), parts.drain.clone()));
+    parts.drain.spawn(format!("listener on {}", listening.address), listening.serve(receiver, parts.clone()));
+    sender
+}
+
+/// Learns what the next hop offers before the first client asks.
+async fn learn(next_hop: Arc<NextHop>, drain: Drain) {
+    tokio::select! {
+        biased;
+        () = drain.begun() => {}
+        learnt = next_hop.learn() => if let Err(error) = learnt {
+            tracing::warn!(event = "route.state", route = %next_hop.label(), state = "down", %error, "the next hop can't be reached yet");
+        },
+    }
+}
+
+/// Lets connections go that no session has used for long, also when no session comes.
+async fn expire_idle(setup: watch::Receiver<Arc<Setup>>, drain: Drain) {
+    let mut ticks = tokio::time::interval(IDLE_CHECK);
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => return,
+            _ = ticks.tick() => setup.borrow().next_hop.expire_idle(),
+        }
+    }
+}
