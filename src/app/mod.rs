@@ -15,7 +15,7 @@ use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
-use crate::spool::{EmbeddedSpool, Options, Recovered, Spool, SpoolError};
+use crate::spool::{EmbeddedSpool, Options, Recovered, Spool, SpoolError, disk};
 use crate::telemetry::{self, HashKey, Telemetry};
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
@@ -98,6 +98,7 @@ async fn serve(file: &Path, config: Arc<Config>, telemetry: Telemetry) -> Result
 
 async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(Arc<dyn Spool>, Recovered), StartError> {
     let options = Options {
+        disk: disk::system(),
         clock: Arc::clone(clock),
         message_uuid: crate::journal::message_uuid,
         keep_history: config.retry.give_up,

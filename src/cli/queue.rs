@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::journal::{ArchiveOffers, RecordFields, message_uuid, render};
 use crate::mail::{OsEntropy, RecordId, Timestamp};
 use crate::queue::State;
-use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool};
+use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool, disk};
 use crate::telemetry::{self, HashKey};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -91,7 +91,7 @@ pub(super) fn execute(command: &Command, config: &Config) -> Result<(), Failure>
     telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let desk = Desk { spool: EmbeddedSpool::open_beside(&config.spool.path)?, config };
+        let desk = Desk { spool: EmbeddedSpool::open_beside(&config.spool.path, disk::system())?, config };
         let done = desk.serve(command).await;
         desk.spool.close().await?;
         done

@@ -5,11 +5,11 @@
 //! synced. All functions block; callers run them where blocking is allowed.
 
 use super::SpoolError;
+use super::disk::{NewFile, SharedDisk};
+use super::intake::Octets;
 use crate::mail::QueueId;
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ const SHELF_LETTERS: usize = 2;
 /// The directory of octet files.
 #[derive(Debug)]
 pub(super) struct OctetStore {
+    disk: SharedDisk,
     directory: PathBuf,
     /// Directories below that are known to be durable.
     shelves: Mutex<HashSet<PathBuf>>,
@@ -27,14 +28,16 @@ pub(super) struct OctetStore {
 
 impl OctetStore {
     /// The store in `directory`, which is made when it is missing.
-    pub(super) fn open(directory: PathBuf) -> io::Result<Arc<Self>> {
-        make_directory(&directory)?;
-        let mut shelves = HashSet::new();
-        for entry in std::fs::read_dir(&directory)? {
-            shelves.insert(entry?.path());
-        }
-        sync_directory(&directory)?;
-        Ok(Arc::new(Self { directory, shelves: Mutex::new(shelves) }))
+    pub(super) fn open(disk: SharedDisk, directory: PathBuf) -> io::Result<Arc<Self>> {
+        disk.make_directory(&directory)?;
+        let shelves = disk.list(&directory)?.into_iter().map(|entry| directory.join(entry.name)).collect();
+        disk.sync_directory(&directory)?;
+        Ok(Arc::new(Self { disk, directory, shelves: Mutex::new(shelves) }))
+    }
+
+    /// Where it is.
+    pub(super) fn disk(&self) -> &SharedDisk {
+        &self.disk
     }
 
     /// Where the octets of `queue_id` are.
@@ -50,14 +53,19 @@ impl OctetStore {
         if let Some(shelf) = path.parent() {
             self.make_shelf(shelf)?;
         }
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(OctetFile { file, path, kept: AtomicBool::new(false) })
+        let file = self.disk.create(&path)?;
+        Ok(OctetFile { file, disk: Arc::clone(&self.disk), path, kept: AtomicBool::new(false) })
+    }
+
+    /// The octets of `queue_id`, which are `length`.
+    pub(super) fn octets(&self, queue_id: QueueId, length: u64) -> Octets {
+        Octets::File { disk: Arc::clone(&self.disk), path: self.path(queue_id), length }
     }
 
     /// Removes the file of `queue_id`. One that can't be removed is found again by the next start.
     pub(super) fn remove(&self, queue_id: QueueId) {
         let path = self.path(queue_id);
-        if let Err(error) = std::fs::remove_file(&path)
+        if let Err(error) = self.disk.remove(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(path = %path.display(), %error, "the octets of a message that is over could not be removed");
@@ -66,16 +74,10 @@ impl OctetStore {
 
     /// Calls `visit` with every file's name and path.
     pub(super) fn each(&self, mut visit: impl FnMut(&str, &Path)) -> io::Result<()> {
-        for shelf in std::fs::read_dir(&self.directory)? {
-            let shelf = shelf?;
-            if !shelf.file_type()?.is_dir() {
-                continue;
-            }
-            for file in std::fs::read_dir(shelf.path())? {
-                let file = file?;
-                if let Some(name) = file.file_name().to_str() {
-                    visit(name, &file.path());
-                }
+        for shelf in self.disk.list(&self.directory)?.into_iter().filter(|entry| entry.is_directory) {
+            let shelf = self.directory.join(shelf.name);
+            for file in self.disk.list(&shelf)? {
+                visit(&file.name, &shelf.join(&file.name));
             }
         }
         Ok(())
@@ -85,8 +87,8 @@ impl OctetStore {
     fn make_shelf(&self, shelf: &Path) -> io::Result<()> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if !shelves.contains(shelf) {
-            make_directory(shelf)?;
-            sync_directory(&self.directory)?;
+            self.disk.make_directory(shelf)?;
+            self.disk.sync_directory(&self.directory)?;
             shelves.insert(shelf.to_owned());
         }
         Ok(())
@@ -96,7 +98,8 @@ impl OctetStore {
 /// A file being written. Dropped before it is kept, it is removed.
 #[derive(Debug)]
 pub(super) struct OctetFile {
-    file: File,
+    file: Box<dyn NewFile>,
+    disk: SharedDisk,
     path: PathBuf,
     kept: AtomicBool,
 }
@@ -110,13 +113,13 @@ impl OctetFile {
 
     /// Adds octets at the end.
     pub(super) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.file.write_all(octets)
+        self.file.write(octets)
     }
 
     /// Makes the octets and the name durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()?;
-        self.path.parent().map_or(Ok(()), sync_directory)
+        self.file.sync()?;
+        self.path.parent().map_or(Ok(()), |shelf| self.disk.sync_directory(shelf))
     }
 
     /// From now on the file stays.
@@ -129,19 +132,9 @@ impl Drop for OctetFile {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Acquire) {
             // One that can't be removed has no row, and goes at the next start.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = self.disk.remove(&self.path);
         }
     }
-}
-
-/// Makes a directory for its owner alone (0700), with the directories above it.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 /// What an error of the file system means for the caller.

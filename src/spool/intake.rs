@@ -4,11 +4,11 @@
 //! that memory does not grow with a message. What makes them durable is [`Spool::prepare`](super::Spool::prepare).
 
 use super::SpoolError;
+use super::disk::{ReadFile, SharedDisk, run};
 use super::files::{OctetFile, OctetStore, file_error};
 use crate::mail::QueueId;
 use bytes::Bytes;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -117,6 +117,7 @@ impl Intake {
         let Some(store) = self.store.clone() else { return Err(broken()) };
         let mut buffer = std::mem::take(&mut self.buffer);
         let (queue_id, written) = (self.queue_id, std::mem::replace(&mut self.file, Written::Broken));
+        let disk = Arc::clone(store.disk());
         let write = move || -> io::Result<(OctetFile, Vec<u8>)> {
             let mut file = match written {
                 Written::Nothing => store.create(queue_id)?,
@@ -130,7 +131,7 @@ impl Intake {
             buffer.clear();
             Ok((file, buffer))
         };
-        let done = tokio::task::spawn_blocking(write).await.map_err(|_| broken())?;
+        let done = run(&*disk, write).await.ok_or_else(broken)?;
         let (file, buffer) = done.map_err(|error| file_error("the octets could not be written", &error))?;
         self.file = Written::Some(file);
         self.buffer = buffer;
@@ -149,6 +150,8 @@ pub enum Octets {
     Inline(Bytes),
     /// A large message's, in a file of the spool.
     File {
+        /// Where the file is.
+        disk: SharedDisk,
         /// The file.
         path: PathBuf,
         /// Its octets.
@@ -178,7 +181,7 @@ impl Octets {
     pub fn chunks(&self) -> io::Result<Chunks> {
         Ok(match self {
             Self::Inline(octets) => Chunks { source: Source::Inline(octets.clone()), left: self.len() },
-            Self::File { path, length } => Chunks { source: Source::File(File::open(path)?), left: *length },
+            Self::File { disk, path, length } => Chunks { source: Source::File(disk.open(path)?), left: *length },
         })
     }
 
@@ -208,7 +211,7 @@ pub struct Chunks {
 #[derive(Debug)]
 enum Source {
     Inline(Bytes),
-    File(File),
+    File(Box<dyn ReadFile>),
 }
 
 impl Iterator for Chunks {
@@ -238,6 +241,7 @@ impl Iterator for Chunks {
 mod tests {
     use super::*;
     use crate::mail::{OsEntropy, Timestamp};
+    use crate::spool::disk::system;
     use proptest::prelude::*;
 
     fn queue_id() -> QueueId {
@@ -246,7 +250,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Arc<OctetStore>) {
         let directory = tempfile::tempdir().unwrap();
-        let store = OctetStore::open(directory.path().join("octets")).unwrap();
+        let store = OctetStore::open(system(), directory.path().join("octets")).unwrap();
         (directory, store)
     }
 
@@ -280,7 +284,7 @@ mod tests {
             let length = expected.len() as u64;
             let octets = match &gathered {
                 Gathered::Inline(octets) => Octets::Inline(octets.clone()),
-                Gathered::File(file) => Octets::File { path: file.path().to_owned(), length },
+                Gathered::File(file) => Octets::File { disk: system(), path: file.path().to_owned(), length },
             };
             prop_assert_eq!(matches!(octets, Octets::Inline(_)), expected.len() <= INLINE_LIMIT);
             prop_assert!(octets.chunks().unwrap().all(|chunk| chunk.unwrap().len() <= READ_CHUNK));
@@ -328,7 +332,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cut");
         std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        let octets = Octets::File { path, length: 80_000 };
+        let octets = Octets::File { disk: system(), path, length: 80_000 };
         assert_eq!(octets.read_all().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

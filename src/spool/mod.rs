@@ -12,12 +12,14 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod disk;
 pub mod embedded;
 mod files;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod intake;
 mod life;
+mod lock;
 pub mod memory;
 
 pub use embedded::{EmbeddedSpool, Options};

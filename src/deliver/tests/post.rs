@@ -193,7 +193,8 @@ async fn a_large_original_is_read_from_its_file_while_it_is_sent() {
     let (path, whole) = (directory.path().join("octets"), b".a line of it\r\n".repeat(40_000));
     std::fs::write(&path, &whole).unwrap();
     let mut letter = letter("");
-    letter.original = Some(Octets::File { path, length: whole.len() as u64 }).into();
+    letter.original =
+        Some(Octets::File { disk: crate::spool::disk::system(), path, length: whole.len() as u64 }).into();
     assert!(matches!(send(&post(), &plain(&archive), &letter).await, Verdict::Accepted { .. }));
     assert!(archive.heard().letters == [arrived(&whole)]);
 }

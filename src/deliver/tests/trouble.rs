@@ -176,7 +176,8 @@ async fn a_read_error_leaves_no_dot_behind_tls_either() {
 async fn an_original_that_can_t_be_opened_is_not_begun() {
     let archive = Archive::start(Script::default()).await;
     let mut letter = letter("");
-    letter.original = Some(Octets::File { path: "/nowhere/at/all".into(), length: 5 }).into();
+    letter.original =
+        Some(Octets::File { disk: crate::spool::disk::system(), path: "/nowhere/at/all".into(), length: 5 }).into();
     assert!(is_deferred(&send(&post(), &plain(&archive), &letter).await, false));
     assert!(archive.heard().of("MAIL").is_empty());
 }

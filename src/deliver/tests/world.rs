@@ -9,7 +9,7 @@ use crate::deliver::{Deliver, Delivery, start};
 use crate::journal::{Label, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use crate::mail::QueueId;
 use crate::queue::State;
-use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool};
+use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool, disk};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -63,7 +63,12 @@ impl World {
     /// A spool with nothing in it.
     pub(super) fn new(config: Arc<Config>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options { clock: clock::system(), keep_history: Duration::from_secs(86_400), message_uuid };
+        let options = Options {
+            disk: disk::system(),
+            clock: clock::system(),
+            keep_history: Duration::from_secs(86_400),
+            message_uuid,
+        };
         let (spool, _) = EmbeddedSpool::open(&directory.path().join("spool"), options).unwrap();
         Self {
             spool: Arc::new(spool),

@@ -6,14 +6,16 @@
 //! octets/ab/…ab     large messages, one file each
 //! ```
 //!
-//! One thread writes and commits what has gathered (`writer`); readers have connections of their own (`readers`);
+//! One thread writes and commits what has gathered (`writer`, `core`); readers have connections of their own (`readers`);
 //! queue commands of another process use SQLite's locks ([`EmbeddedSpool::open_beside`]). No call blocks a tokio worker. A
 //! daemon's start puts in order what a crash left (`sweep`).
 
 mod attempts;
+mod batch;
+mod core;
 mod decide;
+mod drivers;
 mod history;
-mod lock;
 mod readers;
 mod reports;
 mod rows;
@@ -22,11 +24,12 @@ mod steps;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod thread;
 mod view;
 mod writer;
 
-use super::files::{OctetStore, make_directory, sync_directory};
+use self::core::Parts;
+use super::disk::{Disk, Hold, SharedDisk};
+use super::files::OctetStore;
 use super::intake::Gathered;
 use super::life::{Kept, MessageUuid};
 use super::{
@@ -37,14 +40,12 @@ use crate::clock::SharedClock;
 use crate::journal::RecordFields;
 use crate::mail::{QueueId, RecordId, Timestamp};
 use decide::{Body, Prepared};
-use lock::Lock;
 use readers::Readers;
 use rusqlite::{Connection, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use steps::{Effects, Step, StepError};
-use thread::{Parts, Thread};
 use tokio::sync::watch;
 use writer::Writer;
 
@@ -56,6 +57,8 @@ const OCTETS: &str = "octets";
 /// How a daemon wants its spool.
 #[derive(Clone)]
 pub struct Options {
+    /// Where it lies.
+    pub disk: SharedDisk,
     /// Decides when windows end and history is old.
     pub clock: SharedClock,
     /// How long acknowledged records and failed reports are remembered; `retry.give_up`.
@@ -77,20 +80,21 @@ pub struct EmbeddedSpool {
 
 impl EmbeddedSpool {
     /// Opens the spool in `path` for the daemon, makes it at the first start (directories 0700, files 0600), and puts in
-    /// order what a crash left. Blocks.
+    /// order what a crash left. Blocks; on a simulated disk it needs tokio's runtime instead.
     ///
     /// # Errors
     /// [`SpoolError::Unusable`]: another daemon has it (its process is named), the schema is newer, the directory can't be
     /// used.
     pub fn open(path: &Path, options: Options) -> Result<(Self, Recovered), SpoolError> {
-        make_directory(path)
-            .and_then(|()| path.parent().map_or(Ok(()), sync_parent))
+        let disk = Arc::clone(&options.disk);
+        disk.make_directory(path)
+            .and_then(|()| path.parent().map_or(Ok(()), |parent| sync_parent(&*disk, parent)))
             .map_err(|error| at(path, &error))?;
-        let lock = Lock::exclusive(path)?;
-        let mut db = schema::open_writable(path, true)?;
+        let lock = disk.lock(path)?;
+        let mut db = schema::open_writable(&*disk, path, true)?;
         schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(path.join(OCTETS)).map_err(|error| at(path, &error))?;
-        sync_directory(path).map_err(|error| at(path, &error))?;
+        let store = OctetStore::open(Arc::clone(&disk), path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        disk.sync_directory(path).map_err(|error| at(path, &error))?;
         let recovered = put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
         let spool = Self::start(path, db, store, Some(lock), Some(options))?;
         Ok((spool, recovered))
@@ -103,10 +107,10 @@ impl EmbeddedSpool {
     ///
     /// # Errors
     /// [`SpoolError::Unusable`]: there is no spool, or its schema is not this program's.
-    pub fn open_beside(path: &Path) -> Result<Self, SpoolError> {
-        let db = schema::open_writable(path, false)?;
+    pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
+        let db = schema::open_writable(&*disk, path, false)?;
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        let store = OctetStore::open(disk, path.join(OCTETS)).map_err(|error| at(path, &error))?;
         Self::start(path, db, store, None, None)
     }
 
@@ -119,14 +123,15 @@ impl EmbeddedSpool {
         path: &Path,
         db: Connection,
         store: Arc<OctetStore>,
-        lock: Option<Lock>,
+        lock: Option<Hold>,
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
         let parts = Parts { db, store: Arc::clone(&store), lock, pruned };
-        let writer = Writer::start(|queue, shared| Thread::new(parts, queue, shared))?;
+        let writer = Writer::start(parts)?;
         let directory = path.to_owned();
-        Ok(Self { readers: Readers::new(directory.clone()), directory, store, writer, options })
+        let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());
+        Ok(Self { readers, directory, store, writer, options })
     }
 
     fn owner(&self) -> Result<&Options, SpoolError> {
@@ -141,13 +146,14 @@ impl EmbeddedSpool {
     ) -> Pending<T> {
         let beside = self.beside();
         self.readers.ask(move |db| {
-            let stale = beside.as_deref().map_or(Ok(false), is_daemonless)?;
+            let stale = beside.as_ref().map_or(Ok(false), Beside::is_daemonless)?;
             question(db, stale)
         })
     }
 
-    fn beside(&self) -> Option<PathBuf> {
-        if self.options.is_some() { None } else { Some(self.directory.clone()) }
+    fn beside(&self) -> Option<Beside> {
+        let beside = || Beside { disk: Arc::clone(self.store.disk()), directory: self.directory.clone() };
+        if self.options.is_some() { None } else { Some(beside()) }
     }
 }
 
@@ -260,7 +266,7 @@ impl Spool for EmbeddedSpool {
     fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing> {
         let beside = self.beside();
         let step = move |step: &mut Step<'_>| {
-            let stale = beside.as_deref().map_or(Ok(false), is_daemonless)?;
+            let stale = beside.as_ref().map_or(Ok(false), Beside::is_daemonless)?;
             attempts::operate(step, id, &operation, now, stale)
         };
         self.writer.call(0, step, |_, _| {})
@@ -289,11 +295,19 @@ fn put_back(writer: &Writer, id: RecordId) {
     }));
 }
 
-/// Whether no daemon runs: then what is being sent waits in truth. Asked within the transaction that relies on it: a daemon
-/// that starts meanwhile writes behind it.
-fn is_daemonless(directory: &Path) -> Result<bool, SpoolError> {
-    let taken = Lock::is_taken(directory);
-    taken.map(|taken| !taken).map_err(|error| SpoolError::Failing(format!("{}: {error}", directory.display())))
+/// A place beside the daemon, if there is one.
+struct Beside {
+    disk: SharedDisk,
+    directory: PathBuf,
+}
+
+impl Beside {
+    /// Whether no daemon runs: then what is being sent waits in truth. Asked within the transaction that relies on it: a
+    /// daemon that starts meanwhile writes behind it.
+    fn is_daemonless(&self) -> Result<bool, SpoolError> {
+        let taken = self.disk.is_locked(&self.directory);
+        taken.map(|taken| !taken).map_err(|error| SpoolError::Failing(format!("{}: {error}", self.directory.display())))
+    }
 }
 
 fn put_in_order(db: &mut Connection, store: &OctetStore, options: &Options) -> Result<Recovered, SpoolError> {
@@ -324,6 +338,6 @@ fn in_directory(path: &Path, error: SpoolError) -> SpoolError {
 }
 
 /// The directory's own name has to last, too; above it stands what was there before.
-fn sync_parent(parent: &Path) -> std::io::Result<()> {
-    if parent.as_os_str().is_empty() { sync_directory(Path::new(".")) } else { sync_directory(parent) }
+fn sync_parent(disk: &dyn Disk, parent: &Path) -> std::io::Result<()> {
+    disk.sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }

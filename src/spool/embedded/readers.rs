@@ -1,8 +1,10 @@
-//! Connections that only read, for questions that must not wait behind the writer.
+//! Connections that only read, for questions that must not wait behind the writer. On a simulated disk the database has one
+//! connection only, and the writer answers.
 
 use super::schema;
 use super::steps::StepError;
-use super::writer::closed;
+use super::writer::{Writer, closed};
+use crate::spool::disk::SharedDisk;
 use crate::spool::{Pending, SpoolError};
 use rusqlite::Connection;
 use std::path::PathBuf;
@@ -15,15 +17,17 @@ const READERS: usize = 4;
 /// The connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
+    disk: SharedDisk,
     directory: PathBuf,
+    writer: Writer,
     idle: Arc<Mutex<Vec<Connection>>>,
     places: Arc<Semaphore>,
 }
 
 impl Readers {
     /// Connections to the database in `directory`, opened when they are needed.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, idle: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
+    pub(super) fn new(disk: SharedDisk, directory: PathBuf, writer: Writer) -> Self {
+        Self { disk, directory, writer, idle: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// Asks a question where blocking is allowed. Needs tokio's runtime.
@@ -32,6 +36,9 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StepError> + Send + 'static,
     {
+        if self.disk.vfs().is_some() {
+            return self.writer.ask(question);
+        }
         let readers = self.clone();
         Box::pin(async move {
             let place = Arc::clone(&readers.places).acquire_owned().await.map_err(|_| closed())?;
@@ -57,7 +64,7 @@ impl Readers {
         if let Some(db) = self.idle().pop() {
             return Ok(db);
         }
-        schema::open_readable(&self.directory).map_err(|error| StepError::from(error).into())
+        schema::open_readable(&*self.disk, &self.directory).map_err(|error| StepError::from(error).into())
     }
 
     fn give_back(&self, db: Connection) {

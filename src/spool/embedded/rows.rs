@@ -172,7 +172,7 @@ pub(super) fn octets(db: &Connection, store: &OctetStore, queue_id: QueueId) -> 
         statement.query_row([queue_id.as_str()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?)));
     Ok(row.optional()?.map(|(size, octets)| match octets {
         Some(octets) => Octets::Inline(Bytes::from(octets)),
-        None => Octets::File { path: store.path(queue_id), length: size.unsigned_abs() },
+        None => store.octets(queue_id, size.unsigned_abs()),
     }))
 }
 

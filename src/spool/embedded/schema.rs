@@ -4,11 +4,10 @@
 //! transaction as the new number. A number from the future is refused: an older program must not guess.
 
 use crate::spool::SpoolError;
+use crate::spool::disk::Disk;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -70,31 +69,44 @@ pub(super) const MIGRATIONS: &[&str] = &["
 "];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
-pub(super) fn open_writable(directory: &Path, create: bool) -> Result<Connection, SpoolError> {
+pub(super) fn open_writable(disk: &dyn Disk, directory: &Path, create: bool) -> Result<Connection, SpoolError> {
     let path = directory.join(DATABASE);
+    let failed = |error: io::Error| SpoolError::Unusable(format!("{}: {error}", path.display()));
     if create {
         // SQLite gives its other files the mode of this one.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        if let Err(error) = made
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(SpoolError::Unusable(format!("{}: {error}", path.display())));
+        match disk.create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
         }
-    } else if !path.exists() {
-        return Err(SpoolError::Unusable(format!("there is no spool in {}", directory.display())));
+    } else {
+        match disk.length(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::Unusable(format!("there is no spool in {}", directory.display())));
+            }
+            found => drop(found.map_err(failed)?),
+        }
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&path, flags).map_err(|error| unusable(&path, &error))?;
-    prepare_connection(&db).and_then(|()| prepare_writer(&db)).map_err(|error| unusable(&path, &error))?;
+    let db = connect(disk, &path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|error| unusable(&path, &error))?;
+    prepare_connection(&db)
+        .and_then(|()| if disk.vfs().is_some() { have_it_alone(&db) } else { Ok(()) })
+        .and_then(|()| prepare_writer(&db))
+        .map_err(|error| unusable(&path, &error))?;
     Ok(db)
 }
 
 /// Opens the database for reading alone.
-pub(super) fn open_readable(directory: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(directory.join(DATABASE), flags)?;
+pub(super) fn open_readable(disk: &dyn Disk, directory: &Path) -> rusqlite::Result<Connection> {
+    let db = connect(disk, &directory.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     prepare_connection(&db)?;
     Ok(db)
+}
+
+fn connect(disk: &dyn Disk, path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    match disk.vfs() {
+        None => Connection::open_with_flags(path, flags),
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+    }
 }
 
 /// Brings the schema up to date, step by step, each in a transaction of its own.
@@ -147,6 +159,11 @@ fn prepare_connection(db: &Connection) -> rusqlite::Result<()> {
     // Plans do not depend on the values bound: without this SQLite prepares a cached statement anew for each of them.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// One connection only: the write-ahead log's index then needs no memory that is shared.
+fn have_it_alone(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))
 }
 
 fn prepare_writer(db: &Connection) -> rusqlite::Result<()> {

@@ -62,9 +62,9 @@ fn check_files(step: &mut Step<'_>, store: &OctetStore) -> Result<HashSet<String
         .collect::<rusqlite::Result<_>>()?;
     for (queue_id, size) in &named {
         let path = store.path(*queue_id);
-        let wrong = match std::fs::metadata(&path) {
-            Ok(found) if found.len() == size.unsigned_abs() => continue,
-            Ok(found) => format!("has {} octets instead of {size}", found.len()),
+        let wrong = match store.disk().length(&path) {
+            Ok(length) if length == size.unsigned_abs() => continue,
+            Ok(length) => format!("has {length} octets instead of {size}"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing".to_owned(),
             Err(error) => format!("can't be read: {error}"),
         };

@@ -1,6 +1,6 @@
-//! The one thread that writes: what has gathered while it was busy becomes one transaction, one sync.
+//! The one place that writes: what has gathered while it was busy becomes one transaction, one sync.
 //!
-//! A [`Writer`] hands steps to the thread. A step that somebody waits for is taken at once; one that nobody waits for (a
+//! A [`Writer`] hands steps to a thread, or to a task where the disk is simulated. A step that somebody waits for is taken at once; one that nobody waits for (a
 //! verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction to join, so that a record is claimable within
 //! some milliseconds and light load doesn't pay a sync of its own for each move. While a transaction is being synced the
 //! next one gathers.
@@ -9,13 +9,18 @@
 //! the next one, since a lost verdict would be guessed at the next start. After a sync that failed nothing is tried again:
 //! what the operating system still holds and what the disk has is not known then, and only reopening finds out.
 
+use super::batch::Message;
+use super::core::{Core, Parts};
+use super::drivers;
 use super::steps::{Step, StepError};
-use super::thread::{Message, Thread};
+use crate::drain::Drain;
 use crate::spool::{Pending, SpoolError};
+use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
+use tokio::sync::mpsc as task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// How long a step that nobody waits for may wait for company.
@@ -43,23 +48,30 @@ impl Shared {
 /// Hands steps to the thread. Cheap to clone; the thread ends when the last one is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    queue: Queue,
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(super) fn start(
-        thread: impl FnOnce(mpsc::Receiver<Message>, Arc<Shared>) -> Thread,
-    ) -> Result<Self, SpoolError> {
-        let (queue, steps) = mpsc::channel();
+    /// Starts the thread, or within the runtime a task, when `parts` lie on a simulated disk.
+    pub(super) fn start(parts: Parts) -> Result<Self, SpoolError> {
         let shared = Arc::new(Shared { commits: AtomicU64::new(0), changes: watch::Sender::new(0) });
-        let thread = thread(steps, Arc::clone(&shared));
-        std::thread::Builder::new()
-            .name("spool-writer".to_owned())
-            .spawn(move || thread.run())
-            .map_err(|error| SpoolError::Unusable(format!("its thread can't be started: {error}")))?;
+        let simulated = parts.store.disk().vfs().is_some();
+        let core = Core::new(parts, Arc::clone(&shared));
+        let queue = if simulated {
+            let (queue, steps) = task::unbounded_channel();
+            // It ends with the last one that can hand it something.
+            Drain::default().spawn("the spool's writer", drivers::task(core, steps));
+            Queue::Task(queue)
+        } else {
+            let (queue, steps) = mpsc::channel();
+            std::thread::Builder::new()
+                .name("spool-writer".to_owned())
+                .spawn(move || drivers::thread(core, &steps))
+                .map_err(|error| SpoolError::Unusable(format!("its thread can't be started: {error}")))?;
+            Queue::Thread(queue)
+        };
         Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM as usize)), shared })
     }
 
@@ -109,6 +121,23 @@ impl Writer {
         })
     }
 
+    /// Something that is only read, on the writer's own connection: where nobody else may have one.
+    pub(super) fn ask<T, F>(&self, question: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StepError> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let ask = move |db: &Connection| {
+            let _ = answer.send(question(db).map_err(SpoolError::from));
+        };
+        let sent = self.send(Message::Question(Box::new(ask)));
+        Box::pin(async move {
+            sent?;
+            result.await.map_err(|_| closed())?
+        })
+    }
+
     /// Ends the thread once everything before is written.
     pub(super) fn close(&self) -> Pending<()> {
         let (answer, result) = oneshot::channel();
@@ -120,8 +149,18 @@ impl Writer {
     }
 
     fn send(&self, message: Message) -> Result<(), SpoolError> {
-        self.queue.send(message).map_err(|_| closed())
+        match &self.queue {
+            Queue::Thread(queue) => queue.send(message).map_err(|_| closed()),
+            Queue::Task(queue) => queue.send(message).map_err(|_| closed()),
+        }
     }
+}
+
+/// The way to the thread or the task.
+#[derive(Debug, Clone)]
+enum Queue {
+    Thread(mpsc::Sender<Message>),
+    Task(task::UnboundedSender<Message>),
 }
 
 /// What everything asked after the end is told.

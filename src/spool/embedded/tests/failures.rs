@@ -288,14 +288,14 @@ async fn a_commit_that_ends_uncertain_keeps_the_files_for_the_next_start_to_judg
     house.spool.close().await.unwrap();
     let House { world: World { directory, clock, .. }, .. } = house;
     let path = directory.path().join("spool");
-    let db = schema::open_writable(&path, false).unwrap();
+    let db = schema::open_writable(&SystemDisk, &path, false).unwrap();
     db.execute_batch(
         "PRAGMA foreign_keys = ON; CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
          CREATE TEMP TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
          CREATE TEMP TRIGGER orphan AFTER INSERT ON message BEGIN INSERT INTO child VALUES (1); END;",
     )
     .unwrap();
-    let store = OctetStore::open(path.join(OCTETS)).unwrap();
+    let store = OctetStore::open(system(), path.join(OCTETS)).unwrap();
     let spool = EmbeddedSpool::start(&path, db, store, None, Some(options(&clock))).unwrap();
     let world = World { spool: Arc::new(spool.clone()), clock: Arc::clone(&clock), directory };
     let house = House { world, spool };

@@ -8,6 +8,7 @@ mod savepoints;
 
 use super::steps::{Step, StepError};
 use super::*;
+use crate::spool::disk::{SystemDisk, system};
 use crate::spool::fixtures::Prepared;
 use crate::spool::fixtures::*;
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ async fn a_command_beside_the_daemon_sees_and_moves_records() {
     let house = House::new();
     let first = house.relay_large(&Message::new(1, &["a@x.example"])).await.record();
     let second = house.world.relay(&Message::new(2, &["a@x.example"]), Verdict::Accepted).await.record();
-    let beside = EmbeddedSpool::open_beside(&house.path()).unwrap();
+    let beside = EmbeddedSpool::open_beside(&house.path(), system()).unwrap();
     let now = house.world.now();
     let seen: Vec<_> = beside.list(Filter::default(), 9).await.unwrap();
     assert_eq!(seen, house.world.live().await);
@@ -55,7 +55,7 @@ async fn without_a_daemon_what_was_being_sent_counts_as_waiting() {
 
     let copy = house.copy();
     let path = copy.path().join("spool");
-    let beside = EmbeddedSpool::open_beside(&path).unwrap();
+    let beside = EmbeddedSpool::open_beside(&path, system()).unwrap();
     let in_state = async |state| {
         let filter = Filter { state: Some(state), ..Filter::default() };
         let found = beside.list(filter, 9).await.unwrap();
@@ -83,7 +83,7 @@ async fn without_a_daemon_what_was_being_sent_counts_as_waiting() {
 async fn beside_the_daemon_nothing_is_taken_or_sent() {
     let house = House::new();
     let first = house.world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
-    let beside = EmbeddedSpool::open_beside(&house.path()).unwrap();
+    let beside = EmbeddedSpool::open_beside(&house.path(), system()).unwrap();
     let now = house.world.now();
     let message = Message::new(2, &["a@x.example"]);
     let taken = prepare(&beside, &message, b"octets", now).await;
@@ -98,7 +98,7 @@ async fn beside_the_daemon_nothing_is_taken_or_sent() {
 #[tokio::test]
 async fn a_command_where_no_spool_is_makes_none() {
     let directory = tempfile::tempdir().unwrap();
-    let refusal = EmbeddedSpool::open_beside(directory.path()).err().unwrap();
+    let refusal = EmbeddedSpool::open_beside(directory.path(), system()).err().unwrap();
     assert!(refusal.to_string().contains("there is no spool in"), "{refusal}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

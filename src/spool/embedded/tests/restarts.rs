@@ -95,7 +95,7 @@ async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
     let cut = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
     let sound = house.relay_large(&Message::new(3, &["a@x.example"])).await;
     let copy = house.copy();
-    let store = OctetStore::open(copy.path().join("spool/octets")).unwrap();
+    let store = OctetStore::open(system(), copy.path().join("spool/octets")).unwrap();
     std::fs::remove_file(store.path(missing.queue_id)).unwrap();
     std::fs::write(store.path(cut.queue_id), b"short").unwrap();
     let (reborn, recovered) = House::open(copy, Arc::clone(&house.world.clock));
@@ -159,8 +159,10 @@ async fn a_newer_or_strange_database_is_refused_and_left_alone() {
     house.sql("PRAGMA user_version = 7").await.unwrap();
     let copy = house.copy();
     let path = copy.path().join("spool");
-    let refusals =
-        [EmbeddedSpool::open(&path, options(&clock)).err().unwrap(), EmbeddedSpool::open_beside(&path).err().unwrap()];
+    let refusals = [
+        EmbeddedSpool::open(&path, options(&clock)).err().unwrap(),
+        EmbeddedSpool::open_beside(&path, system()).err().unwrap(),
+    ];
     for refusal in refusals {
         let SpoolError::Unusable(why) = refusal else { panic!("{refusal:?}") };
         assert!(why.contains("version 7") && why.contains("version 1"), "{why}");

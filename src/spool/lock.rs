@@ -11,43 +11,35 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The file's name in the spool's directory.
-pub(super) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
 /// A command holds the lock for a moment only: so often a starting daemon asks …
 const TRIES: u32 = 20;
 /// … and so long it waits in between.
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// The lock, held until it is dropped.
-#[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
+/// Takes the lock for a daemon and writes the process's number into the file. It is held until the file is closed.
+pub(super) fn exclusive(directory: &Path) -> Result<File, SpoolError> {
+    let path = directory.join(LOCK);
+    let unusable = |error: std::io::Error| SpoolError::Unusable(format!("{}: {error}", path.display()));
+    let mut file = open(&path).map_err(unusable)?;
+    for attempt in 1..=TRIES {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+            Err(TryLockError::WouldBlock) if attempt < TRIES => std::thread::sleep(BETWEEN),
+            Err(TryLockError::WouldBlock) => return Err(taken(&mut file, directory)),
+        }
+    }
+    write_process(&mut file).map_err(unusable)?;
+    Ok(file)
 }
 
-impl Lock {
-    /// Takes the lock for a daemon and writes the process's number into the file.
-    pub(super) fn exclusive(directory: &Path) -> Result<Self, SpoolError> {
-        let path = directory.join(LOCK);
-        let unusable = |error: std::io::Error| SpoolError::Unusable(format!("{}: {error}", path.display()));
-        let mut file = open(&path).map_err(unusable)?;
-        for attempt in 1..=TRIES {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(unusable(error)),
-                Err(TryLockError::WouldBlock) if attempt < TRIES => std::thread::sleep(BETWEEN),
-                Err(TryLockError::WouldBlock) => return Err(taken(&mut file, directory)),
-            }
-        }
-        write_process(&mut file).map_err(unusable)?;
-        Ok(Self { _file: file })
-    }
-
-    /// Whether a daemon has the lock.
-    pub(super) fn is_taken(directory: &Path) -> std::io::Result<bool> {
-        match open(&directory.join(LOCK))?.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+/// Whether a daemon has the lock.
+pub(super) fn is_taken(directory: &Path) -> std::io::Result<bool> {
+    match open(&directory.join(LOCK))?.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -1,26 +1,22 @@
-//! The writer's thread: takes steps, commits them together, answers, looks after the database in between.
+//! The writer's work: takes steps, commits them together, answers, looks after the database in between.
+//!
+//! It never waits for anything but the disk; what it is given, and when, is its driver's part (`drivers`).
 
+use super::batch::{Batch, Close, MAX_STEPS};
 use super::history;
-use super::lock::Lock;
 use super::steps::{Effects, Step, StepError, answer_for, is_final, is_uncertain_at_commit, spoils_the_transaction};
-use super::writer::{LINGER, Queued, Shared};
+use super::writer::{Queued, Shared};
 use crate::clock::SharedClock;
 use crate::spool::SpoolError;
+use crate::spool::disk::Hold;
 use crate::spool::files::OctetStore;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Steps of one transaction.
-const MAX_STEPS: usize = 512;
-/// Octets that one transaction gathers; the step that reaches it is the last.
-const MAX_OCTETS: usize = 16 << 20;
 /// How often the database is asked whether another process has changed it, and steps that failed are tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often history that is old enough is removed.
@@ -29,26 +25,19 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// written again before that, and reach the database once.
 const CHECKPOINT_PAGES: i64 = 4_000;
 
-/// What comes through the queue.
-pub(super) enum Message {
-    Task(Box<dyn Queued>),
-    Close(oneshot::Sender<Result<(), SpoolError>>),
-}
-
-/// What the thread needs from its maker.
+/// What the writer needs from its maker.
 pub(super) struct Parts {
     pub(super) db: Connection,
     pub(super) store: Arc<OctetStore>,
     /// A daemon's; none beside one.
-    pub(super) lock: Option<Lock>,
+    pub(super) lock: Option<Hold>,
     /// A daemon's: by which time, and how long history is kept.
     pub(super) pruned: Option<(SharedClock, Duration)>,
 }
 
-/// The thread's own.
-pub(super) struct Thread {
+/// The writer.
+pub(super) struct Core {
     parts: Parts,
-    queue: Receiver<Message>,
     shared: Arc<Shared>,
     /// Steps that nobody waits for, of transactions that failed.
     owed: Vec<Box<dyn Queued>>,
@@ -68,11 +57,10 @@ struct Failure {
     uncertain: bool,
 }
 
-impl Thread {
-    pub(super) fn new(parts: Parts, queue: Receiver<Message>, shared: Arc<Shared>) -> Self {
+impl Core {
+    pub(super) fn new(parts: Parts, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            queue,
             shared,
             owed: Vec::new(),
             broken: None,
@@ -84,56 +72,20 @@ impl Thread {
         }
     }
 
-    /// Works until it is closed or nobody can hand it anything any more.
-    pub(super) fn run(mut self) {
-        loop {
-            let wait = self.next_look.saturating_duration_since(Instant::now());
-            match self.queue.recv_timeout(wait) {
-                Ok(Message::Task(first)) => {
-                    let (batch, close) = self.gather(first);
-                    self.work(batch);
-                    if let Some(answer) = close {
-                        return self.end(Some(answer));
-                    }
-                }
-                Ok(Message::Close(answer)) => return self.end(Some(answer)),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.end(None),
-            }
-            if Instant::now() >= self.next_look {
-                self.look_after();
-            }
-        }
+    /// How long the next batch may be waited for.
+    pub(super) fn until_look(&self) -> Duration {
+        self.next_look.saturating_duration_since(Instant::now())
     }
 
-    /// What waits already, and what comes within the linger when nobody waits for any of it.
-    #[allow(clippy::type_complexity, reason = "a batch, and perhaps the end behind it")]
-    fn gather(
-        &self,
-        first: Box<dyn Queued>,
-    ) -> (VecDeque<Box<dyn Queued>>, Option<oneshot::Sender<Result<(), SpoolError>>>) {
-        let (mut octets, mut urgent) = (first.octets(), first.is_urgent());
-        let mut batch = VecDeque::from([first]);
-        let linger_until = Instant::now() + LINGER;
-        while batch.len() < MAX_STEPS && octets < MAX_OCTETS {
-            let wait = if urgent { Duration::ZERO } else { linger_until.saturating_duration_since(Instant::now()) };
-            match self.queue.recv_timeout(wait) {
-                Ok(Message::Task(next)) => {
-                    octets = octets.saturating_add(next.octets());
-                    urgent |= next.is_urgent();
-                    batch.push_back(next);
-                }
-                Ok(Message::Close(answer)) => return (batch, Some(answer)),
-                Err(_) => break,
-            }
-        }
-        (batch, None)
-    }
-
-    /// Commits what is owed, then the batch.
-    fn work(&mut self, batch: VecDeque<Box<dyn Queued>>) {
+    /// Commits what is owed, then the batch; answers its questions; gives back who waits for the end.
+    pub(super) fn work(&mut self, batch: Batch) -> Option<Close> {
+        let Batch { steps, questions, close, .. } = batch;
         self.pay();
-        self.transact(batch.into());
+        if !steps.is_empty() {
+            self.transact(steps);
+        }
+        questions.into_iter().for_each(|question| question(&self.parts.db));
+        close
     }
 
     fn pay(&mut self) {
@@ -250,9 +202,12 @@ impl Thread {
         }
     }
 
-    /// Looks for changes of other processes, tries again what failed, removes old history.
-    fn look_after(&mut self) {
+    /// Looks for changes of other processes, tries again what failed, removes old history; when it is time.
+    pub(super) fn look_after_in_time(&mut self) {
         let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
         self.next_look = now + LOOK_EVERY;
         if self.broken.is_some() {
             return;
@@ -281,7 +236,7 @@ impl Thread {
     }
 
     /// Carries everything over, closes the database, lets go of the lock, and only then answers.
-    fn end(mut self, answer: Option<oneshot::Sender<Result<(), SpoolError>>>) {
+    pub(super) fn end(mut self, answer: Option<Close>) {
         self.pay();
         self.checkpoint("TRUNCATE", 1);
         let mut result = self.broken.take().map_or(Ok(()), Err);

@@ -1,0 +1,154 @@
+//! The disk as the spool sees it: one flip point for files, directories, the database's way to them, and the daemon's lock.
+//!
+//! [`SystemDisk`] is the machine's. A simulated one ([`Disk::vfs`] names the SQLite VFS that leads to it) lives in one thread
+//! and answers at once, so that a whole relay runs in one process from a seed and loses power wherever a test says. What is
+//! asked of a disk is asked by the piece (256 KiB written, 64 KiB read), never by the octet.
+//!
+//! Every call but [`Disk::vfs`] may block; [`run`] finds the place where that is allowed.
+
+use super::SpoolError;
+use super::lock;
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A disk that is handed around.
+pub type SharedDisk = Arc<dyn Disk>;
+/// Something that is held until it is dropped.
+pub type Hold = Box<dyn Send>;
+
+/// What the spool asks of a disk.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Makes a directory for its owner alone (0700), with the directories above it. One that is there already is no error.
+    fn make_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// What a directory has, in any order.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Makes a file for its owner alone (0600); [`io::ErrorKind::AlreadyExists`] when there is one.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+
+    /// Opens a file to read it from its beginning.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
+
+    /// Octets of a file.
+    fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Removes a file. Whether its name stays away after a loss of power is not promised.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock of the one daemon that may use a spool's directory, until the hold is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unusable`]: another daemon has it (its process is named), or there can't be a lock.
+    fn lock(&self, directory: &Path) -> Result<Hold, SpoolError>;
+
+    /// Whether a daemon has the lock.
+    fn is_locked(&self, directory: &Path) -> io::Result<bool>;
+
+    /// The registered SQLite VFS that leads to this disk. None: SQLite's own; other connections and processes share the
+    /// database, and what blocks runs on threads of its own. With a name the disk is a simulated one: everything runs inline,
+    /// and the database has one connection, which needs no shared memory.
+    fn vfs(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A file that is being written, from its beginning to its end.
+pub trait NewFile: fmt::Debug + Send + Sync {
+    /// Adds octets at the end, all of them.
+    fn write(&mut self, octets: &[u8]) -> io::Result<()>;
+
+    /// Makes the octets durable; not the file's name.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file that is being read.
+pub trait ReadFile: Read + fmt::Debug + Send {}
+
+impl<T: Read + fmt::Debug + Send> ReadFile for T {}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name; without it in UTF-8 it is none of the spool's.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
+/// The machine's disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemDisk;
+
+/// The machine's disk, to be handed around.
+pub fn system() -> SharedDisk {
+    Arc::new(SystemDisk)
+}
+
+/// Does something that blocks on `disk` without holding up the runtime. Needs tokio's runtime. None when it was cut off.
+pub async fn run<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if disk.vfs().is_some() { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
+}
+
+impl Disk for SystemDisk {
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                found.push(Entry { name, is_directory: entry.file_type()?.is_dir() });
+            }
+        }
+        Ok(found)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(Box::new(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn length(&self, path: &Path) -> io::Result<u64> {
+        std::fs::metadata(path).map(|found| found.len())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn lock(&self, directory: &Path) -> Result<Hold, SpoolError> {
+        Ok(Box::new(lock::exclusive(directory)?))
+    }
+
+    fn is_locked(&self, directory: &Path) -> io::Result<bool> {
+        lock::is_taken(directory)
+    }
+}
+
+impl NewFile for File {
+    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.write_all(octets)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
