@@ -15,11 +15,11 @@ use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
-use crate::spool::{EmbeddedSpool, Options, Recovered, Spool, SpoolError, disk};
+use crate::spool::{EmbeddedSpool, Options, Recovered, Spool, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Telemetry};
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Why the daemon did not start; by what the administrator must do.
@@ -28,6 +28,9 @@ pub enum StartError {
     /// Mend the configuration (exit status 78).
     #[error("{0}")]
     Config(#[from] ConfigErrors),
+    /// Give the spool another place, or allow this one (exit status 78).
+    #[error("{0}")]
+    Volatile(#[from] Volatile),
     /// Mend the spool's directory.
     #[error("{0}")]
     Spool(#[from] SpoolError),
@@ -103,8 +106,14 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(Arc<dyn Spo
         message_uuid: crate::journal::message_uuid,
         keep_history: config.retry.give_up,
     };
-    let path: PathBuf = config.spool.path.clone();
-    let opened = tokio::task::spawn_blocking(move || EmbeddedSpool::open(&path, options)).await;
+    let (path, allow_volatile) = (config.spool.path.clone(), config.spool.allow_volatile);
+    let opened = tokio::task::spawn_blocking(move || {
+        if !allow_volatile {
+            require_lasting(&path)?;
+        }
+        Ok::<_, StartError>(EmbeddedSpool::open(&path, options)?)
+    })
+    .await;
     let (spool, recovered) = opened.map_err(std::io::Error::other)??;
     Ok((Arc::new(spool), recovered))
 }

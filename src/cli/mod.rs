@@ -53,10 +53,16 @@ enum Command {
 enum Failure {
     /// The configuration: 78.
     #[error("{0}")]
-    Config(#[from] ConfigErrors),
+    Config(String),
     /// The thing asked for: 1.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors.to_string())
+    }
 }
 
 impl From<SpoolError> for Failure {
@@ -89,7 +95,8 @@ pub fn main() -> ExitCode {
 fn execute(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command.as_ref().unwrap_or(&Command::Run) {
         Command::Run => app::run(&arguments.config).map_err(|error| match error {
-            StartError::Config(errors) => Failure::Config(errors),
+            StartError::Config(errors) => Failure::Config(errors.to_string()),
+            StartError::Volatile(refusal) => Failure::Config(refusal.to_string()),
             other => Failure::Failed(other.to_string()),
         }),
         Command::Check => check::check(&arguments.config),

@@ -35,7 +35,7 @@ const DEFAULT_SPOOL: &str = "/var/lib/journal-relay";
 
 const ROOT: Kind =
     Kind { path: "", title: "the file", keys: &["hostname", "spool", "listener", "organization", "retry", "log"] };
-const SPOOL: Kind = Kind { path: "spool", title: "[spool]", keys: &["path", "on_failure"] };
+const SPOOL: Kind = Kind { path: "spool", title: "[spool]", keys: &["path", "on_failure", "allow_volatile"] };
 const RETRY: Kind = Kind { path: "retry", title: "[retry]", keys: &["first", "longest", "give_up", "report_after"] };
 const LOG: Kind = Kind { path: "log", title: "[log]", keys: &["format", "level", "addresses"] };
 
@@ -103,10 +103,12 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
 }
 
 fn read_spool(root: Section<'_>) -> Spool {
-    let default = PathBuf::from(DEFAULT_SPOOL);
-    let Some(section) = root.table("spool", SPOOL) else { return Spool { path: default } };
+    let section = root.table("spool", SPOOL).unwrap_or_else(|| root.absent(SPOOL));
     section.text("on_failure", values::one_of(&[("tempfail", ())]));
-    Spool { path: section.text("path", values::path).map_or(default, |path| path.value) }
+    Spool {
+        path: section.text("path", values::path).map_or_else(|| PathBuf::from(DEFAULT_SPOOL), |path| path.value),
+        allow_volatile: section.flag("allow_volatile").unwrap_or(false),
+    }
 }
 
 fn read_retry(root: Section<'_>) -> Retry {

@@ -39,6 +39,8 @@ pub struct Config {
 pub struct Spool {
     /// The directory, made at the first start with mode 0700.
     pub path: PathBuf,
+    /// It may be on a file system that loses its content with the machine's memory or a container.
+    pub allow_volatile: bool,
 }
 
 /// `[[listener]]`

@@ -168,7 +168,7 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         Config {
             hostname: "relay.example.org".to_owned(),
-            spool: Spool { path: "spool".into() },
+            spool: Spool { path: "spool".into(), allow_volatile: true },
             listeners: Vec::new(),
             organizations,
             retry: Retry { first: hour, longest: hour, give_up: hour, report_after: hour },

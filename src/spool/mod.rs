@@ -17,12 +17,14 @@ pub mod embedded;
 mod files;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod ground;
 mod intake;
 mod life;
 mod lock;
 pub mod memory;
 
 pub use embedded::{EmbeddedSpool, Options};
+pub use ground::{Ground, Volatile, ground, require_lasting};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;
 pub use memory::MemorySpool;

@@ -142,7 +142,7 @@ impl Setup {
     pub fn toml(&self, spool: &Path) -> String {
         let trusted = if self.trusted { r#"["127.0.0.0/8", "::1"]"# } else { "[]" };
         let mut toml = format!(
-            "hostname = \"relay.example.org\"\n\n[spool]\npath = {:?}\n\n[[listener]]\nname = \"incoming\"\n\
+            "hostname = \"relay.example.org\"\n\n[spool]\npath = {:?}\nallow_volatile = true\n\n[[listener]]\nname = \"incoming\"\n\
              address = \"{}\"\nnext_hop = {:?}\ntrusted_networks = {trusted}\n{}\n",
             spool.display().to_string(),
             self.listen,

@@ -110,7 +110,10 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
             "[loging]\n",
             "c.toml:11:2: unknown key \"loging\"; allowed are hostname, spool, listener, organization, retry, log",
         ),
-        ("[spool]\ndir = 1\n", "c.toml:12:1: unknown key \"dir\" in [spool]; allowed are path, on_failure"),
+        (
+            "[spool]\ndir = 1\n",
+            "c.toml:12:1: unknown key \"dir\" in [spool]; allowed are path, on_failure, allow_volatile",
+        ),
         (
             "[retry]\nlast = 1\n",
             "c.toml:12:1: unknown key \"last\" in [retry]; allowed are first, longest, give_up, report_after",

@@ -31,6 +31,7 @@ mod once;
 mod peers;
 mod reload;
 mod replies;
+mod room;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
 fn message(mark: &str) -> Vec<u8> {

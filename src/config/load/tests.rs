@@ -60,7 +60,7 @@ fn the_example_is_a_sound_configuration() {
 #[test]
 fn every_default_that_the_example_shows_is_the_one_in_force() {
     let (written_out, shown) = example_of_defaults(true);
-    assert_eq!(shown.len(), 22, "{shown:?}");
+    assert_eq!(shown.len(), 23, "{shown:?}");
     assert_eq!(parse(&written_out), parse(&example_of_defaults(false).0));
 }
 
@@ -93,6 +93,7 @@ fn what_the_file_leaves_out_has_the_contract_s_default() {
     );
     assert_eq!(config.hostname, "relay.example.org");
     assert_eq!(config.spool.path, Path::new("/var/lib/journal-relay"));
+    assert!(!config.spool.allow_volatile, "a volatile spool has to be meant");
     assert_eq!(config.listeners[0].trusted_networks, []);
     assert_eq!(config.listeners[0].max_message_size, 67_108_864);
     let organization = &config.organizations[0];

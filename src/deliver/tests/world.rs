@@ -51,7 +51,7 @@ pub(super) fn organization(name: &str, journaling_route: Route, report_route: Ro
 pub(super) fn config(organizations: Vec<Organization>, retry: Retry) -> Arc<Config> {
     Arc::new(Config {
         hostname: "relay.example.org".to_owned(),
-        spool: SpoolConfig { path: "/nowhere".into() },
+        spool: SpoolConfig { path: "/nowhere".into(), allow_volatile: true },
         listeners: Vec::new(),
         organizations,
         retry,
