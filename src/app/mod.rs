@@ -4,6 +4,7 @@
 //! archives end, the spool is closed. A second signal stops at once; what is durable stays so. SIGHUP reloads: the whole new
 //! file takes effect with the next transaction, or none of it and the log says why.
 
+mod files;
 mod relay;
 mod signals;
 
@@ -64,6 +65,7 @@ pub enum StartError {
 pub fn run(file: &Path) -> Result<(), StartError> {
     let config = Arc::new(Config::load(file)?);
     let telemetry = telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
+    files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(file, config, telemetry));
     // A look-up or a write that hangs in the system must not hold up the end.

@@ -2,6 +2,7 @@
 
 use crate::common::{Client, Record, Setup, Sink, Stage, say, strip_received, stuff};
 use crate::message;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 #[test]
@@ -90,11 +91,11 @@ fn a_message_of_64_mib_passes_in_less_than_100_mib_of_memory() {
 #[test]
 fn five_hundred_transactions_are_open_at_once() {
     const COUNT: usize = 500;
-    // Both ends of a thousand connections are in this process; the daemon inherits the limit.
-    let this = std::process::id().to_string();
-    let _ = Command::new("prlimit").args(["--pid", &this, "--nofile=8192:"]).status();
     let (next_hop, archive) = (Sink::start(), Sink::start());
     let mut relay = Setup::new(&next_hop, &archive).start();
+    // Both ends of a thousand connections are in this process. The daemon raises its own limit.
+    let this = std::process::id().to_string();
+    let _ = Command::new("prlimit").args(["--pid", &this, "--nofile=8192:"]).status();
     let mut clients: Vec<_> = (0..COUNT).map(|_| Client::ehlo(relay.address())).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client
@@ -123,4 +124,23 @@ fn five_hundred_transactions_are_open_at_once() {
     assert_eq!(to.len(), COUNT, "one record each");
     drop(clients);
     relay.finish_clean(COUNT);
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
+    let place = tempfile::tempdir().unwrap();
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive);
+    let script = place.path().join("with-few-files");
+    let few = format!("#!/bin/sh\nulimit -Sn 64\nexec {} \"$@\"\n", setup.program.display());
+    std::fs::write(&script, few).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    setup.program = script;
+    let mut relay = setup.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.pid())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let (soft, hard) = files.trim().split_once(' ').unwrap();
+    assert_eq!(soft, hard.trim().split(' ').next().unwrap(), "{files}");
+    assert_eq!(relay.wait_event("files.limit", |_| true).number("before"), Some(64));
+    relay.finish_clean(0);
 }
