@@ -3,10 +3,10 @@
 //! A [`Drain`] is handed to every part. New work stops when it [`begins`](Drain::begin); a task that was started through
 //! [`Drain::spawn`] carries a label, and whoever waits learns which labels are still open.
 
+use crate::watch;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
 
 /// The end, to be watched and waited for. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@
 //! 1  mail                        the words: addresses, replies, ids, times
 //! ```
 //!
-//! Beside the stairs stand `config`, `clock`, `drain`, `net` and `telemetry`; any floor may use them.
+//! Beside the stairs stand `config`, `clock`, `drain`, `net`, `telemetry` and `watch`; any floor may use them.
 
 pub mod app;
 pub mod cli;
@@ -29,3 +29,4 @@ pub mod receive;
 pub mod smtp;
 pub mod spool;
 pub mod telemetry;
+pub mod watch;

@@ -13,11 +13,11 @@ use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::receive::{self, Parts, Setup};
 use crate::spool::Spool;
+use crate::watch;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// How long open transactions may take once the relay drains.
 pub const GRACE: Duration = Duration::from_secs(30);

@@ -8,10 +8,11 @@ use super::office::{Freight, Office};
 use super::pool::MAX_CONNECTIONS_PER_ROUTE;
 use crate::mail::Timestamp;
 use crate::spool::SpoolError;
+use crate::watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 /// The longest sleep of a lane: the clock may be set, and another process may change the spool unseen.

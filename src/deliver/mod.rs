@@ -39,11 +39,11 @@ use crate::drain::Drain;
 use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::spool::Spool;
+use crate::watch;
 use next::DelayReports;
 use office::Office;
 use post::Post;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// What delivery needs.
 pub struct Deliver {

@@ -14,9 +14,10 @@ use crate::drain::Drain;
 use crate::journal::{self, ReportContext, ReportFields, ReportKind};
 use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
 use crate::spool::{Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
+use crate::watch;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 /// How often a result is brought to a spool that fails, …

@@ -8,6 +8,7 @@ use super::transaction::Transaction;
 use super::{is_trusted, may_relay};
 use crate::mail::{Address, Reply, SessionId};
 use crate::smtp::{CloseReason, Extensions, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
+use crate::watch;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
@@ -16,7 +17,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// Recipients of one transaction (RFC 5321, section 4.5.3.1.8 asks for 100 at least).

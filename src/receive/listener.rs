@@ -11,12 +11,13 @@ use crate::forward::NextHop;
 use crate::mail::{Entropy, Reply, SessionId};
 use crate::net::{Listen, SharedNetwork, Stream};
 use crate::spool::Spool;
+use crate::watch;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Sessions of one listener at a time; the next one is answered `421 4.3.2` and closed.
 pub const MAX_SESSIONS: usize = 10_000;

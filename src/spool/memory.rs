@@ -11,10 +11,10 @@ use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::intake::Gathered;
+use crate::watch;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
 
 /// A spool in memory. Cheap to clone.
 #[derive(Clone)]

@@ -32,6 +32,7 @@ pub use memory::MemorySpool;
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
+use crate::watch;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -238,7 +239,7 @@ pub trait Spool: Send + Sync + 'static {
     fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>>;
 
     /// A number that grows whenever something may have become due, by this process or another.
-    fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
+    fn changes(&self) -> watch::Receiver<u64>;
 
     /// Up to `limit` entries that `filter` means, oldest first.
     fn list(&self, filter: Filter, limit: usize) -> Pending<Vec<Listing>>;

@@ -8,7 +8,6 @@ use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
 use crate::queue::State;
 use crate::spool::Spool;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// One organization, `acme`, its archive and the server that takes its reports.
 async fn acme(archive: Script, reports: Script, retry: Retry) -> (World, Archive, Archive) {
@@ -117,7 +116,7 @@ async fn a_record_whose_time_is_over_is_kept_as_failed_and_reported() {
 
 #[tokio::test]
 async fn a_route_has_so_many_connections_and_no_more_for_all_organizations_together() {
-    let (open, gate) = watch::channel(false);
+    let (open, gate) = tokio::sync::watch::channel(false);
     let many = MAX_CONNECTIONS_PER_ROUTE + 10;
     let script = (0..many).fold(Script::default(), |script, _| script.on(".", Act::Once(gate.clone())));
     let archive = Archive::start(script).await;
@@ -177,7 +176,7 @@ async fn waiting_records_follow_a_changed_route() {
 
 #[tokio::test]
 async fn the_end_waits_for_attempts_under_way_and_begins_none() {
-    let (open, gate) = watch::channel(false);
+    let (open, gate) = tokio::sync::watch::channel(false);
     let (world, archive, _reports) = acme(Script::default().on(".", Act::Once(gate)), Script::default(), RETRY).await;
     let first = world.commit("acme", "Subject: first\r\n\r\n").await;
     archive.hears(|heard| heard.letters.len() == 1).await;

@@ -10,9 +10,9 @@ use crate::journal::{Label, OctetsKind, Original, Recipient, RecordFields, messa
 use crate::mail::QueueId;
 use crate::queue::State;
 use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool, disk};
+use crate::watch;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Everything a test needs; ends with [`World::end`].

@@ -82,7 +82,7 @@ async fn a_deferred_record_is_due_again_when_its_time_has_come(world: World) {
     let id = one(&world, 1).await;
     world.claim_all().await;
     let mut changes = world.spool.changes();
-    changes.mark_unchanged();
+    changes.borrow_and_update();
     world.defer(id, Duration::from_secs(60)).await;
     changes.changed().await.unwrap();
     let due = world.now().plus(Duration::from_secs(60));

@@ -53,7 +53,7 @@ async fn a_list_is_filtered_and_paged_by_age(world: World) {
 async fn a_retry_makes_an_entry_due_at_once(world: World) {
     let id = one(&world, 1).await;
     let mut changes = world.spool.changes();
-    changes.mark_unchanged();
+    changes.borrow_and_update();
     // Before its window has ended.
     let listing = world.operate(id, Operation::Retry).await.unwrap();
     assert_eq!((listing.state, listing.next_attempt), (State::Waiting, Some(world.now())));
@@ -76,7 +76,7 @@ async fn a_held_record_is_not_given_out_until_it_is_released(world: World) {
     assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
     assert!(matches!(world.operate(id, Operation::Retry).await, Err(SpoolError::NotNow(why)) if why.contains("held")));
     let mut changes = world.spool.changes();
-    changes.mark_unchanged();
+    changes.borrow_and_update();
     let listing = world.operate(id, Operation::Release).await.unwrap();
     assert_eq!(listing.state, State::Waiting);
     changes.changed().await.unwrap();

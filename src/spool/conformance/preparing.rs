@@ -136,7 +136,7 @@ async fn every_organization_gets_its_own_record_of_one_original(world: World) {
 
 async fn a_verdict_is_a_change(world: World) {
     let mut changes = world.spool.changes();
-    changes.mark_unchanged();
+    changes.borrow_and_update();
     world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
     changes.changed().await.unwrap();
 }

@@ -39,6 +39,7 @@ use super::{
 use crate::clock::SharedClock;
 use crate::journal::RecordFields;
 use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::watch;
 use decide::{Body, Prepared};
 use readers::Readers;
 use rusqlite::{Connection, TransactionBehavior};
@@ -46,7 +47,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use steps::{Effects, Step, StepError};
-use tokio::sync::watch;
 use writer::Writer;
 
 /// Records or reports that one claim gives out, whatever it asks for.

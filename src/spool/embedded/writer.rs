@@ -15,13 +15,14 @@ use super::drivers;
 use super::steps::{Step, StepError};
 use crate::drain::Drain;
 use crate::spool::{Pending, SpoolError};
+use crate::watch;
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::mpsc as task;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How long a step that nobody waits for may wait for company.
 pub(super) const LINGER: Duration = Duration::from_millis(5);

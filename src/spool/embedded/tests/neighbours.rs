@@ -25,7 +25,7 @@ async fn a_command_beside_the_daemon_sees_and_moves_records() {
     assert_eq!(beside.show(first).await.unwrap().2.unwrap().read_all().unwrap(), vec![b'x'; 100_000]);
 
     let mut changes = house.spool.changes();
-    changes.mark_unchanged();
+    changes.borrow_and_update();
     beside.operate(second, Operation::Retry, now).await.unwrap();
     changes.changed().await.unwrap();
     assert_eq!(house.spool.next_due(ORGANIZATION).await.unwrap(), Some(now));
