@@ -5,8 +5,8 @@
 
 use journal_relay::config::UnlistedRecipients;
 use journal_relay::journal::{
-    ArchiveOffers, HeaderFacts, Label, Observation, Observer, RecordFields, Relayed, ReportContext, ReportFields,
-    ReportKind, ReportRendering, label_recipients, message_uuid, original, render, render_report,
+    ArchiveOffers, HeaderFacts, Label, MacKey, Observation, Observer, RecordFields, Relayed, ReportContext,
+    ReportFields, ReportKind, ReportRendering, label_recipients, message_uuid, original, render, render_report,
 };
 use journal_relay::mail::{Address, OsEntropy, QueueId, RecordId, ReversePath, Timestamp};
 use sha2::{Digest, Sha256};
@@ -131,13 +131,14 @@ fn report_about(fields: &RecordFields, server: ArchiveOffers) -> ReportRendering
         report_address: &address("postmaster@acme.example"),
         journaling_address: &address(ARCHIVE),
         retry_until: None,
+        key: &MacKey::from_bytes([7; 32]),
     };
     render_report(&report, Some(fields), &context, server)
 }
 
 fn write_record(directory: &Path, name: &str, octets: &[u8], archive: ArchiveOffers) {
     let fields = record_of(octets);
-    let rendering = render(&fields, &address(SENDER), &address(ARCHIVE), archive);
+    let rendering = render(&fields, &address(SENDER), &address(ARCHIVE), archive, Some(&MacKey::from_bytes([7; 32])));
     let recipients: Vec<_> = fields
         .recipients
         .iter()

@@ -9,6 +9,7 @@ use crate::config::{Config, Listener};
 use crate::deliver::{self, Delivery, Resolver};
 use crate::drain::Drain;
 use crate::forward::{NextHop, Settings};
+use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::receive::{self, Parts, Setup};
@@ -55,7 +56,7 @@ impl Relay {
     /// Binds every socket before any of them serves (a relay that can't have one of them does not start), then starts all.
     ///
     /// # Errors
-    /// [`StartError::Listen`], [`StartError::NextHop`]; nothing was started then.
+    /// [`StartError::Listen`], [`StartError::NextHop`], [`StartError::Spool`]; nothing was started then.
     pub async fn start(config: Arc<Config>, surroundings: Surroundings) -> Result<Self, StartError> {
         let drain = Drain::default();
         let mut bound = Vec::with_capacity(config.listeners.len());
@@ -69,10 +70,13 @@ impl Relay {
             })?;
             bound.push((listening, Setup { config: Arc::clone(&config), listener: listener.clone(), next_hop }));
         }
+        let secret = surroundings.spool.secret(MacKey::draw(&*surroundings.entropy)).await?;
+        let mac_key = MacKey::from_bytes(secret);
         let parts = Parts {
             spool: Arc::clone(&surroundings.spool),
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
+            mac_key,
             drain: drain.clone(),
         };
         let addresses =
@@ -84,6 +88,7 @@ impl Relay {
             config: configuration,
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
+            mac_key,
             drain: drain.clone(),
             resolver: Arc::clone(&surroundings.resolver),
             network: Arc::clone(&surroundings.network),

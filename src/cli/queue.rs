@@ -5,7 +5,7 @@ use super::output::{complain, print, print_line, table};
 use super::record::organization;
 use crate::clock;
 use crate::config::Config;
-use crate::journal::{ArchiveOffers, RecordFields, message_uuid, render};
+use crate::journal::{ArchiveOffers, MacKey, RecordFields, message_uuid, render};
 use crate::mail::{OsEntropy, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool, disk};
@@ -185,7 +185,8 @@ impl Desk<'_> {
 
     async fn show_record(&self, id: RecordId) -> Result<(), Failure> {
         let (fields, _, octets) = self.spool.show(id).await?;
-        self.write_record(&mut std::io::stdout().lock(), fields, &kept(id, octets)?)
+        let key = self.key().await?;
+        self.write_record(&mut std::io::stdout().lock(), fields, &kept(id, octets)?, &key)
     }
 
     async fn operate(&self, ids: &[RecordId], operation: &Operation) -> Result<(), Failure> {
@@ -208,6 +209,7 @@ impl Desk<'_> {
 
     async fn export(&self, directory: &Path) -> Result<(), Failure> {
         std::fs::create_dir_all(directory)?;
+        let key = self.key().await?;
         let mut written = 0_usize;
         let mut missing = 0_usize;
         self.each_page(Filter::default(), async |page| {
@@ -219,7 +221,7 @@ impl Desk<'_> {
                     continue;
                 };
                 let mut file = std::fs::File::create_new(directory.join(format!("{}.eml", entry.id)))?;
-                self.write_record(&mut file, fields, &octets)?;
+                self.write_record(&mut file, fields, &octets, &key)?;
                 file.sync_all()?;
                 written += 1;
             }
@@ -230,14 +232,25 @@ impl Desk<'_> {
         if missing == 0 { Ok(()) } else { Err(Failure::Failed(format!("{missing} records could not be written"))) }
     }
 
+    /// What records are sealed with: the daemon's, or the one it will find.
+    async fn key(&self) -> Result<MacKey, Failure> {
+        Ok(MacKey::from_bytes(self.spool.secret(MacKey::draw(&OsEntropy)).await?))
+    }
+
     /// The record as an archive that offers everything gets it.
-    fn write_record(&self, output: &mut dyn Write, mut fields: RecordFields, octets: &Octets) -> Result<(), Failure> {
+    fn write_record(
+        &self,
+        output: &mut dyn Write,
+        mut fields: RecordFields,
+        octets: &Octets,
+        key: &MacKey,
+    ) -> Result<(), Failure> {
         let organization = organization(self.config, &fields.organization)?;
         if fields.message_uuid.is_nil() {
             fields.message_uuid = message_uuid(&fields);
         }
         let offers = ArchiveOffers::ALL;
-        let rendering = render(&fields, &organization.sender, &organization.journaling_address, offers);
+        let rendering = render(&fields, &organization.sender, &organization.journaling_address, offers, Some(key));
         output.write_all(&rendering.prefix)?;
         write_octets(output, octets)?;
         output.write_all(&rendering.suffix)?;

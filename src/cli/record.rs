@@ -70,7 +70,7 @@ pub(super) fn print_record(arguments: &Arguments, config: &Config) -> Result<(),
     }
     record.message_uuid = message_uuid(&record);
     let organization = organization(config, &record.organization)?;
-    let rendering = render(&record, &organization.sender, &organization.journaling_address, ArchiveOffers::ALL);
+    let rendering = render(&record, &organization.sender, &organization.journaling_address, ArchiveOffers::ALL, None);
     Ok(print(&[rendering.prefix.as_slice(), &octets, &rendering.suffix].concat())?)
 }
 

@@ -36,6 +36,7 @@ pub use verdict::{Said, Verdict};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::drain::Drain;
+use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::spool::Spool;
@@ -55,6 +56,8 @@ pub struct Deliver {
     pub clock: SharedClock,
     /// Where ids and boundaries of reports come from.
     pub entropy: Arc<dyn Entropy>,
+    /// Seals records and reports.
+    pub mac_key: MacKey,
     /// When it begins nothing more is claimed; it waits for the attempts under way.
     pub drain: Drain,
     /// Who knows where servers are; [`SystemResolver`] outside tests.
@@ -78,10 +81,10 @@ impl Delivery {
 
 /// Starts delivery. Its tasks run until the drain begins, and those under way until they have ended.
 pub fn start(deliver: Deliver) -> Delivery {
-    let Deliver { spool, config, clock, entropy, drain, resolver, network } = deliver;
+    let Deliver { spool, config, clock, entropy, mac_key, drain, resolver, network } = deliver;
     let post = Post::new(resolver, network, Arc::clone(&clock), drain.clone());
     let delay_reports = DelayReports::default();
-    let office = Arc::new(Office { spool, config, clock, entropy, drain: drain.clone(), post, delay_reports });
+    let office = Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, delay_reports });
     drain.spawn("delivery", lane::supervise(Arc::clone(&office)));
     let keeper = Arc::clone(&office);
     drain.spawn("idle connections", async move { keeper.post.keep_connections().await });

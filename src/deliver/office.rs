@@ -11,7 +11,7 @@ use super::verdict::{Said, Verdict};
 use crate::clock::SharedClock;
 use crate::config::{Config, Organization, Route};
 use crate::drain::Drain;
-use crate::journal::{self, ReportContext, ReportFields, ReportKind};
+use crate::journal::{self, MacKey, ReportContext, ReportFields, ReportKind};
 use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
 use crate::spool::{Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
 use crate::watch;
@@ -31,6 +31,7 @@ pub(super) struct Office {
     pub(super) config: watch::Receiver<Arc<Config>>,
     pub(super) clock: SharedClock,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) mac_key: MacKey,
     pub(super) drain: Drain,
     pub(super) post: Post,
     pub(super) delay_reports: DelayReports,
@@ -111,7 +112,7 @@ impl Office {
             keep(id, || self.spool.unclaim(id)).await;
             return;
         };
-        let letter = way.record_letter(&claim);
+        let letter = way.record_letter(&claim, self.mac_key);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         drop(slot);
         let now = self.clock.now();
@@ -196,7 +197,7 @@ impl Office {
             keep(id, || self.spool.unclaim(id)).await;
             return;
         };
-        let letter = way.report_letter(&claim);
+        let letter = way.report_letter(&claim, self.mac_key);
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         drop(slot);
         let now = self.clock.now();
@@ -261,7 +262,7 @@ impl Way {
         post::label(&self.route, &self.forward_path)
     }
 
-    fn record_letter(&self, claim: &Claim) -> Letter {
+    fn record_letter(&self, claim: &Claim, key: MacKey) -> Letter {
         let (sender, address) = (self.organization.sender.clone(), self.forward_path.clone());
         let fields = claim.fields.clone();
         Letter {
@@ -269,11 +270,11 @@ impl Way {
             reverse_path: ReversePath::Address(sender.clone()),
             forward_path: address.clone(),
             original: Some(claim.octets.clone()).into(),
-            render: Box::new(move |offers| journal::render(&fields, &sender, &address, offers).into()),
+            render: Box::new(move |offers| journal::render(&fields, &sender, &address, offers, Some(&key)).into()),
         }
     }
 
-    fn report_letter(&self, claim: &ReportClaim) -> Letter {
+    fn report_letter(&self, claim: &ReportClaim, key: MacKey) -> Letter {
         let (fields, config) = (claim.fields.clone(), Arc::clone(&self.config));
         let (organization, record) =
             (self.organization.clone(), claim.record.as_ref().map(|(record, _)| record.clone()));
@@ -283,6 +284,7 @@ impl Way {
                 sender: &organization.sender,
                 report_address: &organization.report_address,
                 journaling_address: &organization.journaling_address,
+                key: &key,
                 retry_until: record.as_ref().map(|record| record.original.received.plus(config.retry.give_up)),
             };
             journal::render_report(&fields, record.as_ref(), &context, offers).into()

@@ -109,7 +109,7 @@ pub(super) fn fields(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// How many octets the first field takes with the lines that continue it (RFC 5322, section 2.2.3).
-fn field_end(octets: &[u8]) -> usize {
+pub(super) fn field_end(octets: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', octets)
         .map(|place| place + 1)
         .find(|next| !matches!(octets.get(*next), Some(b' ' | b'\t')))

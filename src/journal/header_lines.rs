@@ -2,6 +2,7 @@
 //!
 //! Promises: bounded memory, no allocation, the same result however the octets are cut.
 
+use super::mac::MAC_FIELD;
 use sha2::{Digest, Sha256};
 
 /// Fields that servers add on the way and that do not make another message. RFC 5321, section 4.4; RFC 6376; RFC 8617;
@@ -36,6 +37,8 @@ pub(super) enum Verdict {
 pub(super) struct HeaderLines {
     hash: Sha256,
     received: u32,
+    /// `X-Journal-Mac:` fields.
+    macs: u32,
     /// Whether the field that the last line belongs to is hashed.
     keep: bool,
     /// The start of the line at hand, while it is not yet clear what line it is.
@@ -50,6 +53,7 @@ impl HeaderLines {
         Self {
             hash: Sha256::new(),
             received: 0,
+            macs: 0,
             keep: true,
             start: [0; MAX_START],
             start_size: 0,
@@ -83,6 +87,11 @@ impl HeaderLines {
     /// `Received:` fields so far.
     pub(super) fn received(&self) -> u32 {
         self.received
+    }
+
+    /// `X-Journal-Mac:` fields so far.
+    pub(super) fn macs(&self) -> u32 {
+        self.macs
     }
 
     /// The hash of all lines but the trace fields'.
@@ -130,6 +139,9 @@ impl HeaderLines {
             if name.is_some_and(|name| name.eq_ignore_ascii_case(RECEIVED)) {
                 self.received = self.received.saturating_add(1);
             }
+            if name.is_some_and(|name| name.eq_ignore_ascii_case(MAC_FIELD.as_bytes())) {
+                self.macs = self.macs.saturating_add(1);
+            }
         }
         if self.keep {
             self.hash.update(start);
@@ -172,7 +184,7 @@ pub(super) fn field_name(line: &[u8]) -> Option<&[u8]> {
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
 }
 
-fn is_trace(name: &[u8]) -> bool {
+pub(super) fn is_trace(name: &[u8]) -> bool {
     TRACE.iter().any(|trace| name.eq_ignore_ascii_case(trace))
         || name.get(..TRACE_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(TRACE_PREFIX))
 }

@@ -4,12 +4,14 @@
 //!
 //! The way of a message: an [`Observer`] watches its octets pass, [`HeaderFacts`] reads the header it has kept,
 //! [`original`] and [`label_recipients`] make the fields of its records, [`render`] writes what goes before and after the
-//! original when a record is sent, [`render_report`] the notification when it can't be.
+//! original when a record is sent, [`render_report`] the notification when it can't be. A [`MacKey`] seals both, so that an
+//! observer knows them again.
 
 mod fields;
 mod header;
 mod header_lines;
 mod identity;
+mod mac;
 mod mailboxes;
 mod observer;
 mod original;
@@ -24,6 +26,7 @@ mod writer;
 pub use fields::{Label, OctetsKind, Original, Recipient, RecordFields};
 pub use header::{HeaderFacts, MAX_SUBJECT};
 pub use identity::{message_id, message_uuid};
+pub use mac::{MAC_FIELD, MacKey, OwnMail};
 pub use observer::{MAX_HEADER, Observation, Observer};
 pub use original::{Relayed, UNKNOWN_SENDER, original};
 pub use recipients::label_recipients;

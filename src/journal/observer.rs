@@ -1,7 +1,8 @@
 //! Watches a message stream through and keeps what the record needs of it, in bounded memory.
 //!
 //! Promises: the same octets in whatever pieces give the same [`Observation`]; nothing is kept but the header block, up to
-//! [`MAX_HEADER`]; no allocation per line. The two SHA-256 passes are the cost.
+//! [`MAX_HEADER`]; no allocation per line. The two SHA-256 passes are the cost; a third one follows only where a header has
+//! an `X-Journal-Mac` that names our key.
 //!
 //! Leaves to others: what the header fields say ([`HeaderFacts`](super::HeaderFacts)), and keeping the octets.
 //!
@@ -10,6 +11,7 @@
 
 use super::fields::OctetsKind;
 use super::header_lines::{HeaderLines, Verdict};
+use super::mac::{MacKey, OwnMail, Recognition};
 use sha2::{Digest, Sha256};
 
 /// Octets of the header block that are kept: 1 MiB. A longer one is hashed whole, and its record is labelled from what
@@ -42,6 +44,8 @@ pub struct Observation {
     pub ends_with_crlf: bool,
     /// `Received:` fields: how often the message has been relayed (RFC 5321, section 6.3).
     pub hops: u32,
+    /// The relay's own record or report, come back with nothing changed.
+    pub own: Option<OwnMail>,
 }
 
 /// Takes a message in pieces.
@@ -54,6 +58,8 @@ pub struct Observer {
     header_size: u64,
     body: Option<Sha256>,
     shape: Shape,
+    key: Option<MacKey>,
+    recognition: Option<Recognition>,
 }
 
 impl Default for Observer {
@@ -73,7 +79,14 @@ impl Observer {
             header_size: 0,
             body: None,
             shape: Shape::default(),
+            key: None,
+            recognition: None,
         }
+    }
+
+    /// The same, and it knows what was sealed with `key`.
+    pub fn knowing(key: MacKey) -> Self {
+        Self { key: Some(key), ..Self::new() }
     }
 
     /// Takes the next octets of the message, any number of them.
@@ -83,6 +96,9 @@ impl Observer {
         self.shape.scan(octets);
         if let Some(body) = &mut self.body {
             body.update(octets);
+            if let Some(recognition) = &mut self.recognition {
+                recognition.observe(octets);
+            }
             return;
         }
         let (of_header, rest) = match self.lines.feed(octets) {
@@ -94,7 +110,18 @@ impl Observer {
         self.header.extend_from_slice(of_header.get(..room).unwrap_or_default());
         if let Some(rest) = rest {
             self.body = Some(Sha256::new_with_prefix(rest));
+            self.recognition = self.recognize();
+            if let Some(recognition) = &mut self.recognition {
+                recognition.observe(rest);
+            }
         }
+    }
+
+    /// Whether the header, now whole, says that the mail may be our own.
+    fn recognize(&self) -> Option<Recognition> {
+        let whole = self.header_size <= MAX_HEADER as u64;
+        let key = self.key.filter(|_| whole && self.lines.macs() == 1)?;
+        Recognition::begin(key, &self.header)
     }
 
     /// What was seen, after the last octet.
@@ -106,6 +133,7 @@ impl Observer {
         self.header.truncate(usize::try_from(header_size).unwrap_or(usize::MAX));
         let (kind, ends_with_crlf) = self.shape.end();
         let hops = self.lines.received();
+        let own = self.recognition.and_then(|recognition| recognition.end(&self.header));
         Observation {
             size: self.size,
             sha256: self.all.finalize().into(),
@@ -115,6 +143,7 @@ impl Observer {
             kind,
             ends_with_crlf,
             hops,
+            own,
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use super::fields::{Label, OctetsKind, Original, RecordFields};
 use super::identity::message_id_text;
+use super::mac::{self, MacKey, ORIGINAL_FIELD, RECORD_FIELD};
 use super::text::one_line;
 use super::writer::{MAX_LINE, push, write_built, write_plain, write_quoted_printable, write_text};
 use crate::mail::{Address, ascii_domain};
@@ -60,24 +61,26 @@ pub struct Rendering {
     pub exceeds_offers: bool,
 }
 
-/// Renders a record for an archive. `sender` is the journaling sender, `journaling_address` where the record goes.
+/// Renders a record for an archive. `sender` is the journaling sender, `journaling_address` where the record goes; `key`
+/// seals it: a record that was never kept has none.
 pub fn render(
     fields: &RecordFields,
     sender: &Address,
     journaling_address: &Address,
     archive: ArchiveOffers,
+    key: Option<&MacKey>,
 ) -> Rendering {
-    render_record(fields, sender, journaling_address, archive, true).0
+    render_record(fields, sender, journaling_address, archive, Some(key)).0
 }
 
-/// As [`render`], with or without the relay's own `X-Journal-…` fields; with what the record, as a part of another message,
+/// As [`render`], without the relay's own `X-Journal-…` fields where `own` is none; with what the record, as a part of another message,
 /// is encoded in.
 pub(super) fn render_record(
     fields: &RecordFields,
     sender: &Address,
     journaling_address: &Address,
     archive: ArchiveOffers,
-    own_headers: bool,
+    own: Option<Option<&MacKey>>,
 ) -> (Rendering, Encoding) {
     let lines = envelope_lines(fields, sender);
     let text = TextForm::of(&lines, archive);
@@ -87,9 +90,10 @@ pub(super) fn render_record(
 
     let mut prefix = Vec::new();
     write_headers(&mut prefix, fields, sender, journaling_address);
-    if own_headers {
+    if own.is_some() {
         write_own_headers(&mut prefix, fields);
     }
+    let mac_at = prefix.len();
     // RFC 2045, section 6.4: a multipart says the widest of what is in it.
     widest.write_field(&mut prefix);
     push(&mut prefix, &format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n"));
@@ -98,9 +102,13 @@ pub(super) fn render_record(
     attached.write_field(&mut prefix);
     push(&mut prefix, "Content-Type: message/rfc822\r\n\r\n");
 
+    let suffix = format!("\r\n--{boundary}--\r\n").into_bytes();
+    if let Some(key) = own.flatten() {
+        mac::seal(&mut prefix, mac_at, Some(fields.original.sha256), &suffix, key);
+    }
     let rendering = Rendering {
         prefix,
-        suffix: format!("\r\n--{boundary}--\r\n").into_bytes(),
+        suffix,
         body: widest.body(archive),
         needs_smtp_utf8: !sender.is_ascii() || !journaling_address.is_ascii(),
         exceeds_offers: widest == Encoding::EightBit
@@ -132,9 +140,9 @@ fn write_headers(out: &mut Vec<u8>, fields: &RecordFields, sender: &Address, jou
 /// for SMTPUTF8.
 fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
     let original = &fields.original;
-    write_plain(out, "X-Journal-Record", fields.id.as_str());
+    write_plain(out, RECORD_FIELD, fields.id.as_str());
     write_plain(out, "X-Journal-Received", &original.received.rfc3339());
-    write_plain(out, "X-Journal-Original-SHA256", &hex(&original.sha256));
+    write_plain(out, ORIGINAL_FIELD, &hex(&original.sha256));
     match original.reverse_path.as_str() {
         "" => write_plain(out, "X-Journal-Mail-From", "<>"),
         path if path != original.sender => write_text(out, "X-Journal-Mail-From", path),
@@ -149,7 +157,7 @@ fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
     if let Some(first) = &fields.supplements {
         write_text(out, "X-Journal-Supplement", first);
     }
-    // X-Journal-Mac belongs here, last: it covers everything above.
+    // X-Journal-Mac belongs here, last; it covers everything else and is put in when that is written.
 }
 
 /// The envelope part's lines, in the order readers expect, without line ends.

@@ -104,7 +104,7 @@ fn decode(lines: &str) -> String {
 }
 
 fn rendered(fields: &RecordFields, archive: ArchiveOffers) -> (Rendering, Parsed) {
-    let rendering = render(fields, &journaling_sender(), &address(TO_ARCHIVE), archive);
+    let rendering = render(fields, &journaling_sender(), &address(TO_ARCHIVE), archive, None);
     let parsed = parse(&rendering);
     (rendering, parsed)
 }
@@ -223,7 +223,7 @@ fn an_internationalized_recipient_is_written_in_utf_8() {
 #[test]
 fn smtp_utf8_is_needed_by_the_record_s_own_addresses_alone() {
     let archive = address("archiv@köln.example");
-    assert!(render(&fields(), &journaling_sender(), &archive, BINARY).needs_smtp_utf8);
+    assert!(render(&fields(), &journaling_sender(), &archive, BINARY, None).needs_smtp_utf8);
     let mut fields = fields();
     fields.original.sender = "ü@x.example".into();
     fields.original.login = Some("jürgen".into());

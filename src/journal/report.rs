@@ -7,6 +7,7 @@
 //! What is said, in words and in fields, is in `report_text`.
 
 use super::fields::RecordFields;
+use super::mac::{self, MacKey, RECORD_FIELD};
 use super::record::{ArchiveOffers, BodyKind, Encoding, Rendering, TextForm, render_record};
 use super::report_fields::{ReportFields, ReportKind};
 use super::report_text::{delivery_status, explanation};
@@ -28,6 +29,8 @@ pub struct ReportContext<'a> {
     pub journaling_address: &'a Address,
     /// When a delayed record is given up, where that is known.
     pub retry_until: Option<Timestamp>,
+    /// Seals the report and the record in it.
+    pub key: &'a MacKey,
 }
 
 /// A report is prefix, the original of its record, suffix; without a record the two follow each other.
@@ -53,12 +56,15 @@ pub fn render_report(
 ) -> ReportRendering {
     let lines = explanation(fields, record, context);
     let text = TextForm::of(&lines, server);
-    let attached = record.map(|record| render_record(record, context.sender, context.journaling_address, server, true));
+    let attached = record.map(|record| {
+        render_record(record, context.sender, context.journaling_address, server, Some(Some(context.key)))
+    });
     let widest = attached.as_ref().map_or(Encoding::SevenBit, |(_, encoding)| *encoding).max(text.encoding());
     let boundary = format!("_{}_", fields.boundary);
 
     let mut prefix = Vec::new();
     write_headers(&mut prefix, fields, context);
+    let mac_at = prefix.len();
     widest.write_field(&mut prefix);
     push(&mut prefix, "Content-Type: multipart/report; report-type=delivery-status;\r\n");
     push(&mut prefix, &format!(" boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n"));
@@ -77,6 +83,8 @@ pub fn render_report(
         attach(&mut rendering, record, encoding, &boundary);
     }
     push(&mut rendering.suffix, &format!("\r\n--{boundary}--\r\n"));
+    let original = record.map(|record| record.original.sha256);
+    mac::seal(&mut rendering.prefix, mac_at, original, &rendering.suffix, context.key);
     rendering
 }
 
@@ -103,8 +111,8 @@ fn write_headers(out: &mut Vec<u8>, fields: &ReportFields, context: &ReportConte
     write_built(out, "Message-ID", &MessageId::new(format!("{}@{}", fields.message_uuid, context.hostname)));
     write_plain(out, "MIME-Version", "1.0");
     write_plain(out, "Auto-Submitted", "auto-generated");
-    write_plain(out, "X-Journal-Record", fields.record.as_str());
-    // X-Journal-Mac belongs here, last: it covers everything above.
+    write_plain(out, RECORD_FIELD, fields.record.as_str());
+    // X-Journal-Mac belongs here, last; it covers everything else and is put in when that is written.
 }
 
 #[cfg(test)]

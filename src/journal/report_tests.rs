@@ -35,6 +35,7 @@ fn rendered(fields: &ReportFields, record: Option<&RecordFields>, server: Archiv
         report_address: &to,
         journaling_address: &archive,
         retry_until: Some(DATE.plus(Duration::from_secs(8 * 86_400))),
+        key: &MacKey::from_bytes([7; 32]),
     };
     render_report(fields, record, &context, server)
 }
@@ -53,13 +54,15 @@ fn status_of(fields: &ReportFields) -> String {
 #[test]
 fn the_header_is_that_of_a_report() {
     let parts = parts(&report(ReportKind::Failed, "550 5.7.1 no", true), Some(&record_fields()));
+    let (before, behind) = parts[0].split_once("X-Journal-Mac: ").unwrap();
+    let header = format!("{before}X-Journal-Mac: MAC\r\n{}", behind.split_once("\r\n").unwrap().1);
     assert_eq!(
-        parts[0],
+        header,
         "From: amazonjournaling@acme.awsapps.com\r\nTo: postmaster@acme.example\r\n\
          Subject: Journal record not delivered: acme, record 01jcb4x5w0abcdef\r\n\
          Date: Tue, 10 Nov 2026 11:00:00 +0000\r\n\
          Message-ID: <99999999-2222-4333-8444-555555555555@relay.acme.example>\r\nMIME-Version: 1.0\r\n\
-         Auto-Submitted: auto-generated\r\nX-Journal-Record: 01jcb4x5w0abcdef\r\n\
+         Auto-Submitted: auto-generated\r\nX-Journal-Record: 01jcb4x5w0abcdef\r\nX-Journal-Mac: MAC\r\n\
          Content-Type: multipart/report; report-type=delivery-status;\r\n \
          boundary=\"_11111111-2222-4333-8444-555555555555_\"\r\n\r\n"
     );
@@ -143,7 +146,8 @@ fn the_record_is_attached_as_it_would_be_sent() {
     let mut record = record_fields();
     record.original.kind = OctetsKind::EightBit;
     let rendering = rendered(&report(ReportKind::Failed, "550 no", true), Some(&record), EIGHT_BIT);
-    let own = render(&record, &journaling_sender(), &address(TO_ARCHIVE), EIGHT_BIT);
+    let own =
+        render(&record, &journaling_sender(), &address(TO_ARCHIVE), EIGHT_BIT, Some(&MacKey::from_bytes([7; 32])));
     assert_eq!(rendering.body, BodyKind::EightBitMime);
     let before = format!("\r\n{BOUNDARY}\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: message/rfc822\r\n\r\n");
     let start = rendering.prefix.len() - own.prefix.len();

@@ -84,7 +84,7 @@ impl Sample {
 
     #[track_caller]
     fn is_reproduced_by(&self, fields: &RecordFields, archive: ArchiveOffers, body: BodyKind) {
-        let (rendering, _) = render_record(fields, &journaling_sender(), &address(TO_ARCHIVE), archive, false);
+        let (rendering, _) = render_record(fields, &journaling_sender(), &address(TO_ARCHIVE), archive, None);
         let record = [&rendering.prefix, self.original(), &rendering.suffix].concat();
         assert_eq!(String::from_utf8_lossy(&record), String::from_utf8_lossy(&self.octets));
         assert_eq!(record, self.octets);

@@ -8,6 +8,7 @@ use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::drain::Drain;
 use crate::forward::NextHop;
+use crate::journal::MacKey;
 use crate::mail::{Entropy, Reply, SessionId};
 use crate::net::{Listen, SharedNetwork, Stream};
 use crate::spool::Spool;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Chance, for ids.
     pub entropy: Arc<dyn Entropy>,
+    /// What our own records and reports are known by.
+    pub mac_key: MacKey,
     /// The end.
     pub drain: Drain,
 }

@@ -10,8 +10,8 @@ use super::listener::{Parts, Setup};
 use super::received::{Protocol, received_line};
 use super::records::{Envelope, draft_records};
 use crate::forward::{Leg, Lost};
-use crate::journal::{HeaderFacts, Observation, Observer};
-use crate::mail::{Address, QueueId, Reply, ReplyClass, SessionId};
+use crate::journal::{HeaderFacts, Observation, Observer, OwnMail};
+use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Intake, SpoolError, Verdict};
 use std::net::IpAddr;
@@ -170,8 +170,11 @@ impl Transaction {
             return Reply::new(554, "5.5.1 no valid recipients");
         }
         let line = self.received();
-        self.message =
-            Some(Message { intake: self.parts.spool.begin(self.queue_id), observer: Observer::new(), size: 0 });
+        self.message = Some(Message {
+            intake: self.parts.spool.begin(self.queue_id),
+            observer: Observer::knowing(self.parts.mac_key),
+            size: 0,
+        });
         if let Some(leg) = &mut self.leg
             && let Err(lost) = leg.content(&line).await
         {
@@ -225,7 +228,9 @@ impl Transaction {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
-            tracing::warn!(event = "loop.detected", session = %self.session, hops = observation.hops, "a message went in circles");
+            let record = observation.own.as_ref().and_then(|own| own.record);
+            let record = record.as_ref().map(RecordId::as_str);
+            tracing::warn!(event = "loop.detected", session = %self.session, record, hops = observation.hops, "a message went in circles");
             self.log_refusal("end of data", None, &reply);
             return reply;
         }
@@ -236,7 +241,13 @@ impl Transaction {
             reverse_path: self.mail.reverse_path.clone(),
             recipients: std::mem::take(&mut self.accepted),
         };
-        let records = draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref());
+        let records = match &observation.own {
+            Some(own) => {
+                self.log_own_mail(own);
+                Vec::new()
+            }
+            None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),
+        };
         let draft = Draft { queue_id: self.queue_id, records };
         // A prepare that is given up keeps nothing.
         let prepared = timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(message.intake, draft)).await;
@@ -313,6 +324,20 @@ impl Transaction {
             next_hop = %self.setup.next_hop.label(),
             cause = %why,
             "the conversation with the next hop failed"
+        );
+    }
+
+    /// A record that comes back is on a wrong way; it goes on, and the hops it counts end a circle. A report is on its way
+    /// to people whose mail comes through here.
+    fn log_own_mail(&self, own: &OwnMail) {
+        tracing::warn!(
+            event = "loop.detected",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            record = own.record.as_ref().map(RecordId::as_str),
+            kind = if own.is_record { "record" } else { "report" },
+            "our own mail came back; it is relayed and not journaled"
         );
     }
 

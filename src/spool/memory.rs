@@ -30,6 +30,7 @@ struct Everything {
     messages: BTreeMap<QueueId, Bytes>,
     records: BTreeMap<RecordId, Kept>,
     reports: BTreeMap<RecordId, Report>,
+    secret: Option<[u8; 32]>,
 }
 
 struct Report {
@@ -197,6 +198,10 @@ impl Spool for MemorySpool {
         });
         self.change();
         done
+    }
+
+    fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
+        self.now(|kept| Ok(*kept.secret.get_or_insert(proposal)))
     }
 
     fn close(&self) -> Pending<()> {

@@ -250,6 +250,10 @@ pub trait Spool: Send + Sync + 'static {
     /// What an operator asks for. Works beside a running daemon: the state is changed in one transaction.
     fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing>;
 
+    /// The spool's secret, with which its records are sealed: `proposal` when it has none yet, durable before it is told,
+    /// else the one that was kept first. Only the spool's owner can read it; it is never logged.
+    fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]>;
+
     /// Writes what is gathered and closes the files. Everything asked afterwards fails.
     fn close(&self) -> Pending<()>;
 }

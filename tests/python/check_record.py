@@ -11,6 +11,7 @@ import email
 import email.header
 import email.utils
 import hashlib
+import hmac
 import json
 import pathlib
 import re
@@ -20,6 +21,7 @@ OUTER = [
     "From", "To", "Subject", "Message-ID", "Date", "MIME-Version", "X-MS-Journal-Report", "X-WM-Journal-Report",
     "X-MS-Exchange-Parent-Message-Id", "Auto-Submitted", "X-Journal-Record", "X-Journal-Received",
     "X-Journal-Original-SHA256", "X-Journal-Mail-From", "X-Journal-Auth", "X-Journal-Outcome", "X-Journal-Supplement",
+    "X-Journal-Mac",
     "Content-Transfer-Encoding", "Content-Type",
 ]
 LINE = re.compile(r"(Sender|On-Behalf-Of|Subject|Message-Id|To|Cc|Bcc|Recipient): (.*)", re.ASCII)
@@ -46,6 +48,7 @@ def check_outer(message, record, original, expected):
     check(email.utils.parsedate_to_datetime(message["Date"]), "Date")
     check(message["X-MS-Journal-Report"] == "" and message["X-WM-Journal-Report"] == "journal", "markers")
     check(message["Auto-Submitted"] == "auto-generated" and message["MIME-Version"] == "1.0", "constants")
+    check_mac(record, original)
     check(message["X-Journal-Original-SHA256"] == hashlib.sha256(original).hexdigest(), "hash")
     head = record[: record.index(b"\r\n\r\n")]
     check(max(map(len, head.split(b"\r\n"))) <= 998, "a header line over 998 octets")
@@ -76,6 +79,21 @@ def check_parts(message, record, original, expected):
     check(record.endswith(end), "the closing delimiter")
     check(record[start : len(record) - len(end)] == original, "the original is not what was relayed")
     return parts
+
+
+def check_mac(record, original):
+    """The key of the tests is 32 times 7; every field but the MAC's own counts, and the body in three pieces."""
+    header, body = record.split(b"\r\n\r\n", 1)
+    lines = (header + b"\r\n").splitlines(keepends=True)
+    others = b"".join(line for line in lines if not line.startswith(b"X-Journal-Mac: "))
+    before, behind = body.split(b"Content-Type: message/rfc822\r\n\r\n", 1)
+    before += b"Content-Type: message/rfc822\r\n\r\n"
+    pieces = [others, before, original, behind[len(original):]]
+    key = bytes([7] * 32)
+    hashes = b"".join(hashlib.sha256(piece).digest() for piece in pieces)
+    name = hashlib.sha256(b"journal-relay mac key 1\0" + key).hexdigest()[:16]
+    mac = hmac.new(key, b"journal-relay mac 1\0" + hashes, "sha256").hexdigest()
+    check(f"X-Journal-Mac: v1; {name}; {mac}\r\n".encode() in lines, "the MAC")
 
 
 def check_envelope(part, expected):

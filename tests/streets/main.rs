@@ -26,6 +26,7 @@ mod envelope;
 mod faults;
 mod harness;
 mod limits;
+mod loops;
 mod messages;
 mod once;
 mod peers;

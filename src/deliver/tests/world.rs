@@ -6,7 +6,7 @@ use crate::config::{
     UnlistedRecipients,
 };
 use crate::deliver::{Deliver, Delivery, start};
-use crate::journal::{Label, OctetsKind, Original, Recipient, RecordFields, message_uuid};
+use crate::journal::{Label, MacKey, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use crate::mail::QueueId;
 use crate::queue::State;
 use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool, disk};
@@ -85,6 +85,7 @@ impl World {
             config: self.config.subscribe(),
             clock: clock::system(),
             entropy: Arc::new(OsEntropy),
+            mac_key: MacKey::from_bytes([7; 32]),
             drain: self.drain.clone(),
             resolver: Arc::new(Names::default()),
             network: crate::net::system(),

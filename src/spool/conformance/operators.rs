@@ -17,6 +17,12 @@ both! {
     history_can_not_be_moved
     what_is_prepared_can_not_be_moved
     nobody_s_record_is_not_found
+    the_first_secret_is_the_spool_s
+}
+
+async fn the_first_secret_is_the_spool_s(world: World) {
+    assert_eq!(world.spool.secret([1; 32]).await.unwrap(), [1; 32]);
+    assert_eq!(world.spool.secret([2; 32]).await.unwrap(), [1; 32]);
 }
 
 async fn one(world: &World, identity: u8) -> RecordId {

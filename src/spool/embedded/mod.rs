@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock              one daemon at a time; names its process
-//! spool.sqlite      records, reports, small messages (write-ahead log, synced at every commit)
+//! spool.sqlite      records, reports, small messages, the secret (write-ahead log, synced at every commit)
 //! octets/ab/…ab     large messages, one file each
 //! ```
 //!
@@ -20,6 +20,7 @@ mod readers;
 mod reports;
 mod rows;
 mod schema;
+mod secret;
 mod steps;
 mod sweep;
 #[cfg(test)]
@@ -270,6 +271,10 @@ impl Spool for EmbeddedSpool {
             attempts::operate(step, id, &operation, now, stale)
         };
         self.writer.call(0, step, |_, _| {})
+    }
+
+    fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
+        self.writer.call(0, move |step| secret::keep(step.db, proposal), |_, _| {})
     }
 
     fn close(&self) -> Pending<()> {

@@ -21,7 +21,8 @@ const STATEMENTS: usize = 64;
 const WAL_KEPT: i64 = 64 << 20;
 
 /// What leads from each version to the next; the first makes version 1 out of nothing. Only ever added to.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE message (
         queue_id TEXT PRIMARY KEY,
         received INTEGER NOT NULL,
@@ -66,7 +67,14 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX report_due ON report (organization, due, id) WHERE due IS NOT NULL;
     CREATE INDEX report_ended ON report (ended) WHERE ended IS NOT NULL;
-"];
+",
+    "
+    CREATE TABLE secret (
+        name TEXT PRIMARY KEY,
+        octets BLOB NOT NULL
+    ) STRICT;
+",
+];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
 pub(super) fn open_writable(disk: &dyn Disk, directory: &Path, create: bool) -> Result<Connection, SpoolError> {

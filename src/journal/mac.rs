@@ -1,0 +1,275 @@
+//! `X-Journal-Mac`: how the relay knows its own records and reports again when they come back through a listener.
+//!
+//! `v1; KEYID; MAC`, where MAC is an HMAC-SHA-256 over the whole mail: every header field but those that servers add on the
+//! way and this one itself, and all of the body. Whoever has seen a record can copy its fields; on other content they prove
+//! nothing. What a gateway has encoded anew, or a filter has added a field to, is not known again and is journaled like any
+//! other mail: one record too many.
+//!
+//! The body is hashed in three pieces: what stands before the attached original, the original, what stands behind it. So a
+//! record is sealed from the original's SHA-256, which is known since it arrived, and no octet is read again to send it.
+//! Where the pieces meet follows from the octets alone ([`Body`]), and together they are all of the body: the three hashes
+//! bind it as one would.
+//!
+//! Leaves to others: where the key is kept. Nothing here shows it.
+
+use super::header::{field_end, fields};
+use super::header_lines::{field_name, is_trace};
+use super::writer::push;
+use crate::mail::{Entropy, RecordId};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// The field's name.
+pub const MAC_FIELD: &str = "X-Journal-Mac";
+/// The field that names the record, in records and reports about one.
+pub(super) const RECORD_FIELD: &str = "X-Journal-Record";
+/// The field that records have and reports have not.
+pub(super) const ORIGINAL_FIELD: &str = "X-Journal-Original-SHA256";
+/// Keeps these MACs apart from every other use of the key; a new number means another way to compute them.
+const DOMAIN: &[u8] = b"journal-relay mac 1\0";
+/// The same for the key's name.
+const KEY_ID_DOMAIN: &[u8] = b"journal-relay mac key 1\0";
+/// What the field's value starts with.
+const VERSION: &str = "v1";
+/// Octets of the key's name, written as two hex digits each.
+const KEY_ID: usize = 8;
+/// What stands before an attached message.
+const MARK: &[u8] = b"Content-Type: message/rfc822\r\n\r\n";
+/// Octets of a closing delimiter with the line end before it: `--_UUID_--` between CRLFs.
+const CLOSING: usize = 46;
+
+type Hash = [u8; 32];
+
+/// The key. HMAC-SHA-256 takes one of any length; this is the longest that adds strength.
+#[derive(Clone, Copy)]
+pub struct MacKey {
+    key: [u8; 32],
+    id: [u8; KEY_ID],
+}
+
+/// Never shows the key.
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MacKey")
+    }
+}
+
+impl MacKey {
+    /// Octets of a key.
+    pub const SIZE: usize = 32;
+
+    /// A key that was kept.
+    pub fn from_bytes(key: [u8; Self::SIZE]) -> Self {
+        let hash = Sha256::new().chain_update(KEY_ID_DOMAIN).chain_update(key).finalize();
+        let mut id = [0; KEY_ID];
+        id.iter_mut().zip(hash).for_each(|(id, hash)| *id = hash);
+        Self { key, id }
+    }
+
+    /// Octets for a new key.
+    pub fn draw(entropy: &dyn Entropy) -> [u8; Self::SIZE] {
+        let mut key = [0; Self::SIZE];
+        entropy.fill(&mut key);
+        key
+    }
+
+    /// The field's value on a mail of this header (without the field) and body.
+    pub(super) fn value(&self, header: &[u8], body: &BodyHashes) -> String {
+        let mut value = format!("{VERSION}; ");
+        push_hex(&mut value, &self.id);
+        value.push_str("; ");
+        if let Some(mac) = self.mac(header, body) {
+            push_hex(&mut value, &mac.finalize().into_bytes());
+        }
+        value
+    }
+
+    /// HMAC takes a key of any length, so there always is one; without one nothing would be known again.
+    fn mac(&self, header: &[u8], body: &BodyHashes) -> Option<Hmac<Sha256>> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
+        mac.update(DOMAIN);
+        mac.update(&header_hash(header));
+        for piece in [&body.before, &body.original, &body.behind] {
+            mac.update(piece);
+        }
+        Some(mac)
+    }
+
+    /// The MAC in a field's value, when it names this key.
+    fn read(&self, value: &[u8]) -> Option<Hash> {
+        let value = std::str::from_utf8(value).ok()?;
+        // Servers may fold a field anew.
+        let mut parts = value.split(';').map(|part| part.trim_matches([' ', '\t', '\r', '\n']));
+        let (version, id, mac) = (parts.next()?, parts.next()?, parts.next()?);
+        let named = version == VERSION && read_hex(id)? == self.id && parts.next().is_none();
+        if named { read_hex(mac) } else { None }
+    }
+}
+
+/// The SHA-256 of each piece of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BodyHashes {
+    before: Hash,
+    original: Hash,
+    behind: Hash,
+}
+
+impl BodyHashes {
+    /// Of a body that is `before`, an original of this hash, `behind`.
+    pub(super) fn around(before: &[u8], original: Hash, behind: &[u8]) -> Self {
+        Self { before: Sha256::digest(before).into(), original, behind: Sha256::digest(behind).into() }
+    }
+
+    /// Of a body without an original.
+    pub(super) fn of(body: &[u8]) -> Self {
+        Self::around(body, Sha256::digest(b"").into(), b"")
+    }
+}
+
+/// A mail of our own that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnMail {
+    /// A record, and not a report.
+    pub is_record: bool,
+    /// The record it is, or tells of; none in a report about many.
+    pub record: Option<RecordId>,
+}
+
+/// Looks at a mail that may be our own, while its body passes.
+#[derive(Debug, Clone)]
+pub(super) struct Recognition {
+    key: MacKey,
+    claimed: Hash,
+    own: OwnMail,
+    body: Body,
+}
+
+impl Recognition {
+    /// Begins, when the header has one field, and it names our key; everybody else's mail costs nothing.
+    pub(super) fn begin(key: MacKey, header: &[u8]) -> Option<Self> {
+        let values = |name: &'static str| {
+            fields(header).filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        };
+        let mut macs = values(MAC_FIELD);
+        let claimed = key.read(macs.next()?)?;
+        if macs.next().is_some() {
+            return None;
+        }
+        let is_record = values(ORIGINAL_FIELD).next().is_some();
+        let record = values(RECORD_FIELD).next();
+        let record = record.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
+        // A report has the record around the original, and one more closing delimiter behind it.
+        let levels = if is_record { 1 } else { 2 };
+        Some(Self { key, claimed, own: OwnMail { is_record, record }, body: Body::new(levels) })
+    }
+
+    /// Takes octets of the body.
+    pub(super) fn observe(&mut self, octets: &[u8]) {
+        self.body.observe(octets);
+    }
+
+    /// What it is, when all of it is as it was sent.
+    pub(super) fn end(self, header: &[u8]) -> Option<OwnMail> {
+        let mac = self.key.mac(header, &self.body.end())?;
+        // Takes the same time wherever they differ.
+        mac.verify_slice(&self.claimed).ok()?;
+        Some(self.own)
+    }
+}
+
+/// A body's three pieces as they pass, in memory of a few octets: the original begins behind the first (in a report the
+/// second) [`MARK`] and ends before the closing delimiters. A body without that mark is one piece.
+#[derive(Debug, Clone)]
+struct Body {
+    before: Sha256,
+    original: Sha256,
+    /// Marks still to come.
+    marks: usize,
+    /// Octets kept back: the beginning of a mark perhaps, then the closing delimiters perhaps.
+    tail: Vec<u8>,
+    closing: usize,
+}
+
+impl Body {
+    fn new(levels: usize) -> Self {
+        let (before, original) = (Sha256::new(), Sha256::new());
+        Self { before, original, marks: levels, tail: Vec::new(), closing: levels * CLOSING }
+    }
+
+    fn observe(&mut self, octets: &[u8]) {
+        self.tail.extend_from_slice(octets);
+        while self.marks > 0 {
+            let found = memchr::memmem::find(&self.tail, MARK).map(|place| place + MARK.len());
+            let passed = found.unwrap_or_else(|| (self.tail.len() + 1).saturating_sub(MARK.len()));
+            self.before.update(self.tail.get(..passed).unwrap_or_default());
+            self.tail.drain(..passed);
+            if found.is_none() {
+                return;
+            }
+            self.marks -= 1;
+        }
+        let passed = self.tail.len().saturating_sub(self.closing);
+        self.original.update(self.tail.get(..passed).unwrap_or_default());
+        self.tail.drain(..passed);
+    }
+
+    fn end(mut self) -> BodyHashes {
+        if self.marks > 0 {
+            self.before.update(std::mem::take(&mut self.tail));
+        }
+        let (before, original) = (self.before.finalize().into(), self.original.finalize().into());
+        BodyHashes { before, original, behind: Sha256::digest(&self.tail).into() }
+    }
+}
+
+/// The SHA-256 of all fields, as they stand, but those that servers add on the way and the MAC's own.
+fn header_hash(header: &[u8]) -> Hash {
+    let mut hash = Sha256::new();
+    let mut rest = header;
+    while !rest.is_empty() {
+        let (field, behind) = rest.split_at_checked(field_end(rest)).unwrap_or((rest, &[]));
+        rest = behind;
+        let is_mac = |name: &[u8]| name.eq_ignore_ascii_case(MAC_FIELD.as_bytes());
+        if !field_name(field).is_some_and(|name| is_trace(name) || is_mac(name)) {
+            hash.update(field);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// Puts the field into a mail that is written but for it, at `place` in its header. `original` is the SHA-256 of the
+/// original between `prefix` and `suffix`, when there is one.
+pub(super) fn seal(prefix: &mut Vec<u8>, place: usize, original: Option<Hash>, suffix: &[u8], key: &MacKey) {
+    let end = memchr::memmem::find(prefix, b"\r\n\r\n").map_or(prefix.len(), |end| end + 2);
+    let (header, body) = prefix.split_at_checked(end).unwrap_or((prefix, &[]));
+    let body = body.strip_prefix(b"\r\n").unwrap_or(body);
+    let hashes = match original {
+        Some(original) => BodyHashes::around(body, original, suffix),
+        None => BodyHashes::of(&[body, suffix].concat()),
+    };
+    let mut field = Vec::new();
+    push(&mut field, &format!("{MAC_FIELD}: {}\r\n", key.value(header, &hashes)));
+    prefix.splice(place..place, field);
+}
+
+fn push_hex(text: &mut String, octets: &[u8]) {
+    text.push_str(&super::record::hex(octets));
+}
+
+/// Exactly `N` octets in lower-case hex digits, the only way they are written.
+fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut octets = [0; N];
+    let mut digits = text.bytes().map(|digit| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    });
+    for octet in &mut octets {
+        *octet = digits.next()?? << 4 | digits.next()??;
+    }
+    digits.next().is_none().then_some(octets)
+}
+
+#[cfg(test)]
+#[path = "mac_tests.rs"]
+mod tests;
