@@ -15,6 +15,7 @@ mod program;
 mod record;
 mod relay;
 mod sink;
+pub mod trial;
 mod wire;
 
 pub use client::{Client, Reply, stuff};

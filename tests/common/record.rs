@@ -89,7 +89,7 @@ impl Report {
         Self::try_read(octets).unwrap_or_else(|wrong| panic!("{wrong}, in:\n{}", String::from_utf8_lossy(octets)))
     }
 
-    fn try_read(octets: &[u8]) -> Result<Self, String> {
+    pub fn try_read(octets: &[u8]) -> Result<Self, String> {
         let (header, body) = split_header(octets).ok_or("no end of the header")?;
         let header = fields(header);
         let boundary = boundary(&header, "multipart/report")?;

@@ -1,147 +1,137 @@
-//! `kill -9` in the middle of a load, again and again: every message that a next hop has taken or a client was promised has
-//! its record, unchanged, and every repeat of a record is the same octet for octet.
+//! `kill -9` in the middle of a load, again and again, while clients bring their messages again and the servers around
+//! die too: every message that the next hop has taken has its record, unchanged, and every repeat of a record is the same
+//! octet for octet and explained by a lost reply.
+//!
+//! ```text
+//! JOURNAL_RELAY_KILL_ROUNDS=300 cargo test --release --test streets crash -- --nocapture
+//! ```
+//!
+//! `JOURNAL_RELAY_SEED` repeats messages, faults and their order; the moments are real time's.
 
-use crate::common::{Client, PATIENCE, Record, Setup, Sink, strip_received};
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use crate::common::trial::{
+    ArchiveMood, Chance, Daemon, Ends, Ledger, Load, Manners, NextHopMood, ORGANIZATIONS, check, seed,
+};
+use crate::common::{PATIENCE, Setup};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-const ROUNDS: u64 = 20;
-const CLIENTS: u64 = 4;
+const CLIENTS: u64 = 6;
+/// Large enough to be kept in a file by the spool, small enough for many.
+const LARGEST: u64 = 300 << 10;
 
-/// SplitMix64: small, and the same for a seed everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below
-    }
+/// `JOURNAL_RELAY_KILL_ROUNDS`, or as many as every change must pass.
+fn rounds() -> u64 {
+    std::env::var("JOURNAL_RELAY_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20)
 }
 
-/// `JOURNAL_RELAY_SEED`, or chance.
-fn seed() -> u64 {
-    let chosen = std::env::var("JOURNAL_RELAY_SEED").ok().and_then(|seed| seed.parse().ok());
-    chosen.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |since| since.subsec_nanos().into())
-    })
-}
-
-/// A message that tells who it is; some are large enough to be kept in a file.
-fn message(mark: &str, lines: u64) -> Vec<u8> {
-    let mut octets =
-        format!("From: alice@example.org\r\nTo: bob@example.net\r\nMessage-ID: <{mark}@example.org>\r\n\r\n")
-            .into_bytes();
-    for line in 0..lines {
-        octets.extend_from_slice(format!(".{mark} line {line} {}\r\n", "x".repeat(60)).as_bytes());
-    }
-    octets
-}
-
-/// Sends until the connection is lost; tells of each message before it is sent and once it is promised.
-fn send_until_lost(address: SocketAddr, name: &str, mut chance: Chance, told: &Sender<(String, Option<Vec<u8>>)>) {
-    let Ok(mut client) = Client::try_connect(address, PATIENCE) else { return };
-    if client.try_send(b"EHLO client.example.com\r\n").is_err() || client.try_reply().is_err() {
-        return;
-    }
-    for number in 0.. {
-        let mark = format!("{name}-{number}");
-        let lines = if chance.next(8) == 0 { 3_000 } else { chance.next(40) };
-        let octets = message(&mark, lines);
-        if told.send((mark.clone(), Some(octets.clone()))).is_err() {
-            return;
-        }
-        match client.try_mail("alice@example.org", &["bob@example.net"], &octets) {
-            Ok(reply) if reply.is_taken() => {
-                if told.send((mark, None)).is_err() {
-                    return;
-                }
-            }
-            Ok(_) => {}
-            Err(_) => return,
-        }
-    }
+/// The daemon of a trial, with two organizations: one waits for a message's other transactions, one does not.
+fn setup(ends: &Ends) -> Setup {
+    let mut setup = Setup::new(&ends.next_hop, &ends.archives[0])
+        .and("beta", &["beta.example"], &ends.archives[1])
+        .at_a_fixed_address();
+    setup = setup.reporting_to(&ends.reports);
+    setup.organizations[0].more = "coalesce = \"500ms\"".into();
+    setup
 }
 
 #[test]
 fn no_promised_message_loses_its_record_by_kill_9() {
-    let seed = seed();
-    println!("JOURNAL_RELAY_SEED={seed}");
+    let (seed, rounds) = (seed(), rounds());
+    println!("JOURNAL_RELAY_SEED={seed} JOURNAL_RELAY_KILL_ROUNDS={rounds}");
     let mut chance = Chance(seed);
-    let (next_hop, archive) = (Sink::start(), Sink::start());
-    let mut relay = Setup::new(&next_hop, &archive).start();
-    let (mut sent, mut promised) = (HashMap::new(), HashSet::new());
-    for round in 0..ROUNDS {
-        if round > 0 {
-            relay.launch();
+    let ledger = Arc::new(Ledger::new(seed, LARGEST));
+    let mut ends = Ends::start(&ledger, &mut chance);
+    let home = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::new(setup(&ends), home.path(), &ledger);
+    daemon.launch();
+    let manners = Manners { rate: 0, hangs_up: 1, longest_wait: Duration::from_millis(60), patience: PATIENCE };
+    let load = Load::new(daemon.setup.listen, &ledger, manners);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            let (load, chance) = (Arc::clone(&load), chance.fork());
+            scope.spawn(move || load.run(chance));
         }
-        let (tell, told) = channel();
-        let address = relay.address();
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| {
-                let (tell, chance) = (tell.clone(), Chance(chance.next(u64::MAX)));
-                std::thread::spawn(move || send_until_lost(address, &format!("r{round}c{client}"), chance, &tell))
-            })
-            .collect();
-        drop(tell);
-        // The moment: after so many promises, and a little later still.
-        let mut promises_left = 1 + chance.next(60);
-        let mut note = |(mark, octets): (String, Option<Vec<u8>>)| match octets {
-            Some(octets) => {
-                sent.insert(mark, octets);
-                false
-            }
-            None => promised.insert(mark),
-        };
-        while promises_left > 0 {
-            let news = told.recv_timeout(PATIENCE).expect("the load goes on");
-            promises_left -= u64::from(note(news));
-        }
-        let later = Duration::from_micros(chance.next(20_000));
-        while let Ok(news) = told.recv_timeout(later) {
-            note(news);
-            if chance.next(16) == 0 {
-                break;
+        // The clients end also when this thread panics.
+        let _stop = StopAtEnd(&load);
+        for round in 1..=rounds {
+            one_round(&mut chance, &mut ends, &mut daemon, &load);
+            if round % 10 == 0 {
+                println!("{round} kills, {} messages begun, {} entries wait", load.begun(), daemon.queue().len());
             }
         }
-        relay.kill9();
-        told.iter().for_each(|news| {
-            note(news);
-        });
-        clients.into_iter().for_each(|client| client.join().expect("a client"));
-    }
-    println!("{} messages begun, {} promised, {} relayed", sent.len(), promised.len(), next_hop.count());
-    relay.launch();
-    relay.poll("the spool to be empty", || relay.queue().is_empty().then_some(()));
-    assert_eq!(relay.finish().len(), 0);
-    check(&sent, &promised, &next_hop, &archive);
+        ends.calm();
+    });
+    let left = drained(&daemon);
+    let findings = check(&ledger);
+    println!("{rounds} rounds, {} lives of the relay\n{findings}", daemon.lives);
+    assert!(findings.is_clean(), "see above; JOURNAL_RELAY_SEED={seed}");
+    assert_eq!(left, [""; 0], "what the spool still holds");
+    assert!(!daemon.terminate(PATIENCE).cut_short, "an idle daemon ends within its grace period");
 }
 
-fn check(sent: &HashMap<String, Vec<u8>>, promised: &HashSet<String>, next_hop: &Sink, archive: &Sink) {
-    let marks: HashMap<&[u8], &String> = sent.iter().map(|(mark, octets)| (&octets[..], mark)).collect();
-    let mut by_mark: HashMap<&String, Record> = HashMap::new();
-    for transaction in archive.transactions() {
-        let record = Record::read(&transaction.octets);
-        let mark =
-            marks.get(&record.original[..]).unwrap_or_else(|| panic!("no client sent the original in {record:?}"));
-        match by_mark.get(mark) {
-            None => {
-                by_mark.insert(mark, record);
-            }
-            Some(first) => assert!(first.octets == record.octets, "{mark}: a second record, or a repeat that differs"),
+struct StopAtEnd<'a>(&'a Load);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Some promises, a moment more, and the kill; sometimes a neighbour dies with the daemon, or the daemon twice.
+fn one_round(chance: &mut Chance, ends: &mut Ends, daemon: &mut Daemon, load: &Load) {
+    const NEXT_HOP: [NextHopMood; 5] = [
+        NextHopMood::Willing,
+        NextHopMood::TakesAndLeaves,
+        NextHopMood::LeavesAtEnd,
+        NextHopMood::LaterAtEnd,
+        NextHopMood::LaterAtRcpt,
+    ];
+    const ARCHIVE: [ArchiveMood; 4] =
+        [ArchiveMood::Willing, ArchiveMood::TakesAndLeaves, ArchiveMood::LeavesAtEnd, ArchiveMood::LaterAtEnd];
+    ends.calm();
+    if chance.hits(40) {
+        ends.set_next_hop(NEXT_HOP[chance.next(5) as usize]);
+        let organization = chance.next(ORGANIZATIONS.len() as u64) as usize;
+        ends.set_archive(organization, ARCHIVE[chance.next(4) as usize]);
+    }
+    let goal = load.promises() + chance.between(1, 60);
+    let deadline = Instant::now() + PATIENCE;
+    while load.promises() < goal {
+        assert!(Instant::now() < deadline, "the load goes on: {} of {goal} promises", load.promises());
+        Load::pause(Duration::from_millis(1));
+    }
+    Load::pause(Duration::from_micros(chance.next(20_000)));
+    match chance.next(10) {
+        0 | 1 => {
+            let organization = chance.next(ORGANIZATIONS.len() as u64) as usize;
+            ends.archive_down(organization);
+            daemon.kill9();
+            ends.archive_up(organization);
         }
+        2 => {
+            ends.next_hop_down();
+            daemon.kill9();
+            ends.next_hop_up();
+        }
+        _ => daemon.kill9(),
     }
-    for mark in promised {
-        assert!(by_mark.contains_key(mark), "{mark} was promised and has no record");
+    if chance.hits(15) {
+        // In the middle of its start.
+        daemon.begin();
+        Load::pause(Duration::from_micros(chance.next(30_000)));
+        daemon.kill9();
     }
-    for copy in next_hop.transactions() {
-        let octets = strip_received(&copy.octets).1;
-        let mark = marks.get(octets).unwrap_or_else(|| panic!("the next hop got what no client sent: {copy:?}"));
-        assert!(by_mark.contains_key(mark), "{mark} reached the next hop and has no record");
+    daemon.launch();
+}
+
+/// Waits until the spool is empty; what it holds when patience ends.
+fn drained(daemon: &Daemon) -> Vec<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left: Vec<_> = daemon.queue().iter().map(ToString::to_string).collect();
+        if left.is_empty() || Instant::now() > deadline {
+            return left;
+        }
+        Load::pause(Duration::from_millis(100));
     }
 }

@@ -20,6 +20,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod books;
 mod commands;
 mod crash;
 mod envelope;

@@ -2,10 +2,11 @@
 
 use super::super::PATIENCE;
 use super::super::wire::{Wire, unstuff};
-use super::{Answer, EXTENSIONS, Shared, Stage, Transaction, lock};
+use super::{Answer, EXTENSIONS, Keep, Shared, Stage, Transaction, lock};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What comes next in a conversation.
 #[derive(PartialEq)]
@@ -26,6 +27,7 @@ impl<'a> Conversation<'a> {
         let wire = Wire::new(stream, PATIENCE * 10)?;
         let current = Transaction {
             connection,
+            connected: Instant::now(),
             ehlo: String::new(),
             mail: String::new(),
             rcpts: Vec::new(),
@@ -45,7 +47,7 @@ impl<'a> Conversation<'a> {
                 self.flush()?;
             }
             let Some(line) = self.wire.line()? else { return Ok(()) };
-            if self.shared.keep {
+            if self.shared.keep == Keep::All {
                 lock(&self.shared.state).commands.push(line.clone());
                 self.shared.changed.notify_all();
             }
@@ -110,7 +112,7 @@ impl<'a> Conversation<'a> {
         }
         let Some(stuffed) = self.wire.stuffed_data()? else { return Ok(Next::Close) };
         self.current.size = stuffed.len();
-        if self.shared.keep {
+        if self.shared.keep != Keep::Nothing {
             self.current.octets = unstuff(&stuffed);
             self.current.size = self.current.octets.len();
         }
@@ -123,7 +125,7 @@ impl<'a> Conversation<'a> {
         let last = words.next().is_some_and(|word| word.eq_ignore_ascii_case("LAST"));
         let Some(octets) = self.wire.exactly(length)? else { return Ok(Next::Close) };
         self.current.size += octets.len();
-        if self.shared.keep {
+        if self.shared.keep != Keep::Nothing {
             self.current.octets.extend_from_slice(&octets);
         }
         if last {
@@ -144,7 +146,7 @@ impl<'a> Conversation<'a> {
         {
             let mut state = lock(&self.shared.state);
             state.taken += usize::from(transaction.taken);
-            if self.shared.keep {
+            if self.shared.keep == Keep::All {
                 state.transactions.push(transaction);
             }
             self.shared.changed.notify_all();

@@ -103,6 +103,8 @@ impl Gate {
 pub struct Transaction {
     /// The number of the connection, from 1.
     pub connection: usize,
+    /// When it began.
+    pub connected: Instant,
     /// The word behind EHLO or HELO.
     pub ehlo: String,
     /// What stood behind `MAIL FROM:`.
@@ -149,7 +151,18 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    keep: bool,
+    keep: Keep,
+}
+
+/// What becomes of what a server is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// It stays.
+    All,
+    /// The script sees it, then it is gone.
+    ForScript,
+    /// It is counted.
+    Nothing,
 }
 
 /// The server; it stops when it is dropped.
@@ -167,15 +180,20 @@ impl Sink {
 
     /// A server with a script.
     pub fn scripted(script: impl Fn(&Stage<'_>) -> Option<Answer> + Send + Sync + 'static) -> Self {
-        Self::build(true, script)
+        Self::build(Keep::All, script)
     }
 
     /// A willing server that only counts: for loads.
     pub fn counting() -> Self {
-        Self::build(false, |_| None)
+        Self::build(Keep::Nothing, |_| None)
     }
 
-    fn build(keep: bool, script: impl Fn(&Stage<'_>) -> Option<Answer> + Send + Sync + 'static) -> Self {
+    /// A server whose script sees everything and which keeps nothing: for long trials.
+    pub fn passing(script: impl Fn(&Stage<'_>) -> Option<Answer> + Send + Sync + 'static) -> Self {
+        Self::build(Keep::ForScript, script)
+    }
+
+    fn build(keep: Keep, script: impl Fn(&Stage<'_>) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 transactions: Vec::new(),
