@@ -13,7 +13,7 @@ use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::receive::{self, Parts, Setup};
-use crate::spool::Spool;
+use crate::spool::{Pressure, Spool};
 use crate::watch;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -50,6 +50,7 @@ pub struct Relay {
     setups: Vec<watch::Sender<Arc<Setup>>>,
     addresses: Vec<(String, SocketAddr)>,
     delivery: Delivery,
+    pressure: Pressure,
 }
 
 impl Relay {
@@ -72,8 +73,11 @@ impl Relay {
         }
         let secret = surroundings.spool.secret(MacKey::draw(&*surroundings.entropy)).await?;
         let mac_key = MacKey::from_bytes(secret);
+        let pressure = Pressure::new(largest_message(&config));
+        drain.spawn("room of the spool", pressure.clone().watch(Arc::clone(&surroundings.spool), drain.clone()));
         let parts = Parts {
             spool: Arc::clone(&surroundings.spool),
+            pressure: pressure.clone(),
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
@@ -93,7 +97,7 @@ impl Relay {
             resolver: Arc::clone(&surroundings.resolver),
             network: Arc::clone(&surroundings.network),
         });
-        Ok(Self { surroundings, drain, config, setups, addresses, delivery })
+        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure })
     }
 
     /// The configuration in effect.
@@ -121,6 +125,7 @@ impl Relay {
         for (sender, setup) in self.setups.iter().zip(setups) {
             sender.send_replace(Arc::new(setup));
         }
+        self.pressure.set_largest_message(largest_message(&config));
         self.config.send_replace(config);
         Ok(())
     }
@@ -188,6 +193,10 @@ impl Relay {
             next_hop.close_idle().await;
         }
     }
+}
+
+fn largest_message(config: &Config) -> u64 {
+    config.listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or(0)
 }
 
 fn next_hop(config: &Config, listener: &Listener, network: &SharedNetwork) -> Result<Arc<NextHop>, StartError> {

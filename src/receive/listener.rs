@@ -11,7 +11,7 @@ use crate::forward::NextHop;
 use crate::journal::MacKey;
 use crate::mail::{Entropy, Reply, SessionId};
 use crate::net::{Listen, SharedNetwork, Stream};
-use crate::spool::Spool;
+use crate::spool::{Pressure, Spool};
 use crate::watch;
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +41,8 @@ pub struct Setup {
 pub struct Parts {
     /// Where messages and records are kept.
     pub spool: Arc<dyn Spool>,
+    /// Whether there is room for more.
+    pub pressure: Pressure,
     /// The time.
     pub clock: SharedClock,
     /// Chance, for ids.

@@ -6,6 +6,7 @@
 //! What happens to records afterwards is `deliver`'s business.
 
 mod driver;
+mod keeping;
 mod listener;
 mod policy;
 mod received;

@@ -6,6 +6,7 @@
 //! the next hop, for which a message without final dot is nothing (RFC 5321, section 4.1.1.4).
 
 use super::is_trusted;
+use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
 use super::received::{Protocol, received_line};
 use super::records::{Envelope, draft_records};
@@ -13,7 +14,7 @@ use crate::forward::{Leg, Lost};
 use crate::journal::{HeaderFacts, Observation, Observer, OwnMail};
 use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
-use crate::spool::{Draft, Intake, SpoolError, Verdict};
+use crate::spool::{Draft, Verdict};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +25,6 @@ const MAX_HOPS: u32 = 100;
 /// For a conversation with the next hop to be ready: well under the five minutes that a client gives MAIL (RFC 5321,
 /// section 4.5.3.2.2).
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
-/// For the spool to take octets or make a message durable; a disk that hangs for longer is a failing one.
-const SPOOL_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(super) struct Transaction {
     session: SessionId,
@@ -33,6 +32,7 @@ pub(super) struct Transaction {
     client: IpAddr,
     setup: Arc<Setup>,
     parts: Parts,
+    keeping: Keeping,
     queue_id: QueueId,
     mail: Mail,
     /// The conversation with the next hop; none once it is lost or given up.
@@ -50,7 +50,6 @@ pub(super) struct Transaction {
 
 /// The octets under way.
 struct Message {
-    intake: Intake,
     observer: Observer,
     size: u64,
 }
@@ -66,6 +65,7 @@ impl Transaction {
         parts: &Parts,
     ) -> Result<Self, Reply> {
         let mut transaction = Self {
+            keeping: Keeping::new(parts),
             session,
             hello: hello.clone(),
             client,
@@ -80,6 +80,10 @@ impl Transaction {
             setup,
             mail,
         };
+        if let Err(reply) = transaction.keeping.admit(transaction.mail.size) {
+            transaction.log_refusal("MAIL", None, &reply);
+            return Err(reply);
+        }
         let opened = timeout(OPEN_TIMEOUT, transaction.setup.next_hop.open()).await;
         let why = match opened {
             Ok(Ok(mut leg)) => {
@@ -170,11 +174,8 @@ impl Transaction {
             return Reply::new(554, "5.5.1 no valid recipients");
         }
         let line = self.received();
-        self.message = Some(Message {
-            intake: self.parts.spool.begin(self.queue_id),
-            observer: Observer::knowing(self.parts.mac_key),
-            size: 0,
-        });
+        self.keeping.begin(self.queue_id);
+        self.message = Some(Message { observer: Observer::knowing(self.parts.mac_key), size: 0 });
         if let Some(leg) = &mut self.leg
             && let Err(lost) = leg.content(&line).await
         {
@@ -203,9 +204,8 @@ impl Transaction {
             return;
         }
         message.observer.observe(octets);
-        let kept = timeout(SPOOL_TIMEOUT, message.intake.append(octets)).await;
-        if let Err(error) = kept.unwrap_or_else(|_| Err(hung_spool())) {
-            self.give_up(spool_reply(&error));
+        if let Err(reply) = self.keeping.append(octets).await {
+            self.give_up(reply);
         } else if let Err(lost) = leg.content(octets).await {
             self.warn_of_next_hop(&lost);
             self.give_up(lost_reply());
@@ -249,10 +249,7 @@ impl Transaction {
             None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),
         };
         let draft = Draft { queue_id: self.queue_id, records };
-        // A prepare that is given up keeps nothing.
-        let prepared = timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(message.intake, draft)).await;
-        if let Err(error) = prepared.unwrap_or_else(|_| Err(hung_spool())) {
-            let reply = spool_reply(&error);
+        if let Err(reply) = self.keeping.prepare(draft).await {
             self.log_refusal("end of data", None, &reply);
             return reply;
         }
@@ -413,18 +410,6 @@ fn lost_reply() -> Reply {
 
 fn not_offered(keyword: &str) -> Reply {
     Reply::new(451, format!("4.3.5 the next hop does not offer {keyword} now, try again later"))
-}
-
-fn hung_spool() -> SpoolError {
-    SpoolError::Failing(format!("no answer within {} s", SPOOL_TIMEOUT.as_secs()))
-}
-
-fn spool_reply(error: &SpoolError) -> Reply {
-    tracing::error!(event = "spool.pressure", %error, "the spool does not take a message");
-    match error {
-        SpoolError::Full(_) => Reply::new(452, "4.3.1 no room to keep the message, try again later"),
-        _ => Reply::new(451, "4.3.0 the message can't be kept now, try again later"),
-    }
 }
 
 /// RFC 5321, sections 2.3.8 and 4.1.1.4: what other servers may take for line ends is refused, not repaired; NUL is

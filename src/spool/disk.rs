@@ -6,8 +6,8 @@
 //!
 //! Every call but [`Disk::vfs`] may block; [`run`] finds the place where that is allowed.
 
-use super::SpoolError;
 use super::lock;
+use super::{Room, SpoolError};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -51,6 +51,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Whether a daemon has the lock.
     fn is_locked(&self, directory: &Path) -> io::Result<bool>;
+
+    /// The room that the file system of a path has left.
+    fn room(&self, path: &Path) -> io::Result<Room>;
 
     /// The registered SQLite VFS that leads to this disk. None: SQLite's own; other connections and processes share the
     /// database, and what blocks runs on threads of its own. With a name the disk is a simulated one: everything runs inline,
@@ -140,6 +143,17 @@ impl Disk for SystemDisk {
 
     fn is_locked(&self, directory: &Path) -> io::Result<bool> {
         lock::is_taken(directory)
+    }
+
+    fn room(&self, path: &Path) -> io::Result<Room> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Room {
+            free_octets: found.f_bavail.saturating_mul(found.f_frsize),
+            total_octets: found.f_blocks.saturating_mul(found.f_frsize),
+            // btrfs and others count none and make as many as they need.
+            free_inodes: (found.f_files > 0).then_some(found.f_favail),
+            total_inodes: found.f_files,
+        })
     }
 }
 

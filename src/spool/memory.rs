@@ -4,7 +4,7 @@
 
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, ReportClaim, Spool,
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, ReportClaim, Room, Spool,
     SpoolError, Verdict,
 };
 use crate::journal::{RecordFields, ReportFields};
@@ -27,6 +27,7 @@ pub struct MemorySpool {
 #[derive(Default)]
 struct Everything {
     failure: Option<SpoolError>,
+    room: Option<Room>,
     messages: BTreeMap<QueueId, Bytes>,
     records: BTreeMap<RecordId, Kept>,
     reports: BTreeMap<RecordId, Report>,
@@ -50,6 +51,11 @@ impl MemorySpool {
     /// From now on everything fails with this error; none: works again.
     pub fn fail_with(&self, failure: Option<SpoolError>) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
+    }
+
+    /// From now on there is so much room.
+    pub fn set_room(&self, room: Room) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).room = Some(room);
     }
 
     /// Does something at once; the future only tells how it went.
@@ -202,6 +208,10 @@ impl Spool for MemorySpool {
 
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
         self.now(|kept| Ok(*kept.secret.get_or_insert(proposal)))
+    }
+
+    fn room(&self) -> Pending<Room> {
+        self.now(|kept| Ok(kept.room.unwrap_or(Room::ENDLESS)))
     }
 
     fn close(&self) -> Pending<()> {

@@ -22,12 +22,14 @@ mod intake;
 mod life;
 mod lock;
 pub mod memory;
+mod pressure;
 
 pub use embedded::{EmbeddedSpool, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;
 pub use memory::MemorySpool;
+pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
@@ -253,6 +255,9 @@ pub trait Spool: Send + Sync + 'static {
     /// The spool's secret, with which its records are sealed: `proposal` when it has none yet, durable before it is told,
     /// else the one that was kept first. Only the spool's owner can read it; it is never logged.
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]>;
+
+    /// The room that the file system has left.
+    fn room(&self) -> Pending<Room>;
 
     /// Writes what is gathered and closes the files. Everything asked afterwards fails.
     fn close(&self) -> Pending<()>;

@@ -56,7 +56,7 @@ pub fn signal(pid: u32, name: &str) {
 }
 
 /// Gives way between two looks at something that can't be waited for (a child's end, a file).
-pub(super) fn pause() {
+pub fn pause() {
     std::thread::park_timeout(Duration::from_millis(5));
 }
 

@@ -125,6 +125,10 @@ impl Core {
                 } else {
                     again.for_each(drop);
                 }
+                if matches!(error, SpoolError::Full(_)) {
+                    // A log that is carried over begins anew at its front: room for what makes room, without a new octet.
+                    self.checkpoint("PASSIVE", 1);
+                }
             }
         }
     }

@@ -29,12 +29,12 @@ mod view;
 mod writer;
 
 use self::core::Parts;
-use super::disk::{Disk, Hold, SharedDisk};
+use super::disk::{self, Disk, Hold, SharedDisk};
 use super::files::OctetStore;
 use super::intake::Gathered;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Recovered, ReportClaim, Spool,
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Recovered, ReportClaim, Room, Spool,
     SpoolError, Verdict,
 };
 use crate::clock::SharedClock;
@@ -275,6 +275,15 @@ impl Spool for EmbeddedSpool {
 
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
         self.writer.call(0, move |step| secret::keep(step.db, proposal), |_, _| {})
+    }
+
+    fn room(&self) -> Pending<Room> {
+        let (disk, directory) = (Arc::clone(self.store.disk()), self.directory.clone());
+        Box::pin(async move {
+            let asked = Arc::clone(&disk);
+            let found = disk::run(&*disk, move || asked.room(&directory)).await.ok_or_else(writer::closed)?;
+            found.map_err(|error| SpoolError::Failing(format!("its file system can't be asked for its room: {error}")))
+        })
     }
 
     fn close(&self) -> Pending<()> {

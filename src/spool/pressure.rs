@@ -1,0 +1,308 @@
+//! How much room the spool's file system has left, and when new mail has to wait for more.
+//!
+//! Free octets and inodes are looked at every few seconds, and at once after a failure. Below a minimum new mail is refused
+//! early, so that nobody sends a message in vain and what waits can still be sent: each acknowledgement is a write, too. The
+//! pressure ends a quarter above the minimum, so that it does not come and go with every message. Octets that have been
+//! promised room (`SIZE=`, or those that came without it) count as used until the message is over, and after it until the
+//! next look sees them.
+
+use super::{Spool, SpoolError};
+use crate::drain::Drain;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+/// How often the file system is asked while there is room …
+pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// … and while there isn't. After a failure it is asked no sooner than this, either.
+pub const LOOK_UNDER_PRESSURE: Duration = Duration::from_secs(1);
+/// For an answer; a file system that gives none says nothing of its room.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets that stay free at least, …
+const MIN_OCTETS: u64 = 64 << 20;
+/// … or what the largest message takes, and these more for the write-ahead log on its way (a full batch and a checkpoint).
+const LOG_HEADROOM: u64 = 32 << 20;
+/// Inodes that stay free at least.
+const MIN_INODES: u64 = 1_000;
+/// On a small file system the minima are this part of it.
+const SMALL_PART: u64 = 10;
+/// The pressure ends this part above the minimum.
+const RELIEF_PART: u64 = 4;
+
+/// What a file system has left for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Octets that may still be written without privileges.
+    pub free_octets: u64,
+    /// Octets in all.
+    pub total_octets: u64,
+    /// Files that may still be made; a file system that makes inodes as it needs them has none to count.
+    pub free_inodes: Option<u64>,
+    /// Files in all.
+    pub total_inodes: u64,
+}
+
+impl Room {
+    /// A file system without an end.
+    pub const ENDLESS: Self =
+        Self { free_octets: u64::MAX, total_octets: u64::MAX, free_inodes: None, total_inodes: 0 };
+
+    /// Whether the minima, raised by one part in `above` where given, are kept.
+    fn has_minima(&self, largest_message: u64, above: Option<u64>) -> bool {
+        let raise = |minimum: u64| above.map_or(minimum, |part| minimum.saturating_add(minimum / part));
+        let octets = raise(self.min_octets(largest_message));
+        let inodes = raise(MIN_INODES.min(self.total_inodes / SMALL_PART));
+        self.free_octets >= octets && self.free_inodes.is_none_or(|free| free >= inodes)
+    }
+
+    fn min_octets(&self, largest_message: u64) -> u64 {
+        MIN_OCTETS.max(largest_message.saturating_add(LOG_HEADROOM)).min(self.total_octets / SMALL_PART)
+    }
+}
+
+/// The pressure, to be asked and told. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Pressure(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    /// Octets promised to messages on their way.
+    under_way: AtomicU64,
+    /// Octets of messages that were over since the last look.
+    spent: AtomicU64,
+    largest_message: AtomicU64,
+    look: Notify,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    /// None before the first look.
+    room: Option<Room>,
+    low: bool,
+}
+
+impl Pressure {
+    /// The pressure where messages may have so many octets.
+    pub fn new(largest_message: u64) -> Self {
+        let pressure = Self::default();
+        pressure.set_largest_message(largest_message);
+        pressure
+    }
+
+    /// Takes a new limit of messages; it holds from the next look on.
+    pub fn set_largest_message(&self, octets: u64) {
+        self.0.largest_message.store(octets, Ordering::Relaxed);
+    }
+
+    /// The room at the last look, and whether it is too little.
+    pub fn state(&self) -> (Option<Room>, bool) {
+        let seen = *self.seen();
+        (seen.room, seen.low)
+    }
+
+    /// Promises room to a message of the size that its client declared.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`]: there is pressure already, or this message would make it.
+    pub fn admit(&self, declared: Option<u64>) -> Result<Reservation, SpoolError> {
+        let seen = *self.seen();
+        let size = declared.unwrap_or(0);
+        if let Some(room) = seen.room {
+            let taken = self.0.under_way.load(Ordering::Relaxed).saturating_add(self.0.spent.load(Ordering::Relaxed));
+            let left = room.free_octets.saturating_sub(taken);
+            let minimum = room.min_octets(self.0.largest_message.load(Ordering::Relaxed));
+            if seen.low || left < minimum.saturating_add(size) {
+                // What was promised may not be taken in the end.
+                self.look_soon();
+                let inodes = room.free_inodes.map_or_else(String::new, |free| format!(", {free} inodes"));
+                return Err(SpoolError::Full(format!(
+                    "{left} octets{inodes} free; {minimum} octets are kept for what waits already"
+                )));
+            }
+        }
+        self.0.under_way.fetch_add(size, Ordering::Relaxed);
+        Ok(Reservation { shared: Arc::clone(&self.0), octets: size })
+    }
+
+    /// Something could not be written: looks soon.
+    pub fn look_soon(&self) {
+        self.0.look.notify_one();
+    }
+
+    /// Looks at the room of `spool` until the end begins.
+    pub async fn watch(self, spool: Arc<dyn Spool>, drain: Drain) {
+        while !drain.has_begun() {
+            // What is over from here on, the look may not see.
+            let spent = self.0.spent.load(Ordering::Relaxed);
+            if let Ok(Ok(room)) = timeout(LOOK_TIMEOUT, spool.room()).await {
+                self.note(room);
+                self.0.spent.fetch_sub(spent, Ordering::Relaxed);
+            }
+            let rest = if self.state().1 { LOOK_UNDER_PRESSURE } else { LOOK_EVERY };
+            tokio::select! {
+                biased;
+                () = drain.begun() => return,
+                () = sleep(LOOK_UNDER_PRESSURE) => {}
+            }
+            tokio::select! {
+                biased;
+                () = drain.begun() => return,
+                () = self.0.look.notified() => {}
+                () = sleep(rest.saturating_sub(LOOK_UNDER_PRESSURE)) => {}
+            }
+        }
+    }
+
+    /// Takes what was seen; a change is logged.
+    pub fn note(&self, room: Room) {
+        let largest = self.0.largest_message.load(Ordering::Relaxed);
+        let mut seen = self.seen();
+        let was_low = seen.low;
+        let low = !room.has_minima(largest, was_low.then_some(RELIEF_PART));
+        *seen = Seen { room: Some(room), low };
+        drop(seen);
+        let Room { free_octets, free_inodes, .. } = room;
+        let minimum = room.min_octets(largest);
+        if low && !was_low {
+            tracing::error!(
+                event = "spool.pressure",
+                state = "low",
+                free_octets,
+                free_inodes,
+                minimum,
+                "the spool's file system has too little room: new mail waits, records go on leaving"
+            );
+        } else if was_low && !low {
+            tracing::info!(
+                event = "spool.pressure",
+                state = "ok",
+                free_octets,
+                free_inodes,
+                minimum,
+                "the spool's file system has room again"
+            );
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room promised to one message, until it is dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    shared: Arc<Shared>,
+    octets: u64,
+}
+
+impl Reservation {
+    /// The message has so many octets by now: more than it declared, perhaps.
+    pub fn reach(&mut self, octets: u64) {
+        let more = octets.saturating_sub(self.octets);
+        self.shared.under_way.fetch_add(more, Ordering::Relaxed);
+        self.octets = self.octets.max(octets);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shared.spent.fetch_add(self.octets, Ordering::Relaxed);
+        self.shared.under_way.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::MemorySpool;
+    use crate::spool::disk::{Disk, SystemDisk};
+    use crate::spool::fixtures::{HandClock, options};
+
+    const MIB: u64 = 1 << 20;
+    const LARGEST: u64 = 64 * MIB;
+
+    fn disk_of(free: u64, total: u64) -> Room {
+        Room { free_octets: free, total_octets: total, free_inodes: Some(1_000_000), total_inodes: 2_000_000 }
+    }
+
+    /// Its minimum is 96 MiB.
+    fn large(free: u64) -> Room {
+        disk_of(free, 100 << 30)
+    }
+
+    #[test]
+    fn mail_waits_below_the_minimum_until_there_is_a_quarter_more() {
+        let pressure = Pressure::new(LARGEST);
+        assert!(pressure.admit(None).is_ok(), "before the first look nothing is known");
+        for (free, admits) in [(96, true), (95, false), (96, false), (119, false), (120, true), (96, true), (95, false)]
+        {
+            pressure.note(large(free * MIB));
+            assert_eq!(pressure.admit(None).is_ok(), admits, "{free} MiB");
+        }
+    }
+
+    #[test]
+    fn few_inodes_are_pressure_and_uncounted_ones_are_not() {
+        let pressure = Pressure::new(LARGEST);
+        let inodes = |free| Room { free_inodes: free, ..large(1 << 36) };
+        for (free, low) in
+            [(Some(1_000), false), (Some(999), true), (Some(1_249), true), (Some(1_250), false), (None, false)]
+        {
+            pressure.note(inodes(free));
+            assert_eq!(pressure.state().1, low, "{free:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_disk_keeps_a_tenth_of_itself() {
+        let pressure = Pressure::new(LARGEST);
+        pressure.note(disk_of(MIB / 2, 4 * MIB));
+        assert!(pressure.admit(Some(1_000)).is_ok());
+        assert!(pressure.admit(Some(MIB / 2)).is_err(), "it does not fit");
+        pressure.note(disk_of(MIB / 4, 4 * MIB));
+        assert!(pressure.admit(Some(1_000)).is_err());
+    }
+
+    #[test]
+    fn messages_on_their_way_count_until_a_look_has_seen_them() {
+        let pressure = Pressure::new(LARGEST);
+        pressure.note(large(200 * MIB));
+        let first = pressure.admit(Some(60 * MIB)).unwrap();
+        assert!(pressure.admit(Some(60 * MIB)).is_err(), "two of them leave too little");
+        let mut second = pressure.admit(None).unwrap();
+        second.reach(40 * MIB);
+        assert!(pressure.admit(Some(10 * MIB)).is_err(), "a message without SIZE counts as it comes");
+        drop((first, second));
+        assert!(pressure.admit(Some(10 * MIB)).is_err(), "what is over is on the disk, and no look has seen it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watch_looks_again_by_itself_and_forgets_what_it_has_seen() {
+        let spool = MemorySpool::new(options(&HandClock::new()));
+        let (pressure, drain) = (Pressure::new(LARGEST), Drain::default());
+        spool.set_room(large(200 * MIB));
+        drain.spawn("pressure", pressure.clone().watch(Arc::new(spool.clone()), drain.clone()));
+        sleep(LOOK_UNDER_PRESSURE).await;
+        drop(pressure.admit(Some(60 * MIB)).unwrap());
+        assert!(pressure.admit(Some(60 * MIB)).is_err());
+        sleep(LOOK_EVERY).await;
+        drop(pressure.admit(Some(60 * MIB)).unwrap());
+        spool.set_room(large(MIB));
+        pressure.look_soon();
+        sleep(LOOK_UNDER_PRESSURE).await;
+        assert!(pressure.state().1);
+        drain.begin();
+        drain.done().await;
+    }
+
+    #[test]
+    fn the_machine_s_disk_tells_its_room() {
+        let place = tempfile::tempdir().unwrap();
+        let room = SystemDisk.room(place.path()).unwrap();
+        assert!(room.free_octets > 0 && room.free_octets <= room.total_octets, "{room:?}");
+    }
+}
