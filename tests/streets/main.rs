@@ -31,6 +31,7 @@ mod loops;
 mod messages;
 mod once;
 mod peers;
+mod queue;
 mod reload;
 mod replies;
 mod room;

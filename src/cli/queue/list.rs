@@ -1,0 +1,151 @@
+//! `list` and `show`: what is known of entries, as a table for people or as JSON for programs.
+
+use super::{Desk, write_octets};
+use crate::cli::Failure;
+use crate::cli::output::{print, print_line, table};
+use crate::clock;
+use crate::mail::{RecordId, Timestamp};
+use crate::queue::State;
+use crate::spool::{Filter, Listing, Octets, Spool};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+impl Desk<'_> {
+    pub(super) async fn list(
+        &self,
+        state: Option<State>,
+        organization: Option<String>,
+        as_json: bool,
+    ) -> Result<(), Failure> {
+        let now = clock::system().now();
+        let head = ["ID", "ORGANIZATION", "AGE", "STATE", "ATTEMPTS", "NEXT", "LAST REPLY"];
+        let mut head = Some(head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());
+        self.each_page(Filter { state, organization, after: None }, async |page| {
+            if as_json {
+                let lines: String = page.iter().map(|entry| format!("{}\n", self.as_json(entry))).collect();
+                return Ok(print(lines.as_bytes())?);
+            }
+            let rows: Vec<_> = head.take().into_iter().chain(page.iter().map(|entry| row(entry, now))).collect();
+            Ok(print(table(&rows).as_bytes())?)
+        })
+        .await?;
+        if head.is_some() && !as_json {
+            print_line("nothing waits")?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn show(&self, id: RecordId, as_json: bool) -> Result<(), Failure> {
+        let (fields, entry, _) = self.spool.show(id).await?;
+        if as_json {
+            return Ok(print_line(&self.as_json(&entry).to_string())?);
+        }
+        let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let mut rows = vec![
+            ("id", entry.id.to_string()),
+            ("organization", entry.organization.clone()),
+            ("state", entry.state.to_string()),
+            ("created", entry.created.rfc3339()),
+            ("message-id", entry.message_id.clone()),
+            ("original", optional(&entry.original_message_id)),
+            ("queue id", fields.original.queue_id.to_string()),
+            ("sender", format!("<{}>", fields.original.reverse_path.as_str())),
+            ("size", format!("{} octets", entry.size)),
+            ("attempts", entry.attempts.to_string()),
+            ("next attempt", entry.next_attempt.map_or_else(|| "-".to_owned(), Timestamp::rfc3339)),
+            ("last reply", optional(&entry.last_reply)),
+            ("route", self.route(&entry.organization)),
+        ];
+        if let Some(reason) = &entry.reason {
+            rows.push(("reason", reason.clone()));
+        }
+        let recipients = fields
+            .recipients
+            .iter()
+            .map(|recipient| ("recipient", format!("{:?}: {}", recipient.label, recipient.address)));
+        rows.extend(recipients);
+        let rows: Vec<_> = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+        Ok(print(table(&rows).as_bytes())?)
+    }
+
+    pub(super) async fn show_original(&self, id: RecordId) -> Result<(), Failure> {
+        let (_, _, octets) = self.spool.show(id).await?;
+        write_octets(&mut std::io::stdout().lock(), &kept(id, octets)?)
+    }
+
+    pub(super) async fn show_record(&self, id: RecordId) -> Result<(), Failure> {
+        let (fields, _, octets) = self.spool.show(id).await?;
+        let key = self.key().await?;
+        self.write_record(&mut std::io::stdout().lock(), fields, &kept(id, octets)?, &key)
+    }
+
+    fn as_json(&self, entry: &Listing) -> Value {
+        let mut object = json!({
+            "id": entry.id,
+            "organization": entry.organization,
+            "state": entry.state,
+            "message_id": entry.message_id,
+            "original_message_id": entry.original_message_id,
+            "created": entry.created.rfc3339(),
+            "size": entry.size,
+            "recipients": entry.recipients,
+            "attempts": entry.attempts,
+            "next_attempt": entry.next_attempt.map(Timestamp::rfc3339),
+            "last_reply": entry.last_reply,
+            "route": self.route(&entry.organization),
+        });
+        if let (Some(reason), Some(map)) = (&entry.reason, object.as_object_mut()) {
+            map.insert("reason".to_owned(), json!(reason));
+        }
+        object
+    }
+
+    /// Where the record goes by the configuration of now.
+    fn route(&self, organization: &str) -> String {
+        let found = self.config.organizations.iter().find(|other| other.name == organization);
+        found.map_or_else(|| "-".to_owned(), |found| found.journaling_route.to_string())
+    }
+}
+
+fn kept(id: RecordId, octets: Option<Octets>) -> Result<Octets, Failure> {
+    octets.ok_or_else(|| Failure::Failed(format!("{id}: the message is no longer kept, only what is known of it")))
+}
+
+fn row(entry: &Listing, now: Timestamp) -> Vec<String> {
+    let next = match entry.next_attempt {
+        None => "-".to_owned(),
+        Some(then) if then <= now => "now".to_owned(),
+        Some(then) => format!("in {}", span(then.since(now))),
+    };
+    vec![
+        entry.id.to_string(),
+        entry.organization.clone(),
+        span(now.since(entry.created)),
+        entry.state.to_string(),
+        entry.attempts.to_string(),
+        next,
+        entry.last_reply.clone().unwrap_or_else(|| "-".to_owned()),
+    ]
+}
+
+/// A time span for people: its largest unit, rounded down.
+fn span(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3_600 => format!("{}m", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_shows_its_largest_unit() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (7_199, "1h"), (86_400 * 8, "8d")] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
+}
