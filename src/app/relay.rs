@@ -19,6 +19,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long open transactions may take once the relay drains.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -81,6 +82,7 @@ impl Relay {
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
+            bounces: Arc::new(Semaphore::new(receive::MAX_BOUNCES)),
             drain: drain.clone(),
         };
         let addresses =

@@ -7,6 +7,7 @@
 //! original when a record is sent, [`render_report`] the notification when it can't be. A [`MacKey`] seals both, so that an
 //! observer knows them again.
 
+mod bounce;
 mod fields;
 mod header;
 mod header_lines;
@@ -23,6 +24,7 @@ mod report_text;
 mod text;
 mod writer;
 
+pub use bounce::{Action, Bounce, MAX_DIAGNOSTIC};
 pub use fields::{Label, OctetsKind, Original, Recipient, RecordFields};
 pub use header::{HeaderFacts, MAX_SUBJECT};
 pub use identity::{message_id, message_uuid};

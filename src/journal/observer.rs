@@ -59,7 +59,8 @@ pub struct Observer {
     body: Option<Sha256>,
     shape: Shape,
     key: Option<MacKey>,
-    recognition: Option<Recognition>,
+    /// Apart, since hardly any mail has one.
+    recognition: Option<Box<Recognition>>,
 }
 
 impl Default for Observer {
@@ -118,10 +119,10 @@ impl Observer {
     }
 
     /// Whether the header, now whole, says that the mail may be our own.
-    fn recognize(&self) -> Option<Recognition> {
+    fn recognize(&self) -> Option<Box<Recognition>> {
         let whole = self.header_size <= MAX_HEADER as u64;
         let key = self.key.filter(|_| whole && self.lines.macs() == 1)?;
-        Recognition::begin(key, &self.header)
+        Recognition::begin(key, &self.header).map(Box::new)
     }
 
     /// What was seen, after the last octet.

@@ -101,6 +101,7 @@ fn attach(report: &mut ReportRendering, record: Rendering, encoding: Encoding, b
 fn write_headers(out: &mut Vec<u8>, fields: &ReportFields, context: &ReportContext<'_>) {
     let happened = match fields.kind {
         ReportKind::Failed => "Journal record not delivered",
+        ReportKind::Bounced => "Journal record bounced",
         ReportKind::Delayed => "Journal record delayed",
     };
     write_plain(out, "From", context.sender.as_str());

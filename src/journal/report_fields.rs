@@ -10,6 +10,8 @@ use uuid::Uuid;
 pub enum ReportKind {
     /// A record was refused for good, or its time was over; it is kept.
     Failed,
+    /// A server had taken a record and gave it back; it is kept.
+    Bounced,
     /// A record has been waiting for long; it is still tried.
     Delayed,
 }

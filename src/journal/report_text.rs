@@ -23,6 +23,13 @@ pub(super) fn explanation(
             ReportKind::Failed => {
                 ["A journal record was NOT delivered to its archive.", "It is kept; nothing is lost."]
             }
+            ReportKind::Bounced if record.is_some() => {
+                ["A journal record BOUNCED: a server took it and gave it back.", "It is kept; nothing is lost."]
+            }
+            ReportKind::Bounced => [
+                "A journal record BOUNCED: a server took it and gave it back.",
+                "It was let go when the server took it and did not come back whole: look for it in the archive.",
+            ],
             ReportKind::Delayed => {
                 ["A journal record is delayed: its archive has not taken it yet.", "It is still being tried."]
             }
@@ -76,12 +83,18 @@ fn about_archive(fields: &ReportFields, record: Option<&RecordFields>, context: 
 
 fn what_now(fields: &ReportFields, there: bool, context: &ReportContext<'_>) -> Vec<String> {
     let mut lines = vec![String::new(), "What happens now".to_owned()];
+    if !there && fields.kind == ReportKind::Bounced {
+        lines
+            .push("  What is known of the record stays in the queue as failed; the message itself is gone.".to_owned());
+        lines.push("  A later copy of the message gets a record of its own.".to_owned());
+        return lines;
+    }
     if !there {
         lines.push("  The record has been discarded by an operator since; there is nothing to do.".to_owned());
         return lines;
     }
     match fields.kind {
-        ReportKind::Failed => {
+        ReportKind::Failed | ReportKind::Bounced => {
             lines.push("  The record stays in the queue as failed. It is not tried again by itself".to_owned());
             lines.push("  and never deleted by itself.".to_owned());
         }
@@ -125,7 +138,7 @@ pub(super) fn delivery_status(
     push(&mut out, "\r\n");
     // Fields about the recipient (section 2.3).
     let action = match fields.kind {
-        ReportKind::Failed => "failed",
+        ReportKind::Failed | ReportKind::Bounced => "failed",
         ReportKind::Delayed => "delayed",
     };
     write_status(&mut out, "Final-Recipient", &final_recipient(context.journaling_address));
@@ -186,12 +199,25 @@ fn status(fields: &ReportFields) -> String {
     let reply = smtp_reply(fields);
     let refused = reply.as_ref().is_some_and(Reply::is_permanent);
     let (class, none) = match (fields.kind, refused) {
+        (ReportKind::Bounced, _) => return bounced_status(&fields.reply).to_owned(),
         (ReportKind::Failed, true) => ("5.", "5.0.0"),
         (ReportKind::Failed, false) => return "4.4.7".to_owned(),
         (ReportKind::Delayed, _) => ("4.", "4.0.0"),
     };
     let enhanced = reply.as_ref().and_then(Reply::enhanced).filter(|code| code.starts_with(class));
     enhanced.unwrap_or(none).to_owned()
+}
+
+/// The enhanced code among the words of who gave it back.
+fn bounced_status(reply: &str) -> &str {
+    let is_code = |word: &&str| {
+        let mut parts = word.split('.');
+        let digits = |part: Option<&str>| {
+            part.is_some_and(|part| (1..=3).contains(&part.len()) && part.bytes().all(|digit| digit.is_ascii_digit()))
+        };
+        parts.next() == Some("5") && digits(parts.next()) && digits(parts.next()) && parts.next().is_none()
+    };
+    reply.split(' ').find(is_code).unwrap_or("5.0.0")
 }
 
 /// The archive's reply as a value again: `550 5.7.1 no`.

@@ -152,6 +152,21 @@ impl Standing {
         self.state == State::Failed && self.last_reply.as_ref().is_some_and(lost)
     }
 
+    /// A server that had taken it gave it back: kept as failed, held if it was. `reply` tells of it. False when nothing
+    /// follows: it is failed and was reported, or an operator has given it up.
+    pub fn bounced(&mut self, reply: String) -> Result<bool, Unmoved> {
+        match self.state {
+            State::Failed | State::Discarded => return Ok(false),
+            State::Sending => return Err(Unmoved("being sent right now".to_owned())),
+            State::Acked => {}
+            _ if self.attempts > 0 => {}
+            state => return Err(Unmoved(format!("{state}, and was never sent"))),
+        }
+        self.damaged(reply);
+        self.ended = None;
+        Ok(true)
+    }
+
     /// An operator wants it tried now. Its window, if still open, ends.
     pub fn retry(&mut self, now: Timestamp) -> Result<(), Unmoved> {
         self.must_be_free("being sent right now")?;

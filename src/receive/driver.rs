@@ -5,7 +5,7 @@
 
 use super::listener::{Parts, Setup};
 use super::transaction::Transaction;
-use super::{is_trusted, may_relay};
+use super::{is_journaling_sender, is_trusted, may_relay};
 use crate::mail::{Address, Reply, SessionId};
 use crate::smtp::{CloseReason, Extensions, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
 use crate::watch;
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     self.hello().await;
                 }
                 Step::Mail(mail) => self.mail(mail).await,
-                Step::Rcpt(rcpt) => self.rcpt(rcpt),
+                Step::Rcpt(rcpt) => self.rcpt(rcpt).await,
                 Step::Data => self.data(),
                 Step::EndOfData(flaws) => self.end_of_data(flaws).await,
                 Step::Reset => {
@@ -177,7 +177,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
         }
     }
 
-    fn rcpt(&mut self, rcpt: Rcpt) {
+    async fn rcpt(&mut self, rcpt: Rcpt) {
+        if is_journaling_sender(&self.setup.borrow().config, &rcpt.forward_path) {
+            // Whether it comes alone is known once the next hop has answered for the others.
+            Box::pin(self.settle()).await;
+            let refused = || Reply::new(503, "5.5.1 send MAIL first");
+            let reply = self.transaction.as_mut().map_or_else(refused, |it| it.take_bounce(&rcpt.forward_path));
+            self.asks.push_back(Ask::Answer(reply));
+            return;
+        }
         let ask = match &mut self.transaction {
             None => Ask::Answer(Reply::new(503, "5.5.1 send MAIL first")),
             Some(transaction) => {

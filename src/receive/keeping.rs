@@ -3,7 +3,7 @@
 
 use super::listener::Parts;
 use crate::mail::{QueueId, Reply};
-use crate::spool::{Draft, Intake, Reservation, SpoolError};
+use crate::spool::{Draft, Intake, Receipt, Reservation, Returned, SpoolError};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -63,6 +63,18 @@ impl Keeping {
         let Some(intake) = self.intake.take() else { return Err(self.refuse(&not_begun())) };
         let prepared = timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(intake, draft)).await;
         prepared.unwrap_or_else(|_| Err(hung())).map_err(|error| self.refuse(&error))
+    }
+
+    /// Takes what a bounce says of a record.
+    ///
+    /// # Errors
+    /// The answer to the end of data; nothing has changed then.
+    pub(super) async fn take_back(&self, returned: Returned) -> Result<Receipt, Reply> {
+        let kept = timeout(SPOOL_TIMEOUT, self.parts.spool.returned(returned)).await;
+        kept.unwrap_or_else(|_| Err(hung())).map_err(|error| match error {
+            SpoolError::NotNow(_) => Reply::new(451, "4.3.0 the record is being sent right now, try again later"),
+            error => self.refuse(&error),
+        })
     }
 
     fn refuse(&self, error: &SpoolError) -> Reply {

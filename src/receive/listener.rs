@@ -49,6 +49,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// What our own records and reports are known by.
     pub mac_key: MacKey,
+    /// Room for bounces of records under way.
+    pub bounces: Arc<Semaphore>,
     /// The end.
     pub drain: Drain,
 }

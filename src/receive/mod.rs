@@ -5,6 +5,7 @@
 //! spool and the next hop as they arrive, and the final dot is passed on only when the spool has everything durable.
 //! What happens to records afterwards is `deliver`'s business.
 
+mod bounce;
 mod driver;
 mod keeping;
 mod listener;
@@ -13,6 +14,7 @@ mod received;
 mod records;
 mod transaction;
 
+pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
 pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen};
-pub use policy::{Concern, Journaling, concerns, is_trusted, may_relay};
+pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};

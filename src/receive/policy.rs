@@ -21,7 +21,7 @@ pub fn is_trusted(listener: &Listener, client: IpAddr) -> bool {
 /// `550 5.1.1` for a journaling sender, an address with no mailbox; `554 5.7.1` for a foreign domain or a local part that
 /// routes onward, from a client that is not trusted.
 pub fn may_relay(config: &Config, trusted: bool, forward_path: &Address) -> Result<(), Reply> {
-    if config.organizations.iter().any(|organization| organization.sender.same_mailbox_ignoring_case(forward_path)) {
+    if is_journaling_sender(config, forward_path) {
         return Err(Reply::new(550, "5.1.1 this address has no mailbox: journal records come from it"));
     }
     // RFC 5321, section 4.5.1: postmaster without a domain is ours to take.
@@ -31,6 +31,11 @@ pub fn may_relay(config: &Config, trusted: bool, forward_path: &Address) -> Resu
     }
     let ours = config.organizations.iter().any(|organization| has_domain(organization, domain));
     if ours && !forward_path.routes_onward() { Ok(()) } else { Err(Reply::new(554, "5.7.1 relay access denied")) }
+}
+
+/// Whether an address is where journal records come from. It has no mailbox; bounces of records alone are taken for it.
+pub fn is_journaling_sender(config: &Config, forward_path: &Address) -> bool {
+    config.organizations.iter().any(|organization| organization.sender.same_mailbox_ignoring_case(forward_path))
 }
 
 /// One organization that a message concerns.

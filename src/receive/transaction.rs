@@ -5,20 +5,22 @@
 //! gets its final dot, and its verdict is the client's. Whatever goes wrong before that dot closes the conversation with
 //! the next hop, for which a message without final dot is nothing (RFC 5321, section 4.1.1.4).
 
-use super::is_trusted;
+use super::bounce::BounceMail;
 use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
 use super::received::{Protocol, received_line};
 use super::records::{Envelope, draft_records};
 use crate::forward::{Leg, Lost};
-use crate::journal::{HeaderFacts, Observation, Observer, OwnMail};
-use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, SessionId};
+use crate::journal::{HeaderFacts, Observation, Observer};
+use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Verdict};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
+
+mod log;
 
 /// `Received:` fields that a message may have; more is a loop (RFC 5321, section 6.3, asks for 100 at least).
 const MAX_HOPS: u32 = 100;
@@ -44,6 +46,8 @@ pub(super) struct Transaction {
     /// Recipients it accepted.
     accepted: Vec<Address>,
     message: Option<Message>,
+    /// A bounce to a journaling sender, which goes no further than this relay.
+    bounce: Option<Box<BounceMail>>,
     /// What the end of data will be answered with, once that is settled before.
     trouble: Option<Reply>,
 }
@@ -76,6 +80,7 @@ impl Transaction {
             asked: 0,
             accepted: Vec::new(),
             message: None,
+            bounce: None,
             trouble: None,
             setup,
             mail,
@@ -117,6 +122,11 @@ impl Transaction {
 
     /// Passes a recipient on; the refusal when this connection does not offer a parameter that others did.
     pub(super) fn rcpt(&mut self, rcpt: &Rcpt) -> Result<(), Reply> {
+        if self.bounce.is_some() {
+            let reply = one_at_a_time();
+            self.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
+            return Err(reply);
+        }
         if let Some(leg) = &mut self.leg {
             if let Some(keyword) = leg.lacks_for_rcpt(rcpt) {
                 let reply = not_offered(keyword);
@@ -129,8 +139,29 @@ impl Transaction {
         Ok(())
     }
 
+    /// Takes a recipient that is a journaling sender, once everything before it is answered. Only a null reverse-path gets
+    /// there, and nobody else may share the transaction: the next hop is let go, and what comes is judged here.
+    pub(super) fn take_bounce(&mut self, forward_path: &Address) -> Reply {
+        let reply = if !matches!(self.mail.reverse_path, ReversePath::Null) {
+            Reply::new(550, "5.1.1 this address has no mailbox: journal records come from it")
+        } else if !self.accepted.is_empty() || self.bounce.as_ref().is_some_and(|bounce| !bounce.is_to(forward_path)) {
+            one_at_a_time()
+        } else {
+            if let Some(leg) = self.leg.take() {
+                leg.release();
+            }
+            self.bounce = Some(Box::new(BounceMail::new(&self.setup, forward_path)));
+            return Reply::new(250, "2.1.5 bounces of journal records are taken");
+        };
+        self.log_refusal("RCPT", Some(forward_path), &reply);
+        reply
+    }
+
     /// Passes DATA on; false when no recipient was, so that there is nobody to ask.
     pub(super) fn data(&mut self) -> bool {
+        if self.bounce.is_some() {
+            return true;
+        }
         if self.asked == 0 {
             return false;
         }
@@ -160,6 +191,9 @@ impl Transaction {
     }
 
     pub(super) async fn answer_data(&mut self) -> Reply {
+        if let Some(bounce) = &mut self.bounce {
+            return bounce.begin(&self.parts);
+        }
         let reply = self.next_reply().await;
         if reply.code() != 354 {
             self.log_refusal("DATA", None, &reply);
@@ -197,10 +231,16 @@ impl Transaction {
             return;
         }
         let limit = self.setup.listener.max_message_size;
+        if let Some(bounce) = &mut self.bounce {
+            if bounce.take(octets) > limit {
+                self.give_up(too_large(limit));
+            }
+            return;
+        }
         let (Some(message), Some(leg)) = (&mut self.message, &mut self.leg) else { return };
         message.size = message.size.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
         if message.size > limit {
-            self.give_up(Reply::new(552, format!("5.3.4 the message is larger than {limit} octets")));
+            self.give_up(too_large(limit));
             return;
         }
         message.observer.observe(octets);
@@ -214,11 +254,17 @@ impl Transaction {
 
     /// The client's final dot: everything durable, then the next hop's, then the verdict.
     pub(super) async fn finish(mut self, flaws: Flaws) -> Reply {
-        let Some(message) = self.message.take() else { return Reply::new(503, "5.5.1 no message was begun") };
-        let reply = match self.trouble.take().or_else(|| flaw_reply(flaws)) {
-            Some(reply) => reply,
-            None => return self.relay(message).await,
+        let reply = match (self.trouble.take().or_else(|| flaw_reply(flaws)), self.message.take()) {
+            (Some(reply), _) => reply,
+            (None, Some(message)) => return self.relay(message).await,
+            (None, None) => match self.bounce.take() {
+                Some(bounce) => Box::pin(bounce.judge(&self.keeping, &self.parts, (self.session, self.queue_id))).await,
+                None => Reply::new(503, "5.5.1 no message was begun"),
+            },
         };
+        if reply.is_completion() {
+            return reply;
+        }
         // Dropping the conversation closes it before its final dot: nothing is relayed.
         self.log_refusal("end of data", None, &reply);
         reply
@@ -313,46 +359,6 @@ impl Transaction {
         lost_reply()
     }
 
-    fn warn_of_next_hop(&self, why: impl std::fmt::Display) {
-        tracing::warn!(
-            event = "next_hop.failed",
-            session = %self.session,
-            queue_id = %self.queue_id,
-            next_hop = %self.setup.next_hop.label(),
-            cause = %why,
-            "the conversation with the next hop failed"
-        );
-    }
-
-    /// A record that comes back is on a wrong way; it goes on, and the hops it counts end a circle. A report is on its way
-    /// to people whose mail comes through here.
-    fn log_own_mail(&self, own: &OwnMail) {
-        tracing::warn!(
-            event = "loop.detected",
-            session = %self.session,
-            queue_id = %self.queue_id,
-            listener = %self.setup.listener.name,
-            record = own.record.as_ref().map(RecordId::as_str),
-            kind = if own.is_record { "record" } else { "report" },
-            "our own mail came back; it is relayed and not journaled"
-        );
-    }
-
-    fn log_unknown(&self, reply: &Reply) {
-        tracing::warn!(
-            event = "message.refused",
-            session = %self.session,
-            queue_id = %self.queue_id,
-            listener = %self.setup.listener.name,
-            client = %self.client,
-            sender = self.mail.reverse_path.as_str(),
-            stage = "end of data",
-            outcome = "unknown",
-            reply = %reply,
-            "the next hop was lost behind the final dot and may have the message; its record is kept and says so"
-        );
-    }
-
     fn give_up(&mut self, reply: Reply) {
         self.leg = None;
         self.trouble = Some(reply);
@@ -364,48 +370,18 @@ impl Transaction {
         let hostname = &self.setup.config.hostname;
         received_line(name, self.client, hostname, protocol, self.queue_id, self.parts.clock.now())
     }
-
-    fn log_acceptance(&self, envelope: &Envelope, observation: &Observation, reply: &Reply) {
-        let recipients: Vec<&str> = envelope.recipients.iter().map(Address::as_str).collect();
-        tracing::info!(
-            event = "message.accepted",
-            session = %self.session,
-            queue_id = %self.queue_id,
-            listener = %self.setup.listener.name,
-            client = %self.client,
-            trusted = is_trusted(&self.setup.listener, self.client),
-            sender = self.mail.reverse_path.as_str(),
-            recipients = ?recipients,
-            size = observation.size,
-            sha256 = %hex(&observation.sha256),
-            next_hop = %self.setup.next_hop.label(),
-            reply = %reply,
-            "relayed a message"
-        );
-    }
-
-    pub(super) fn log_refusal(&self, stage: &str, recipient: Option<&Address>, reply: &Reply) {
-        tracing::info!(
-            event = "message.refused",
-            session = %self.session,
-            queue_id = %self.queue_id,
-            listener = %self.setup.listener.name,
-            client = %self.client,
-            sender = self.mail.reverse_path.as_str(),
-            recipient = recipient.map(Address::as_str),
-            stage,
-            reply = %reply,
-            "did not relay a message"
-        );
-    }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(2 * octets.len()), |text, octet| text + &format!("{octet:02x}"))
 }
 
 fn lost_reply() -> Reply {
     Reply::new(451, "4.4.1 the next hop was lost, try again later")
+}
+
+fn one_at_a_time() -> Reply {
+    Reply::new(452, "4.5.3 a bounce of a journal record comes alone: send the other recipient by itself")
+}
+
+fn too_large(limit: u64) -> Reply {
+    Reply::new(552, format!("5.3.4 the message is larger than {limit} octets"))
 }
 
 fn not_offered(keyword: &str) -> Reply {

@@ -2,10 +2,11 @@
 //!
 //! The embedded spool and the one in memory load records, let them change here, and store what came out.
 
-use super::{Listing, Operation, Outcome, RecordDraft, SpoolError, Verdict};
+use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, SpoolError, Verdict};
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
-use crate::queue::{Earlier, Merge, Standing, State, merge};
+use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -128,6 +129,48 @@ pub(super) fn settle(
     };
     moved.map_err(|unmoved| not_now(id, &unmoved.0))?;
     Ok(report)
+}
+
+/// Whether a notification means this record.
+pub(super) fn is_meant(kept: &Kept, returned: &Returned) -> bool {
+    let fields = &kept.fields;
+    let named = match returned.record {
+        Some(record) => record == fields.id,
+        None => returned.message_uuid == Some(fields.message_uuid) && returned.boundary == Some(fields.boundary),
+    };
+    named && returned.organizations.contains(&fields.organization)
+}
+
+/// Whether these are the octets of a record's original.
+pub(super) fn is_original(kept: &Kept, octets: &[u8]) -> bool {
+    <[u8; 32]>::from(Sha256::digest(octets)) == kept.fields.original.sha256
+}
+
+/// A record came back; `whole` says whether its octets are there. Gives what became of it, and the report to be kept.
+pub(super) fn returned(
+    kept: &mut Kept,
+    returned: &Returned,
+    whole: bool,
+) -> Result<(Receipt, Option<ReportFields>), SpoolError> {
+    let (id, organization) = (kept.fields.id, kept.fields.organization.clone());
+    let Some(reply) = &returned.reply else { return Ok((Receipt::Unchanged(id), None)) };
+    let lost = || format!("{OCTETS_LOST}they went when the archive took the record; {reply}");
+    if whole && kept.standing.is_damaged() {
+        // What was lost came back with a repeat; it has been reported.
+        kept.standing.damaged(reply.clone());
+        return Ok((Receipt::Unchanged(id), None));
+    }
+    let never_sent = kept.standing.attempts == 0 && kept.standing.ended.is_none();
+    if never_sent || kept.standing.state == State::Prepared {
+        return Ok((Receipt::Unknown, None));
+    }
+    let moved = kept.standing.bounced(if whole { reply.clone() } else { lost() });
+    if !moved.map_err(|unmoved| not_now(id, &unmoved.0))? {
+        return Ok((Receipt::Unchanged(id), None));
+    }
+    let attempts = kept.standing.attempts;
+    let report = ReportFields { record: id, organization: organization.clone(), attempts, ..returned.report.clone() };
+    Ok((Receipt::Failed { record: id, organization, attempts, whole }, Some(report)))
 }
 
 /// Moves a record as an operator asks.

@@ -4,8 +4,8 @@
 
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, ReportClaim, Room, Spool,
-    SpoolError, Verdict,
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, Receipt, ReportClaim,
+    Returned, Room, Spool, SpoolError, Verdict,
 };
 use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
@@ -206,6 +206,12 @@ impl Spool for MemorySpool {
         done
     }
 
+    fn returned(&self, returned: Returned) -> Pending<Receipt> {
+        let done = self.now(|kept| kept.returned(&returned));
+        self.change();
+        done
+    }
+
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
         self.now(|kept| Ok(*kept.secret.get_or_insert(proposal)))
     }
@@ -283,6 +289,24 @@ impl Everything {
         Some(ReportClaim { fields, attempts, record })
     }
 
+    fn returned(&mut self, returned: &Returned) -> Result<Receipt, SpoolError> {
+        let Some(record) = self.records.values_mut().find(|kept| life::is_meant(kept, returned)) else {
+            return Ok(Receipt::Unknown);
+        };
+        let queue_id = record.fields.original.queue_id;
+        let offered = returned.original.clone().filter(|octets| life::is_original(record, octets));
+        let whole = self.messages.contains_key(&queue_id) || offered.is_some();
+        let (receipt, report) = life::returned(record, returned, whole)?;
+        if let (State::Failed, Some(octets)) = (record.standing.state, offered) {
+            self.messages.entry(queue_id).or_insert(octets);
+        }
+        if let Some(fields) = report {
+            let report = Report { state: State::Waiting, attempts: 0, due: fields.date, fields };
+            self.reports.insert(report.fields.id, report);
+        }
+        Ok(receipt)
+    }
+
     fn octets(&self, kept: &Kept) -> Option<Octets> {
         let octets = self.messages.get(&kept.fields.original.queue_id).filter(|_| kept.standing.ended.is_none())?;
         Some(Octets::Inline(octets.clone()))
@@ -309,6 +333,7 @@ impl Kept {
     /// Whether it is a decided record of the same message and organization.
     fn is_earlier_than(&self, new: &Self) -> bool {
         !matches!(self.standing.state, State::Prepared | State::Discarded)
+            && !self.standing.is_damaged()
             && self.fields.organization == new.fields.organization
             && self.fields.original.identity == new.fields.original.identity
     }

@@ -35,9 +35,11 @@ use crate::journal::{RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use crate::watch;
+use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The result of an operation that ends when it is durable.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, SpoolError>> + Send>>;
@@ -195,6 +197,45 @@ pub enum Operation {
     },
 }
 
+/// What a delivery status notification says of a record.
+#[derive(Debug, Clone)]
+pub struct Returned {
+    /// Its id; without it Message-ID and boundary must both be its.
+    pub record: Option<RecordId>,
+    /// The UUID in its Message-ID.
+    pub message_uuid: Option<Uuid>,
+    /// The UUID in its boundary.
+    pub boundary: Option<Uuid>,
+    /// The organizations whose records may be meant.
+    pub organizations: Vec<String>,
+    /// What is to be remembered as its last reply; none for a notification that changes nothing.
+    pub reply: Option<String>,
+    /// The original's octets, as they came back.
+    pub original: Option<Bytes>,
+    /// The notification to be kept in the same transaction; the spool adds which record it is about.
+    pub report: ReportFields,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// There is no such record.
+    Unknown,
+    /// Nothing changes: it was known already, or does not say that the record failed.
+    Unchanged(RecordId),
+    /// The record is failed, and its notification is kept.
+    Failed {
+        /// Which one.
+        record: RecordId,
+        /// Whose.
+        organization: String,
+        /// Attempts begun.
+        attempts: u32,
+        /// Whether the original is there, to be sent again.
+        whole: bool,
+    },
+}
+
 /// What start-up found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -251,6 +292,13 @@ pub trait Spool: Send + Sync + 'static {
 
     /// What an operator asks for. Works beside a running daemon: the state is changed in one transaction.
     fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing>;
+
+    /// Takes a notification that a server which had taken a record gave it back: the record is kept as failed, and its
+    /// notification with it. One that was acked, whose octets have gone, gets them back when they came back as they were;
+    /// else it is failed for octets that are lost, and stands for no later copy of its message. Repeats change nothing.
+    ///
+    /// Gives [`SpoolError::NotNow`] while the record is being sent: ask again later.
+    fn returned(&self, returned: Returned) -> Pending<Receipt>;
 
     /// The spool's secret, with which its records are sealed: `proposal` when it has none yet, durable before it is told,
     /// else the one that was kept first. Only the spool's owner can read it; it is never logged.

@@ -21,6 +21,7 @@
 mod common;
 
 mod books;
+mod bounces;
 mod commands;
 mod crash;
 mod envelope;

@@ -4,6 +4,7 @@ mod attempts;
 mod merging;
 mod operators;
 mod preparing;
+mod returning;
 
 /// Makes a test of each sentence for each spool.
 macro_rules! both {

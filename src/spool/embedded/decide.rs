@@ -3,9 +3,10 @@
 use super::rows;
 use super::steps::{Step, StepError};
 use crate::mail::{QueueId, Timestamp};
-use crate::spool::Verdict;
 use crate::spool::files::OctetFile;
+use crate::spool::intake::Gathered;
 use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
+use crate::spool::{Intake, SpoolError, Verdict};
 use bytes::Bytes;
 use rusqlite::params;
 use std::sync::Arc;
@@ -15,6 +16,16 @@ use std::sync::Arc;
 pub(super) enum Body {
     Inline(Bytes),
     File(Arc<OctetFile>),
+}
+
+impl Body {
+    /// What an intake has gathered, synced where it is a file.
+    pub(super) async fn of(intake: Intake) -> Result<Self, SpoolError> {
+        Ok(match intake.finish().await? {
+            Gathered::Inline(octets) => Self::Inline(octets),
+            Gathered::File(file) => Self::File(Arc::new(file)),
+        })
+    }
 }
 
 /// A message and its records, ready to be stored.

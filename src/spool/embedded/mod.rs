@@ -18,6 +18,7 @@ mod drivers;
 mod history;
 mod readers;
 mod reports;
+mod returned;
 mod rows;
 mod schema;
 mod secret;
@@ -31,11 +32,10 @@ mod writer;
 use self::core::Parts;
 use super::disk::{self, Disk, Hold, SharedDisk};
 use super::files::OctetStore;
-use super::intake::Gathered;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Recovered, ReportClaim, Room, Spool,
-    SpoolError, Verdict,
+    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt, Recovered, ReportClaim,
+    Returned, Room, Spool, SpoolError, Verdict,
 };
 use crate::clock::SharedClock;
 use crate::journal::RecordFields;
@@ -177,10 +177,7 @@ impl Spool for EmbeddedSpool {
             if intake.queue_id() != queue_id {
                 return Err(SpoolError::Failing("the octets are another message's".to_owned()));
             }
-            let body = match intake.finish().await? {
-                Gathered::Inline(octets) => Body::Inline(octets),
-                Gathered::File(file) => Body::File(Arc::new(file)),
-            };
+            let body = Body::of(intake).await?;
             let keep = |draft| Kept::prepared(draft, options.message_uuid);
             let records = draft.records.into_iter().map(keep).collect();
             let octets = if let Body::Inline(octets) = &body { octets.len() } else { 0 };
@@ -271,6 +268,28 @@ impl Spool for EmbeddedSpool {
             attempts::operate(step, id, &operation, now, stale)
         };
         self.writer.call(0, step, |_, _| {})
+    }
+
+    fn returned(&self, returned: Returned) -> Pending<Receipt> {
+        if let Err(error) = self.owner() {
+            return failed(error);
+        }
+        let spool = self.clone();
+        Box::pin(async move {
+            let (store, asked) = (Arc::clone(&spool.store), returned.clone());
+            let lacking = spool.readers.ask(move |db| returned::lacking(db, &store, &asked)).await?;
+            let body = match (lacking, &returned.original) {
+                (Some(queue_id), Some(octets)) => {
+                    let mut intake = spool.begin(queue_id);
+                    intake.append(octets).await?;
+                    Some(Body::of(intake).await?)
+                }
+                _ => None,
+            };
+            let store = Arc::clone(&spool.store);
+            let take = move |step: &mut Step<'_>| returned::take(step, &store, &returned, body.as_ref());
+            spool.writer.call(0, take, |_, _| {}).await
+        })
     }
 
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {

@@ -74,6 +74,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
         octets BLOB NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE record ADD COLUMN message_uuid TEXT;   -- once it is sealed
+    UPDATE record SET message_uuid = json_extract(fields, '$.message_uuid') WHERE sealed;
+    CREATE INDEX record_message_uuid ON record (message_uuid) WHERE message_uuid IS NOT NULL;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
@@ -249,6 +254,7 @@ mod tests {
             ("SELECT * FROM record WHERE queue_id = 'q' AND state = 'prepared' ORDER BY id", "record_message"),
             ("SELECT 1 FROM record WHERE queue_id = 'q' AND ended IS NULL", "record_message"),
             ("SELECT * FROM record WHERE ended IS NULL AND id > 'i' ORDER BY id LIMIT 9", "record_live"),
+            ("SELECT * FROM record WHERE message_uuid = 'u' ORDER BY id", "record_message_uuid"),
             ("SELECT rowid FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended < 1", "record_ended"),
         ] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();

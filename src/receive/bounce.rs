@@ -1,0 +1,133 @@
+//! Mail to a journaling sender: bounces of records, taken by the relay itself and judged at the end of data.
+//!
+//! Promises: `250` means that what the bounce says is durable; whatever is no bounce of a record of ours is refused with
+//! `550 5.1.1`; no mail ever goes back to whoever sent it; what it costs is bounded, whatever its size or shape.
+
+use super::keeping::Keeping;
+use super::listener::{Parts, Setup};
+use crate::journal::{Action, Bounce, ReportFields, ReportKind};
+use crate::mail::{Address, QueueId, RecordId, Reply, SessionId};
+use crate::spool::{Receipt, Returned};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Octets of a bounce that are kept: 8 MiB. What is behind them is taken and not looked at; a record that comes back longer
+/// can't be restored.
+pub const MAX_BOUNCE: usize = 8 * 1024 * 1024;
+/// Bounces under way at a time; the next one is asked to come again.
+pub const MAX_BOUNCES: usize = 8;
+
+/// A bounce on its way in.
+pub(super) struct BounceMail {
+    forward_path: Address,
+    /// The organizations whose records come from the address, with their routes.
+    organizations: Vec<(String, String)>,
+    octets: Vec<u8>,
+    size: u64,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl BounceMail {
+    pub(super) fn new(setup: &Setup, forward_path: &Address) -> Self {
+        let of_it = setup.config.organizations.iter();
+        let of_it = of_it.filter(|organization| organization.sender.same_mailbox_ignoring_case(forward_path));
+        let organizations =
+            of_it.map(|organization| (organization.name.clone(), organization.journaling_route.to_string())).collect();
+        Self { forward_path: forward_path.clone(), organizations, octets: Vec::new(), size: 0, place: None }
+    }
+
+    /// Whether it is to that address already.
+    pub(super) fn is_to(&self, forward_path: &Address) -> bool {
+        self.forward_path.same_mailbox_ignoring_case(forward_path)
+    }
+
+    /// The answer to DATA.
+    pub(super) fn begin(&mut self, parts: &Parts) -> Reply {
+        match Arc::clone(&parts.bounces).try_acquire_owned() {
+            Ok(place) => {
+                self.place = Some(place);
+                Reply::new(354, "send the bounce, end with a dot on a line by itself")
+            }
+            Err(_) => Reply::new(451, "4.3.2 too many bounces at a time, try again later"),
+        }
+    }
+
+    /// Takes octets; tells how many there were so far.
+    pub(super) fn take(&mut self, octets: &[u8]) -> u64 {
+        self.size = self.size.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
+        let room = MAX_BOUNCE.saturating_sub(self.octets.len()).min(octets.len());
+        self.octets.extend_from_slice(octets.get(..room).unwrap_or_default());
+        self.size
+    }
+
+    /// The answer to the end of data. The place is held until then.
+    pub(super) async fn judge(
+        mut self,
+        keeping: &Keeping,
+        parts: &Parts,
+        (session, queue_id): (SessionId, QueueId),
+    ) -> Reply {
+        let octets = Bytes::from(std::mem::take(&mut self.octets));
+        let Some(bounce) = Bounce::read(&octets) else { return unknown() };
+        let (action, reply) = (bounce.action.as_str(), format!("bounced: {}", bounce.diagnostic));
+        let returned = self.returned(parts, &octets, bounce, &reply);
+        match keeping.take_back(returned).await {
+            Ok(Receipt::Unknown) => unknown(),
+            Ok(Receipt::Unchanged(record)) => {
+                tracing::info!(event = "bounce.received", %session, %queue_id, %record, action, reply, "a notification about a record changes nothing");
+                Reply::new(250, "2.0.0 noted")
+            }
+            Ok(Receipt::Failed { record, organization, attempts, whole }) => {
+                tracing::error!(event = "record.failed", %session, %queue_id, %record, organization, reply, attempts, whole, reason = "bounced", "a server gave the record back; it is kept as failed");
+                Reply::new(250, "2.0.0 the record is kept as failed")
+            }
+            Err(later) => later,
+        }
+    }
+
+    /// What the spool is told.
+    fn returned(&self, parts: &Parts, octets: &Bytes, bounce: Bounce, reply: &str) -> Returned {
+        // A cut message has no whole original, whatever it looks like.
+        let whole = self.size == u64::try_from(octets.len()).unwrap_or(u64::MAX);
+        Returned {
+            record: bounce.record,
+            message_uuid: bounce.message_uuid,
+            boundary: bounce.boundary,
+            organizations: self.organizations.iter().map(|(name, _)| name.clone()).collect(),
+            reply: (bounce.action == Action::Failed).then(|| reply.to_owned()),
+            original: bounce.original.filter(|_| whole).map(|place| octets.slice(place)),
+            report: self.report(parts, reply),
+        }
+    }
+
+    fn report(&self, parts: &Parts, reply: &str) -> ReportFields {
+        let now = parts.clock.now();
+        let (organization, route) = self.organizations.first().cloned().unwrap_or_default();
+        let id = RecordId::new(now, parts.entropy.as_ref());
+        let uuid = || {
+            let mut chance = [0; 16];
+            parts.entropy.fill(&mut chance);
+            uuid::Builder::from_random_bytes(chance).into_uuid()
+        };
+        ReportFields {
+            id,
+            organization,
+            kind: ReportKind::Bounced,
+            // The spool says which.
+            record: id,
+            date: now,
+            message_uuid: uuid(),
+            boundary: uuid(),
+            route,
+            reply: reply.to_owned(),
+            reply_is_smtp: false,
+            attempts: 0,
+            next_attempt: None,
+        }
+    }
+}
+
+fn unknown() -> Reply {
+    Reply::new(550, "5.1.1 this address has no mailbox: it takes bounces of journal records it knows, and nothing else")
+}

@@ -1,0 +1,87 @@
+//! What a transaction says in the log.
+
+use super::super::is_trusted;
+use super::super::records::Envelope;
+use super::Transaction;
+use crate::journal::{Observation, OwnMail};
+use crate::mail::{Address, RecordId, Reply};
+
+impl Transaction {
+    pub(super) fn warn_of_next_hop(&self, why: impl std::fmt::Display) {
+        tracing::warn!(
+            event = "next_hop.failed",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            next_hop = %self.setup.next_hop.label(),
+            cause = %why,
+            "the conversation with the next hop failed"
+        );
+    }
+
+    /// A record that comes back is on a wrong way; it goes on, and the hops it counts end a circle. A report is on its way
+    /// to people whose mail comes through here.
+    pub(super) fn log_own_mail(&self, own: &OwnMail) {
+        tracing::warn!(
+            event = "loop.detected",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            record = own.record.as_ref().map(RecordId::as_str),
+            kind = if own.is_record { "record" } else { "report" },
+            "our own mail came back; it is relayed and not journaled"
+        );
+    }
+
+    pub(super) fn log_unknown(&self, reply: &Reply) {
+        tracing::warn!(
+            event = "message.refused",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            client = %self.client,
+            sender = self.mail.reverse_path.as_str(),
+            stage = "end of data",
+            outcome = "unknown",
+            reply = %reply,
+            "the next hop was lost behind the final dot and may have the message; its record is kept and says so"
+        );
+    }
+
+    pub(super) fn log_acceptance(&self, envelope: &Envelope, observation: &Observation, reply: &Reply) {
+        let recipients: Vec<&str> = envelope.recipients.iter().map(Address::as_str).collect();
+        tracing::info!(
+            event = "message.accepted",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            client = %self.client,
+            trusted = is_trusted(&self.setup.listener, self.client),
+            sender = self.mail.reverse_path.as_str(),
+            recipients = ?recipients,
+            size = observation.size,
+            sha256 = %hex(&observation.sha256),
+            next_hop = %self.setup.next_hop.label(),
+            reply = %reply,
+            "relayed a message"
+        );
+    }
+
+    pub(in crate::receive) fn log_refusal(&self, stage: &str, recipient: Option<&Address>, reply: &Reply) {
+        tracing::info!(
+            event = "message.refused",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            client = %self.client,
+            sender = self.mail.reverse_path.as_str(),
+            recipient = recipient.map(Address::as_str),
+            stage,
+            reply = %reply,
+            "did not relay a message"
+        );
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::with_capacity(2 * octets.len()), |text, octet| text + &format!("{octet:02x}"))
+}
