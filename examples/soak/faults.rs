@@ -103,10 +103,10 @@ impl Faults {
     fn strike(&mut self, spares_the_daemon: bool) {
         let organization = self.chance.next(ORGANIZATIONS.len() as u64) as usize;
         match self.chance.next(100) {
-            0..12 if spares_the_daemon => self.reload(),
+            0..15 if spares_the_daemon => self.reload(),
             0..9 => self.kill(),
-            9..12 => self.terminate(),
-            12..20 => self.reload(),
+            9..15 => self.terminate(),
+            15..20 => self.reload(),
             20..26 => {
                 if self.lasts(LASTS_MS, Undo::NextHopUp) {
                     self.ends.next_hop_down();

@@ -119,7 +119,7 @@ fn soak(options: &Options, seed: u64, home: &Path) -> Findings {
             scope.spawn(move || load.run(chance));
         }
         // The clients end also when this thread panics.
-        let stop = StopAtEnd(&load);
+        let stop = load.stop_at_end();
         rage(options, &mut faults, &mut memory, &load, start);
         println!("no more faults; clients bring their last messages");
         faults.end();
@@ -151,14 +151,6 @@ fn soak(options: &Options, seed: u64, home: &Path) -> Findings {
         ticks as f64 * 10_000.0 / messages as f64
     );
     findings
-}
-
-struct StopAtEnd<'a>(&'a Load);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// The time with faults: the middle third without those that end the daemon.

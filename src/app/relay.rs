@@ -25,6 +25,8 @@ use tokio::sync::Semaphore;
 pub const GRACE: Duration = Duration::from_secs(30);
 /// How long closing connections, and the spool, may take each.
 pub const CLOSE: Duration = Duration::from_secs(10);
+/// How often whoever waits for the end is told what is still open.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How often idle connections to next hops are looked at.
 const IDLE_CHECK: Duration = Duration::from_secs(15);
 
@@ -165,7 +167,7 @@ impl Relay {
         self.drain.begin();
         let over = tokio::select! {
             biased;
-            () = self.drain.done() => None,
+            () = self.done() => None,
             () = hurry => Some("a second signal"),
             () = tokio::time::sleep(GRACE) => Some("the grace period is over"),
         };
@@ -184,6 +186,20 @@ impl Relay {
                     event = "spool.pressure",
                     "the spool did not close in time; start-up will put it in order"
                 );
+            }
+        }
+    }
+
+    /// Ends when no work is open; says now and then what is.
+    async fn done(&self) {
+        let mut looks = tokio::time::interval_at(tokio::time::Instant::now() + TELL_EVERY, TELL_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.drain.done() => return,
+                _ = looks.tick() => {
+                    tracing::info!(event = "daemon.draining", open = ?self.drain.open_labels(), "work is still open");
+                }
             }
         }
     }

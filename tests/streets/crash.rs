@@ -52,7 +52,7 @@ fn no_promised_message_loses_its_record_by_kill_9() {
             scope.spawn(move || load.run(chance));
         }
         // The clients end also when this thread panics.
-        let _stop = StopAtEnd(&load);
+        let _stop = load.stop_at_end();
         for round in 1..=rounds {
             one_round(&mut chance, &mut ends, &mut daemon, &load);
             if round % 10 == 0 {
@@ -67,14 +67,6 @@ fn no_promised_message_loses_its_record_by_kill_9() {
     assert!(findings.is_clean(), "see above; JOURNAL_RELAY_SEED={seed}");
     assert_eq!(left, [""; 0], "what the spool still holds");
     assert!(!daemon.terminate(PATIENCE).cut_short, "an idle daemon ends within its grace period");
-}
-
-struct StopAtEnd<'a>(&'a Load);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
 }
 
 /// Some promises, a moment more, and the kill; sometimes a neighbour dies with the daemon, or the daemon twice.

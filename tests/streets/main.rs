@@ -24,6 +24,7 @@ mod books;
 mod bounces;
 mod commands;
 mod crash;
+mod drain;
 mod envelope;
 mod faults;
 mod harness;

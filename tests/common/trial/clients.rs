@@ -36,6 +36,14 @@ pub struct Load {
     start: Instant,
 }
 
+struct StopAtEnd<'a>(&'a Load);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// How one attempt ended for its recipients.
 enum Outcome {
     /// 2yz for those; those are to be tried again.
@@ -80,6 +88,11 @@ impl Load {
     /// No further message begins.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops when what this gives is dropped, also by a panic.
+    pub fn stop_at_end(&self) -> impl Drop + '_ {
+        StopAtEnd(self)
     }
 
     /// One client, until it is told to stop and has brought its last message.

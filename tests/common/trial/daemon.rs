@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -150,6 +150,14 @@ impl Daemon {
         Ending { took, cut_short }
     }
 
+    /// The end of a process that was told to end by other means; none when it does not come.
+    pub fn ended(&mut self, longest: Duration) -> Option<ExitStatus> {
+        self.note();
+        let status = self.program.take().and_then(|mut program| program.wait(longest));
+        self.read_out();
+        status
+    }
+
     /// SIGHUP with the setup as it is now.
     pub fn reload(&self) {
         self.configure();
@@ -258,7 +266,7 @@ impl Log {
         let mut said = self.lock();
         *said.events.entry(name.to_owned()).or_default() += 1;
         said.listens |= name == "listener.started";
-        said.cut_short |= name == "daemon.draining" && !event["open"].is_null();
+        said.cut_short |= name == "daemon.draining" && !event["reason"].is_null();
         drop(said);
         self.changed.notify_all();
     }
