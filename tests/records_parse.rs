@@ -105,6 +105,7 @@ fn record_of(octets: &[u8]) -> RecordFields {
         date: NOW,
         outcome_unknown: false,
         supplements: None,
+        retry_came: false,
     };
     fields.message_uuid = message_uuid(&fields);
     fields

@@ -88,4 +88,7 @@ pub struct RecordFields {
     pub outcome_unknown: bool,
     /// The Message-ID of the first record, on a supplementary one.
     pub supplements: Option<String>,
+    /// The client's retry after a lost verdict has come; not rendered.
+    #[serde(default)]
+    pub retry_came: bool,
 }

@@ -52,6 +52,7 @@ pub(super) fn fields() -> RecordFields {
         date: DATE,
         outcome_unknown: false,
         supplements: None,
+        retry_came: false,
     }
 }
 

@@ -61,6 +61,11 @@ pub fn merge(recipients: &[&Address], earlier: &[Earlier<'_>], has_message_id: b
     }
 }
 
+/// Whether two lists name the same mailboxes, in whatever order and however often.
+pub fn same_mailboxes(one: &[&Address], two: &[&Address]) -> bool {
+    new_ones(one, two.iter().copied()).is_empty() && new_ones(two, one.iter().copied()).is_empty()
+}
+
 /// The places of the mailboxes that are not among `known`, each once.
 fn new_ones<'a>(recipients: &[&Address], known: impl Iterator<Item = &'a Address>) -> Vec<usize> {
     let mut seen: HashSet<_> = known.map(mailbox).collect();

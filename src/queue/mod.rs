@@ -7,7 +7,7 @@ mod retry;
 mod standing;
 mod state;
 
-pub use merge::{Earlier, Merge, merge};
+pub use merge::{Earlier, Merge, merge, same_mailboxes};
 pub use retry::{Decision, after_deferral};
 pub use standing::{OCTETS_LOST, Standing, Unmoved};
 pub use state::{State, Status};

@@ -62,6 +62,7 @@ pub fn draft_records(
             date: envelope.received,
             outcome_unknown: false,
             supplements: None,
+            retry_came: false,
         };
         drafts.push(RecordDraft { fields, coalesce: organization.coalesce });
     }

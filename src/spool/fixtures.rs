@@ -226,6 +226,7 @@ pub(crate) fn draft(message: &Message, queue_id: QueueId, octets: &[u8], now: Ti
         date: now,
         outcome_unknown: false,
         supplements: None,
+        retry_came: false,
     };
     let records = message.organizations.iter().map(fields);
     Draft { queue_id, records: records.map(|fields| RecordDraft { fields, coalesce: message.coalesce }).collect() }

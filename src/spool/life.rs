@@ -4,8 +4,8 @@
 
 use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, SpoolError, Verdict};
 use crate::journal::{RecordFields, ReportFields};
-use crate::mail::{QueueId, RecordId, Timestamp};
-use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
+use crate::mail::{Address, QueueId, RecordId, Timestamp};
+use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge, same_mailboxes};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
@@ -23,6 +23,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Whether the client was told that the verdict was lost and has to come again with a message that nothing but its
+    /// octets tells from another: one retry is owed for each lost verdict.
+    pub(super) fn owes_retry(&self) -> bool {
+        self.fields.outcome_unknown && !self.fields.retry_came && self.fields.original.message_id.is_none()
+    }
+
     /// A draft as it is stored first.
     pub(super) fn prepared(draft: RecordDraft, message_uuid: MessageUuid) -> Self {
         let mut fields = draft.fields;
@@ -58,6 +64,14 @@ pub(super) fn decide(
     message_uuid: MessageUuid,
 ) -> Decided {
     new.fields.outcome_unknown = unknown;
+    if let Some(place) = retried(new, earlier) {
+        if let Some(kept) = earlier.get_mut(place).filter(|_| !unknown) {
+            // What is sealed stays as it is, to the octet; only the debt is paid.
+            kept.fields.outcome_unknown &= kept.standing.sealed;
+            kept.fields.retry_came = true;
+        }
+        return Decided::Merged { earlier: place, added: Vec::new() };
+    }
     let decision = {
         let known: Vec<_> = earlier
             .iter()
@@ -75,7 +89,12 @@ pub(super) fn decide(
     let mut sealed = None;
     match decision {
         Merge::Own => {}
-        Merge::Known { earlier } => return Decided::Merged { earlier, added: Vec::new() },
+        Merge::Known { earlier: place } => {
+            if let Some(kept) = earlier.get_mut(place).filter(|kept| !kept.standing.sealed) {
+                kept.fields.outcome_unknown &= unknown;
+            }
+            return Decided::Merged { earlier: place, added: Vec::new() };
+        }
         Merge::Join { earlier: place, added } => {
             let added = pick(&added);
             let names = added.iter().map(|recipient| recipient.address.to_string()).collect();
@@ -103,6 +122,20 @@ pub(super) fn decide(
     new.fields.message_uuid = message_uuid(&new.fields);
     new.standing.commit(now.plus(new.window));
     Decided::Stays { sealed }
+}
+
+/// The record whose lost verdict this is the retry for: the same message, sender and recipients, and no Message-ID to tell
+/// by. With a Message-ID the message itself is known for as long as it is remembered.
+fn retried(new: &Kept, earlier: &[Kept]) -> Option<usize> {
+    fn recipients(kept: &Kept) -> Vec<&Address> {
+        kept.fields.recipients.iter().map(|recipient| &recipient.address).collect()
+    }
+    new.fields.original.message_id.is_none().then_some(())?;
+    earlier.iter().position(|kept| {
+        kept.owes_retry()
+            && kept.fields.original.reverse_path == new.fields.original.reverse_path
+            && same_mailboxes(&recipients(kept), &recipients(new))
+    })
 }
 
 /// An attempt begins: what is not fixed yet is fixed now.

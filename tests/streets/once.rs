@@ -1,6 +1,6 @@
 //! One record a message and organization, however many transactions carry it.
 
-use crate::common::{Client, Record, Relay, Setup, Sink};
+use crate::common::{Client, Record, Relay, Setup, Sink, Stage, drop_line};
 use crate::message;
 
 fn with_coalesce(wait: &str) -> (Sink, Sink, Relay) {
@@ -67,4 +67,33 @@ fn messages_that_differ_in_one_octet_have_two_records() {
     }
     archive.wait_for(2);
     relay.finish_clean(2);
+}
+
+/// The next hop vanishes behind the final dot of the first message, and works from then on.
+#[test]
+fn the_retry_after_a_lost_verdict_has_no_second_record_also_without_a_message_id() {
+    for octets in [message("lost"), b"From: alice@example.org\r\n\r\nnightly report\r\n".to_vec()] {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let next_hop = Sink::scripted(move |stage| match stage {
+            Stage::End(_) if first.swap(false, std::sync::atomic::Ordering::SeqCst) => drop_line(),
+            _ => None,
+        });
+        let archive = Sink::start();
+        let mut relay = Setup::new(&next_hop, &archive).start();
+        let send =
+            |relay: &Relay| Client::ehlo(relay.address()).mail("alice@example.org", &["bob@example.net"], &octets);
+        send(&relay).starts("451 4.4.1");
+        let record = Record::read(&archive.wait_for(1)[0].octets);
+        assert_eq!(record.field("X-Journal-Outcome"), Some("unknown"));
+        relay.wait_events("record.acked", 1);
+        relay.kill9();
+        relay.launch();
+        send(&relay).starts("250");
+        assert_eq!(relay.wait_event("record.merged", |_| true).text("record"), record.id());
+        // An equal message later is known by its Message-ID; without one it is another message.
+        let another = !octets.starts_with(b"From: Alice");
+        send(&relay).starts("250");
+        relay.finish_clean(usize::from(another));
+        assert_eq!(archive.transactions().len(), 1 + usize::from(another));
+    }
 }

@@ -128,6 +128,7 @@ impl World {
             date: now,
             outcome_unknown: false,
             supplements: None,
+            retry_came: false,
         };
         let mut intake = self.spool.begin(queue_id);
         intake.append(text.as_bytes()).await.unwrap();

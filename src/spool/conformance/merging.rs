@@ -1,6 +1,7 @@
 //! One record for each message and organization, however many transactions.
 
 use super::both;
+use crate::mail::RecordId;
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
@@ -18,6 +19,10 @@ both! {
     an_unknown_verdict_does_not_mark_a_known_one
     without_a_message_id_nothing_is_left_out_after_the_window
     octets_of_a_merged_message_go
+    one_retry_is_owed_for_each_lost_verdict_also_without_a_message_id
+    a_retry_is_known_by_sender_and_recipients
+    a_retry_before_the_record_is_sealed_makes_the_outcome_known
+    a_retry_that_is_refused_or_lost_again_leaves_the_debt
 }
 
 fn names(claim: &Claim) -> Vec<&str> {
@@ -182,4 +187,67 @@ async fn octets_of_a_merged_message_go(world: World) {
     assert!(matches!(world.spool.show(second.record()).await, Err(SpoolError::NotFound(_))));
     assert_eq!(world.octets(second.records[1]).await.unwrap().read_all().unwrap(), vec![b'2'; 100_000]);
     assert_eq!(world.octets(first.record()).await.unwrap().read_all().unwrap(), vec![b'1'; 100_000]);
+}
+
+fn nameless() -> Message {
+    Message { message_id: false, coalesce: Duration::ZERO, ..Message::new(1, &["a@x.example", "b@x.example"]) }
+}
+
+/// A record without Message-ID whose verdict was lost, and that the archive has.
+async fn lost(world: &World) -> RecordId {
+    world.relay(&nameless(), Verdict::Unknown).await;
+    let claims = world.claim_all().await;
+    assert!(claims[0].fields.outcome_unknown);
+    world.ack(claims[0].fields.id).await;
+    claims[0].fields.id
+}
+
+async fn one_retry_is_owed_for_each_lost_verdict_also_without_a_message_id(world: World) {
+    for _ in 0..2 {
+        lost(&world).await;
+        world.clock.advance(Duration::from_secs(86_400));
+        world.relay(&nameless(), Verdict::Accepted).await;
+        assert!(world.claim_all().await.is_empty(), "the retry");
+        // The next equal message is another one, and so is the one behind it.
+        for _ in 0..2 {
+            world.relay(&nameless(), Verdict::Accepted).await;
+            let claims = world.claim_all().await;
+            assert_eq!(claims.len(), 1);
+            world.ack(claims[0].fields.id).await;
+        }
+    }
+}
+
+async fn a_retry_is_known_by_sender_and_recipients(world: World) {
+    lost(&world).await;
+    let fewer = Message { recipients: vec!["a@x.example"], ..nameless() };
+    let more = Message { recipients: vec!["a@x.example", "b@x.example", "c@x.example"], ..nameless() };
+    for other in [fewer, more] {
+        world.relay(&other, Verdict::Accepted).await;
+        assert_eq!(world.claim_all().await.len(), 1);
+    }
+    world.relay(&Message { recipients: vec!["b@X.example", "\"a\"@x.example"], ..nameless() }, Verdict::Accepted).await;
+    assert!(world.claim_all().await.is_empty(), "the same mailboxes, written otherwise");
+}
+
+async fn a_retry_before_the_record_is_sealed_makes_the_outcome_known(world: World) {
+    for message in [nameless(), Message { message_id: true, identity: 2, ..nameless() }] {
+        world.relay(&message, Verdict::Unknown).await;
+        world.clock.advance(Duration::from_secs(60));
+        world.relay(&message, Verdict::Accepted).await;
+        let claims = world.claim_all().await;
+        assert_eq!(claims.len(), 1);
+        assert!(!claims[0].fields.outcome_unknown);
+        world.ack(claims[0].fields.id).await;
+    }
+}
+
+async fn a_retry_that_is_refused_or_lost_again_leaves_the_debt(world: World) {
+    let record = lost(&world).await;
+    world.relay(&nameless(), Verdict::Refused).await;
+    world.relay(&nameless(), Verdict::Unknown).await;
+    assert!(world.claim_all().await.is_empty());
+    world.relay(&nameless(), Verdict::Accepted).await;
+    assert!(world.claim_all().await.is_empty());
+    assert_eq!(world.in_state(State::Acked).await, [record]);
 }

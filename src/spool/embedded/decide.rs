@@ -108,14 +108,22 @@ fn decide_one(
 }
 
 /// The decided records of the same message and organization, oldest first. One that an operator has discarded stands for
-/// nothing: the archive never took it. Without a Message-ID only those that may still
-/// be joined matter, and equal content without one may be many messages.
+/// nothing: the archive never took it. Without a Message-ID only those matter that
+/// may still be joined or owe a retry: equal content without one may be many messages.
 fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
     const SAME: &str = "WHERE organization = ? AND identity = ? AND state NOT IN ('prepared', 'discarded') ORDER BY id";
     const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' ORDER BY id";
-    let condition = if new.fields.original.message_id.is_some() { SAME } else { UNSEALED };
-    let wanted = params![new.fields.organization, new.fields.original.identity.as_slice()];
-    let found = rows::select(step.db, condition, wanted)?;
+    const OWING: &str =
+        "WHERE organization = ? AND identity = ? AND owes = 1 AND sealed = 1 AND state <> 'discarded' ORDER BY id";
+    let (organization, identity) = (&new.fields.organization, new.fields.original.identity.as_slice());
+    let ask = |condition| rows::select(step.db, condition, params![organization, identity]);
+    let found = if new.fields.original.message_id.is_some() {
+        ask(SAME)?
+    } else {
+        let mut found = ask(OWING)?;
+        found.extend(ask(UNSEALED)?);
+        found
+    };
     // One that can't be read, or has lost its octets, can't stand for another: nothing would be left to send.
     let sound = found.into_iter().filter(|row| !row.standing.is_damaged());
     Ok(sound.filter_map(|row| row.kept().ok()).collect())

@@ -139,9 +139,9 @@ pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) 
 
 /// Stores where a record stands and what it says.
 pub(super) fn save(db: &Connection, kept: &Kept) -> Result<(), StepError> {
-    let mut statement = db.prepare_cached("UPDATE record SET fields = ?, message_uuid = ? WHERE id = ?")?;
+    let mut statement = db.prepare_cached("UPDATE record SET fields = ?, message_uuid = ?, owes = ? WHERE id = ?")?;
     let uuid = kept.standing.sealed.then(|| kept.fields.message_uuid.to_string());
-    statement.execute(params![json(&kept.fields)?, uuid, kept.fields.id.as_str()])?;
+    statement.execute(params![json(&kept.fields)?, uuid, kept.owes_retry(), kept.fields.id.as_str()])?;
     Ok(save_standing(db, kept.fields.id, &kept.standing)?)
 }
 

@@ -79,6 +79,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
     UPDATE record SET message_uuid = json_extract(fields, '$.message_uuid') WHERE sealed;
     CREATE INDEX record_message_uuid ON record (message_uuid) WHERE message_uuid IS NOT NULL;
 ",
+    "
+    ALTER TABLE record ADD COLUMN owes INTEGER NOT NULL DEFAULT 0;   -- a retry is owed for its lost verdict
+    CREATE INDEX record_owes ON record (organization, identity) WHERE owes = 1;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
@@ -254,6 +258,10 @@ mod tests {
             ("SELECT * FROM record WHERE queue_id = 'q' AND state = 'prepared' ORDER BY id", "record_message"),
             ("SELECT 1 FROM record WHERE queue_id = 'q' AND ended IS NULL", "record_message"),
             ("SELECT * FROM record WHERE ended IS NULL AND id > 'i' ORDER BY id LIMIT 9", "record_live"),
+            (
+                "SELECT * FROM record WHERE organization = 'o' AND identity = x'00' AND owes = 1 ORDER BY id",
+                "record_owes",
+            ),
             ("SELECT * FROM record WHERE message_uuid = 'u' ORDER BY id", "record_message_uuid"),
             ("SELECT rowid FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended < 1", "record_ended"),
         ] {
