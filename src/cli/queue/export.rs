@@ -1,6 +1,7 @@
 //! `export`: every waiting record as a file, without changing anything.
 //!
-//! A file is written under another name, synced, and then gets its own: what is there under `ID.eml` is whole. Records hold
+//! A file is written under another name, synced, and then gets its own: what is there under `ID.eml` is whole. A page's files
+//! are written before the first of them is synced, so that the system can write them together. Records hold
 //! mail, so files are their owner's alone (0600), and so is a directory that is made here (0700). A file that an earlier run
 //! left is replaced, since a record that still waits for its message's other transactions may have grown.
 
@@ -15,14 +16,18 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Octets gathered before they are written.
 const BUFFER: usize = 128 * 1024;
 
+/// Files that are open at a time.
+const TOGETHER: usize = 100;
+
 /// What became of an entry.
 enum Exported {
-    Written,
+    /// Under its other name, not synced yet.
+    Written(File),
     /// The archive took it, or an operator gave it up, since it was listed.
     Gone,
     /// Its octets can't be read; it is said why.
@@ -38,10 +43,11 @@ impl Desk<'_> {
         let mut strangers = BTreeSet::new();
         let mut progress = Progress::new("records written");
         self.each_page(Filter::default(), async |page| {
+            let mut parts = Vec::with_capacity(page.len());
             for entry in page {
                 match self.export_one(directory, entry.id, &key).await? {
-                    Exported::Written => {
-                        written += 1;
+                    Exported::Written(file) => {
+                        parts.push((entry.id, file));
                         if !self.knows(&entry.organization) && strangers.insert(entry.organization.clone()) {
                             complain(&format!(
                                 "the configuration has no organization {:?}: its records are written without their archive's address",
@@ -55,8 +61,12 @@ impl Desk<'_> {
                         complain(&format!("{}: {why}", entry.id));
                     }
                 }
-                progress.reach(written);
+                progress.reach(written + parts.len());
+                if parts.len() >= TOGETHER {
+                    written += publish(directory, &mut parts).map_err(at)?;
+                }
             }
+            written += publish(directory, &mut parts).map_err(at)?;
             Ok(())
         })
         .await?;
@@ -79,15 +89,27 @@ impl Desk<'_> {
         if let Err(error) = octets.chunks() {
             return Ok(Exported::Lost(error.to_string()));
         }
-        let (part, name) = (directory.join(format!(".{id}.part")), directory.join(format!("{id}.eml")));
+        let part = part_of(directory, id);
         let at = |error: io::Error| Failure::Failed(format!("{}: {error}", part.display()));
         let mut output = BufWriter::with_capacity(BUFFER, create(&part).map_err(at)?);
         self.write_record(&mut output, fields, &octets, key)?;
-        let file = output.into_inner().map_err(|error| at(error.into_error()))?;
-        file.sync_all().map_err(at)?;
-        std::fs::rename(&part, &name).map_err(at)?;
-        Ok(Exported::Written)
+        Ok(Exported::Written(output.into_inner().map_err(|error| at(error.into_error()))?))
     }
+}
+
+fn part_of(directory: &Path, id: RecordId) -> PathBuf {
+    directory.join(format!(".{id}.part"))
+}
+
+/// Syncs what was written and gives it its own names; how many there were.
+fn publish(directory: &Path, parts: &mut Vec<(RecordId, File)>) -> io::Result<usize> {
+    parts.iter().try_for_each(|(_, file)| file.sync_all())?;
+    for (id, _) in parts.iter() {
+        std::fs::rename(part_of(directory, *id), directory.join(format!("{id}.eml")))?;
+    }
+    let count = parts.len();
+    parts.clear();
+    Ok(count)
 }
 
 /// A new file of its own; one that an interrupted run left, or a link that somebody put there, is not written into.
