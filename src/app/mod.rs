@@ -16,7 +16,9 @@ use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
-use crate::spool::{EmbeddedSpool, Options, Recovered, Spool, SpoolError, Volatile, disk, require_lasting};
+use crate::spool::{
+    CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, Spool, SpoolError, Volatile, disk, require_lasting,
+};
 use crate::telemetry::{self, HashKey, Telemetry};
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
@@ -104,6 +106,7 @@ async fn serve(file: &Path, config: Arc<Config>, telemetry: Telemetry) -> Result
 async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(Arc<dyn Spool>, Recovered), StartError> {
     let options = Options {
         disk: disk::system(),
+        checkpoint_pages: CHECKPOINT_PAGES,
         clock: Arc::clone(clock),
         message_uuid: crate::journal::message_uuid,
         keep_history: config.retry.give_up,

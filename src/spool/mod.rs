@@ -24,7 +24,7 @@ mod lock;
 pub mod memory;
 mod pressure;
 
-pub use embedded::{EmbeddedSpool, Options};
+pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;

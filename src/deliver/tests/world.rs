@@ -65,6 +65,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let options = Options {
             disk: disk::system(),
+            checkpoint_pages: crate::spool::CHECKPOINT_PAGES,
             clock: clock::system(),
             keep_history: Duration::from_secs(86_400),
             message_uuid,

@@ -21,9 +21,6 @@ use tokio::time::Instant;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often history that is old enough is removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
-/// Pages of the write-ahead log that are carried over into the database together: 16 MiB. Most of a busy spool's pages are
-/// written again before that, and reach the database once.
-const CHECKPOINT_PAGES: i64 = 4_000;
 
 /// What the writer needs from its maker.
 pub(super) struct Parts {
@@ -33,6 +30,8 @@ pub(super) struct Parts {
     pub(super) lock: Option<Hold>,
     /// A daemon's: by which time, and how long history is kept.
     pub(super) pruned: Option<(SharedClock, Duration)>,
+    /// See [`Options`](super::Options).
+    pub(super) checkpoint_pages: u32,
 }
 
 /// The writer.
@@ -116,7 +115,7 @@ impl Core {
                     self.shared.change();
                 }
                 effects.carry_out(&self.parts.store);
-                self.checkpoint("PASSIVE", CHECKPOINT_PAGES);
+                self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
             }
             Err(error) => {
                 let again = batch.into_iter().filter_map(|task| task.answer(Err(error.clone())));

@@ -52,6 +52,9 @@ use writer::Writer;
 
 /// Records or reports that one claim gives out, whatever it asks for.
 pub const MAX_CLAIM: usize = 256;
+/// Pages of the write-ahead log that a daemon carries over together: 16 MiB. Most of a busy spool's pages are written again
+/// before that, and reach the database once.
+pub const CHECKPOINT_PAGES: u32 = 4_000;
 /// The directory of octet files.
 const OCTETS: &str = "octets";
 
@@ -64,6 +67,8 @@ pub struct Options {
     pub clock: SharedClock,
     /// How long acknowledged records and failed reports are remembered; `retry.give_up`.
     pub keep_history: Duration,
+    /// Pages of the write-ahead log that are carried over into the database together; [`CHECKPOINT_PAGES`].
+    pub checkpoint_pages: u32,
     /// Derives the UUID of a record's Message-ID when it is sealed.
     pub message_uuid: MessageUuid,
 }
@@ -128,7 +133,8 @@ impl EmbeddedSpool {
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
-        let parts = Parts { db, store: Arc::clone(&store), lock, pruned };
+        let checkpoint_pages = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
+        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages };
         let writer = Writer::start(parts)?;
         let directory = path.to_owned();
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());

@@ -1,0 +1,124 @@
+//! The power is lost before each operation of a working day, and before each operation of the start after that.
+
+use super::day::day;
+use super::found::check;
+use super::work::{Books, ROOT};
+use super::{Aftermath, Fault, SimulatedDisk};
+use std::future::Future;
+
+/// What may be left of what was not synced, tried after every loss of power.
+const AFTERMATHS: [Aftermath; 5] =
+    [Aftermath::Lost, Aftermath::Kept, Aftermath::Mixed(1), Aftermath::Torn(2), Aftermath::Torn(3)];
+
+/// Runs under simulated time.
+pub fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// Runs something for each number, on as many threads as the machine has; a simulation stays within one of them.
+pub fn for_each(numbers: impl Iterator<Item = u64>, one: impl Fn(u64) + Sync) {
+    let numbers: Vec<u64> = numbers.collect();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (numbers, one) = (&numbers, &one);
+            scope.spawn(move || numbers.iter().skip(thread).step_by(threads).for_each(|number| one(*number)));
+        }
+    });
+}
+
+/// Operations of a day without trouble, on a disk that already has some.
+pub fn operations_of_a_day() -> u64 {
+    run(async {
+        let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+        day(&books, &disk).await.unwrap();
+        disk.operations()
+    })
+}
+
+/// A day that ends with the power at operation `cut`.
+async fn day_until(cut: u64) -> (Books, SimulatedDisk) {
+    let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+    disk.plan(cut, Fault::PowerCut);
+    let ended = day(&books, &disk).await;
+    assert!(ended.is_err() && disk.is_dead(), "the power was to be lost at operation {cut}");
+    (books, disk)
+}
+
+fn where_it_was(disk: &SimulatedDisk) -> String {
+    disk.log().last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn a_day_without_trouble_keeps_every_promise() {
+    run(async {
+        let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+        day(&books, &disk).await.unwrap();
+        check(&books, &disk.after_kill(), "no trouble").await;
+    });
+}
+
+#[test]
+fn a_day_is_the_same_to_the_last_operation_when_it_is_run_again() {
+    let log = || {
+        run(async {
+            let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+            day(&books, &disk).await.unwrap();
+            disk.log().iter().map(ToString::to_string).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(log(), log());
+}
+
+#[test]
+fn whenever_the_power_is_lost_everything_promised_is_found() {
+    for_each(0..operations_of_a_day(), |cut| {
+        run(async {
+            let (books, disk) = day_until(cut).await;
+            for aftermath in AFTERMATHS {
+                let context = format!("power lost before operation {} {aftermath:?}", where_it_was(&disk));
+                check(&books.copy(), &disk.after_power_cut(aftermath), &context).await;
+            }
+        });
+    });
+}
+
+#[test]
+fn whenever_the_power_is_lost_again_while_it_starts_everything_promised_is_found() {
+    let all = operations_of_a_day();
+    for_each((0..all).step_by(13), |first| {
+        let mut second = 0;
+        run(async {
+            let (books, disk) = day_until(first).await;
+            // The start that does not get as far as the second loss of power is the last.
+            while lose_power_twice(&books.copy(), &disk, second).await {
+                second += 1;
+            }
+        });
+        assert!(second > 0);
+    });
+}
+
+/// Whether the start had so many operations.
+async fn lose_power_twice(books: &Books, disk: &SimulatedDisk, second: u64) -> bool {
+    let again = disk.after_power_cut(Aftermath::Torn(disk.operations()));
+    again.plan(second, Fault::PowerCut);
+    let opened = books.open(&again).map(drop);
+    if opened.is_ok() && !again.is_dead() {
+        return false;
+    }
+    let context = format!("power lost before {}, again before {}", where_it_was(disk), where_it_was(&again));
+    check(books, &again.after_power_cut(Aftermath::Torn(second)), &context).await;
+    true
+}
+
+#[test]
+fn whenever_the_process_is_killed_everything_promised_is_found() {
+    for_each((0..operations_of_a_day()).step_by(2), |cut| {
+        run(async {
+            let (books, disk) = day_until(cut).await;
+            let context = format!("killed before operation {}", where_it_was(&disk));
+            check(&books, &disk.after_kill(), &context).await;
+        });
+    });
+}
