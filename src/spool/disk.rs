@@ -22,7 +22,8 @@ pub type Hold = Box<dyn Send>;
 
 /// What the spool asks of a disk.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Makes a directory for its owner alone (0700), with the directories above it. One that is there already is no error.
+    /// Makes a directory for its owner alone (0700). [`io::ErrorKind::AlreadyExists`] when there is something of that name,
+    /// [`io::ErrorKind::NotFound`] when there is no directory above it.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
@@ -100,9 +101,43 @@ pub async fn run<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + 
     if disk.vfs().is_some() { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
 }
 
+/// Makes a directory with the directories above it, and makes their names last: a directory whose own name is lost with the
+/// power takes with it everything that was synced inside.
+///
+/// Each level lasts before the one below it is made. So where a level is missing, of those that are there only the lowest may
+/// not last yet, made perhaps by a start that was cut off.
+pub(super) fn make_lasting(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.make_directory(path) {
+        Ok(()) => match above(path).map(|above| sync_name(disk, above)) {
+            // Nobody can have made a directory where he may not even look.
+            Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        },
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_lasting(disk, above(path).ok_or(error)?)?;
+            disk.make_directory(path)?;
+        }
+        Err(error) => return Err(error),
+    }
+    sync_name(disk, path)
+}
+
+/// Makes a directory's own name last.
+fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |above| {
+        disk.sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+    })
+}
+
+/// The directory above, when the path names one.
+fn above(path: &Path) -> Option<&Path> {
+    path.parent().filter(|above| !above.as_os_str().is_empty())
+}
+
 impl Disk for SystemDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
+        DirBuilder::new().mode(0o700).create(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@
 //! synced. All functions block; callers run them where blocking is allowed.
 
 use super::SpoolError;
-use super::disk::{NewFile, SharedDisk};
+use super::disk::{Disk, NewFile, SharedDisk};
 use super::intake::Octets;
 use crate::mail::QueueId;
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ pub(super) struct OctetStore {
 impl OctetStore {
     /// The store in `directory`, which is made when it is missing.
     pub(super) fn open(disk: SharedDisk, directory: PathBuf) -> io::Result<Arc<Self>> {
-        disk.make_directory(&directory)?;
+        make_if_missing(&*disk, &directory)?;
         let shelves = disk.list(&directory)?.into_iter().map(|entry| directory.join(entry.name)).collect();
         disk.sync_directory(&directory)?;
         Ok(Arc::new(Self { disk, directory, shelves: Mutex::new(shelves) }))
@@ -87,7 +87,7 @@ impl OctetStore {
     fn make_shelf(&self, shelf: &Path) -> io::Result<()> {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if !shelves.contains(shelf) {
-            self.disk.make_directory(shelf)?;
+            make_if_missing(&*self.disk, shelf)?;
             self.disk.sync_directory(&self.directory)?;
             shelves.insert(shelf.to_owned());
         }
@@ -134,6 +134,13 @@ impl Drop for OctetFile {
             // One that can't be removed has no row, and goes at the next start.
             let _ = self.disk.remove(&self.path);
         }
+    }
+}
+
+fn make_if_missing(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    match disk.make_directory(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

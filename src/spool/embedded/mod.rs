@@ -30,7 +30,7 @@ mod view;
 mod writer;
 
 use self::core::Parts;
-use super::disk::{self, Disk, Hold, SharedDisk};
+use super::disk::{self, Disk, Hold, SharedDisk, make_lasting};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
@@ -93,9 +93,7 @@ impl EmbeddedSpool {
     /// used.
     pub fn open(path: &Path, options: Options) -> Result<(Self, Recovered), SpoolError> {
         let disk = Arc::clone(&options.disk);
-        disk.make_directory(path)
-            .and_then(|()| path.parent().map_or(Ok(()), |parent| sync_parent(&*disk, parent)))
-            .map_err(|error| at(path, &error))?;
+        make_lasting(&*disk, path).map_err(|error| at(path, &error))?;
         let lock = disk.lock(path)?;
         let mut db = schema::open_writable(&*disk, path, true)?;
         schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
@@ -374,9 +372,4 @@ fn in_directory(path: &Path, error: SpoolError) -> SpoolError {
         SpoolError::Unusable(why) => SpoolError::Unusable(format!("{}: {why}", path.display())),
         error => error,
     }
-}
-
-/// The directory's own name has to last, too; above it stands what was there before.
-fn sync_parent(disk: &dyn Disk, parent: &Path) -> std::io::Result<()> {
-    disk.sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }

@@ -295,16 +295,20 @@ impl Disk for SimulatedDisk {
     fn make_directory(&self, path: &Path) -> io::Result<()> {
         let mut machine = self.machine();
         machine.is_on()?;
-        let missing: Vec<_> = path.ancestors().take_while(|path| machine.platter.find(path).is_none()).collect();
-        for path in missing.into_iter().rev() {
-            machine.must_hold(path)?;
-            machine.begin(Kind::MakeDirectory, path)?;
-            machine.platter.make_directory(path);
+        machine.must_hold(path)?;
+        if machine.platter.find(path).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
+        machine.begin(Kind::MakeDirectory, path)?;
+        machine.platter.make_directory(path);
         Ok(())
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        if self.root != path && self.root.starts_with(path) {
+            // Above the root stands what was always there.
+            return self.machine().is_on();
+        }
         self.machine().sync_directory(path)
     }
 
