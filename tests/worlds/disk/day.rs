@@ -7,13 +7,22 @@ use std::time::Duration;
 
 /// The whole day on `disk`, until it is over or something fails. What was promised is in the books.
 pub async fn day(books: &Books, disk: &SimulatedDisk) -> Result<(), SpoolError> {
+    day_at(&mut None, books, disk).await
+}
+
+/// The same; leaves the spool as it was when something failed. None: it was not open, or it was being closed.
+pub async fn day_at(open: &mut Option<Desk>, books: &Books, disk: &SimulatedDisk) -> Result<(), SpoolError> {
     let (desk, _) = books.open(disk)?;
+    *open = Some(desk.clone());
     let first = morning(&desk).await?;
     noon(&desk, &first).await?;
+    *open = None;
     desk.spool.close().await?;
     drop(desk);
     let (desk, _) = books.open(disk)?;
+    *open = Some(desk.clone());
     afternoon(&desk).await?;
+    *open = None;
     desk.spool.close().await
 }
 
@@ -24,9 +33,11 @@ async fn morning(desk: &Desk) -> Result<Vec<usize>, SpoolError> {
     desk.relay(small).await?;
     let large = message(2, &["a@x.example"], 40_000);
     desk.relay(large).await?;
-    let together = [message(3, &["a@x.example"], 2_000), message(4, &["b@x.example"], 33_000), message(5, &[
-        "c@x.example",
-    ], 9_000)];
+    let together = [
+        message(3, &["a@x.example"], 2_000),
+        message(4, &["b@x.example"], 33_000),
+        message(5, &["c@x.example"], 9_000),
+    ];
     let [one, two, three] = together.map(|which| desk.prepare(which));
     let (one, two, three) = tokio::join!(one, two, three);
     one.and(two).and(three)?;

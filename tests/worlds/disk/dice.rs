@@ -20,7 +20,7 @@ impl Dice {
     }
 
     pub fn one_in(&mut self, chances: u64) -> bool {
-        self.roll() % chances == 0
+        self.roll().is_multiple_of(chances)
     }
 
     pub fn octet(&mut self) -> u8 {

@@ -75,8 +75,6 @@ pub struct Faults {
     planned: BTreeMap<u64, Fault>,
     /// Between these operations nothing grows.
     full: Vec<Range<u64>>,
-    /// Now nothing grows.
-    pub is_full: bool,
 }
 
 impl Faults {
@@ -86,6 +84,11 @@ impl Faults {
 
     pub fn plan_full(&mut self, between: Range<u64>) {
         self.full.push(between);
+    }
+
+    pub fn clear(&mut self) {
+        self.planned.clear();
+        self.full.clear();
     }
 
     /// Counts an operation; gives what goes wrong with it, and whether it finds the disk full.
@@ -101,6 +104,6 @@ impl Faults {
             self.log.pop_front();
         }
         self.log.push_back(Operation { number, kind, path: path.to_owned(), fault });
-        (fault, self.is_full || self.full.iter().any(|between| between.contains(&number)))
+        (fault, self.full.iter().any(|between| between.contains(&number)))
     }
 }

@@ -88,7 +88,8 @@ async fn check_octets(desk: &Desk, told: &Told, found: Option<&(Listing, RecordF
         return;
     };
     assert_eq!(listing.size, told.octets.len() as u64, "{context}");
-    let octets = desk.spool.show(told.record).await.unwrap().2.unwrap_or_else(|| panic!("{context}: no octets: {told:?}"));
+    let octets =
+        desk.spool.show(told.record).await.unwrap().2.unwrap_or_else(|| panic!("{context}: no octets: {told:?}"));
     let octets = octets.read_all().unwrap_or_else(|error| panic!("{context}: {error}: {told:?}"));
     assert!(octets == told.octets, "{context}: other octets than were taken: {told:?}");
 }

@@ -101,9 +101,9 @@ impl SimulatedDisk {
         self.machine().faults.plan_full(between);
     }
 
-    /// The disk is full from now on, or has room again.
-    pub fn set_full(&self, is_full: bool) {
-        self.machine().faults.is_full = is_full;
+    /// Nothing that is planned goes wrong any more.
+    pub fn clear(&self) {
+        self.machine().faults.clear();
     }
 
     /// The power is lost now.

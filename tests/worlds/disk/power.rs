@@ -3,11 +3,11 @@
 use super::day::day;
 use super::found::check;
 use super::work::{Books, ROOT};
-use super::{Aftermath, Fault, SimulatedDisk};
+use super::{Aftermath, Fault, Operation, SimulatedDisk};
 use std::future::Future;
 
 /// What may be left of what was not synced.
-fn aftermaths(seed: u64) -> [Aftermath; 4] {
+pub fn aftermaths(seed: u64) -> [Aftermath; 4] {
     [Aftermath::Lost, Aftermath::Kept, Aftermath::Mixed(seed), Aftermath::Torn(seed)]
 }
 
@@ -28,12 +28,14 @@ pub fn for_each(numbers: impl Iterator<Item = u64>, one: impl Fn(u64) + Sync) {
     });
 }
 
-/// Operations of a day without trouble, on a disk that already has some.
-pub fn operations_of_a_day() -> u64 {
+/// The operations of a day without trouble.
+pub fn operations_of_a_day() -> Vec<Operation> {
     run(async {
         let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
         day(&books, &disk).await.unwrap();
-        disk.operations()
+        let log = disk.log();
+        assert_eq!(log.len() as u64, disk.operations(), "some were forgotten");
+        log
     })
 }
 
@@ -47,7 +49,7 @@ async fn day_until(cut: u64) -> (Books, SimulatedDisk) {
     (books, disk)
 }
 
-fn where_it_was(disk: &SimulatedDisk) -> String {
+pub fn where_it_was(disk: &SimulatedDisk) -> String {
     disk.log().last().map(ToString::to_string).unwrap_or_default()
 }
 
@@ -74,7 +76,7 @@ fn a_day_is_the_same_to_the_last_operation_when_it_is_run_again() {
 
 #[test]
 fn whenever_the_power_is_lost_everything_promised_is_found() {
-    for_each(0..operations_of_a_day(), |cut| {
+    for_each(0..operations_of_a_day().len() as u64, |cut| {
         run(async {
             let (books, disk) = day_until(cut).await;
             for aftermath in aftermaths(cut) {
@@ -88,7 +90,7 @@ fn whenever_the_power_is_lost_everything_promised_is_found() {
 #[test]
 fn whenever_the_power_is_lost_again_while_it_starts_everything_promised_is_found() {
     let all = operations_of_a_day();
-    for_each((0..all).step_by(13), |first| {
+    for_each((0..all.len() as u64).step_by(13), |first| {
         let mut second = 0;
         run(async {
             let (books, disk) = day_until(first).await;
@@ -116,7 +118,7 @@ async fn lose_power_twice(books: &Books, disk: &SimulatedDisk, second: u64) -> b
 
 #[test]
 fn whenever_the_process_is_killed_everything_promised_is_found() {
-    for_each((0..operations_of_a_day()).step_by(5), |cut| {
+    for_each((0..operations_of_a_day().len() as u64).step_by(5), |cut| {
         run(async {
             let (books, disk) = day_until(cut).await;
             let context = format!("killed before operation {}", where_it_was(&disk));

@@ -1,1 +1,77 @@
-//! later
+//! A sync fails: each of a working day, of files and of directories.
+//!
+//! The system then counts as written what never reached the disk, and shows it until it boots again. So the file must not be
+//! synced again, nothing may be promised any more, and the next start, in the same boot, must not build on what is shown.
+
+use super::day::day_at;
+use super::faults::Kind;
+use super::found::{check, check_promises};
+use super::power::{aftermaths, for_each, operations_of_a_day, run};
+use super::work::{Books, Desk, ROOT};
+use super::{Fault, SimulatedDisk};
+use journal_relay::spool::{Spool, SpoolError};
+
+fn syncs_of_a_day() -> impl Iterator<Item = (u64, String)> {
+    let syncs = operations_of_a_day().into_iter();
+    let syncs = syncs.filter(|operation| matches!(operation.kind, Kind::Sync | Kind::SyncDirectory));
+    syncs.map(|operation| (operation.number, format!("failed: {operation}")))
+}
+
+#[test]
+fn after_a_sync_that_failed_nothing_is_promised_and_nothing_promised_is_lost() {
+    let syncs: Vec<_> = syncs_of_a_day().collect();
+    assert!(syncs.len() > 30, "{syncs:?}");
+    for_each(0..syncs.len() as u64, |which| {
+        let (at, context) = &syncs[which as usize];
+        run(fail_at(*at, context));
+    });
+}
+
+async fn fail_at(at: u64, context: &str) {
+    let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, at));
+    disk.plan(at, Fault::FailedSync);
+    let mut open = None;
+    let ended = day_at(&mut open, &books, &disk).await;
+    assert!(ended.is_err(), "{context}: nobody noticed");
+    if let Some(desk) = open {
+        nothing_is_promised(&desk, context).await;
+    }
+    // SQLite syncs again when it takes back what a first start had begun; that start promises nothing, and fails.
+    let again = if matches!(ended, Err(SpoolError::Unusable(_))) { Vec::new() } else { disk.synced_again() };
+    assert_eq!(again, Vec::<std::path::PathBuf>::new(), "{context}");
+    for aftermath in aftermaths(at) {
+        let context = format!("{context}, {aftermath:?}");
+        check(&books.copy(), &disk.after_power_cut(aftermath), &context).await;
+    }
+    start_in_the_same_boot(&books, &disk, at, context).await;
+}
+
+async fn nothing_is_promised(desk: &Desk, context: &str) {
+    for size in [500, 50_000, 500] {
+        let which = desk.books.message(77, &["y@x.example"], size, false);
+        let refused = desk.prepare(which).await;
+        assert!(matches!(refused, Err(SpoolError::Failing(_))), "{context}: {refused:?}");
+    }
+    assert!(desk.claim().await.is_err(), "{context}");
+    assert!(desk.spool.close().await.is_err(), "{context}: closed as if nothing had been");
+}
+
+/// What the system shows is not what the disk has. New promises must be kept all the same.
+async fn start_in_the_same_boot(books: &Books, disk: &SimulatedDisk, at: u64, context: &str) {
+    let books = books.copy();
+    let again = disk.after_kill();
+    let Ok((desk, _)) = books.open(&again) else {
+        // A directory can't be synced: it says so until the machine boots.
+        check(&books, &again.after_power_cut(super::Aftermath::Kept), context).await;
+        return;
+    };
+    check_promises(&desk, context).await;
+    for size in [600, 60_000] {
+        let which = books.message(78 + u8::try_from(size / 60_000).unwrap(), &["w@x.example"], size, false);
+        desk.relay(which).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+    for aftermath in aftermaths(at) {
+        let context = format!("{context}, started again, then lost the power, {aftermath:?}");
+        check(&books.copy(), &again.after_power_cut(aftermath), &context).await;
+    }
+}

@@ -57,9 +57,7 @@ impl Vfs for Way {
             match (disk.file(&path), options.access) {
                 (Ok(_), OpenAccess::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
                 (Ok(file), _) => (file, false),
-                (Err(error), OpenAccess::Create | OpenAccess::CreateNew)
-                    if error.kind() == io::ErrorKind::NotFound =>
-                {
+                (Err(error), OpenAccess::Create | OpenAccess::CreateNew) if error.kind() == io::ErrorKind::NotFound => {
                     (disk.create(&path)?, true)
                 }
                 (Err(error), _) => return Err(error),
