@@ -6,7 +6,7 @@
 use crate::spool::SpoolError;
 use crate::spool::disk::Disk;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, ffi};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -184,7 +184,14 @@ fn have_it_alone(db: &Connection) -> rusqlite::Result<()> {
 }
 
 fn prepare_writer(db: &Connection) -> rusqlite::Result<()> {
-    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // Where it can't be had SQLite goes on with another kind of journal and says so in the row alone; a sync that fails on the
+    // way is heard of behind the row.
+    let mut statement = db.prepare("PRAGMA journal_mode = WAL")?;
+    let modes: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    if modes != ["wal"] {
+        let why = format!("the database can't have a write-ahead log (its journal stays in mode {})", modes.join(" "));
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(why)));
+    }
     // FULL: a commit is on the disk before it counts.
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "cell_size_check", true)?;
