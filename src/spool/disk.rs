@@ -125,9 +125,8 @@ pub(super) fn make_lasting(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 
 /// Makes a directory's own name last.
 fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |above| {
-        disk.sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
-    })
+    path.parent()
+        .map_or(Ok(()), |above| disk.sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above }))
 }
 
 /// The directory above, when the path names one.

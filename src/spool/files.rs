@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Letters of an id that name its directory: the last ones, drawn by chance, spread the files.
 const SHELF_LETTERS: usize = 2;
@@ -24,7 +24,12 @@ pub(super) struct OctetStore {
     directory: PathBuf,
     /// Directories below that are known to be durable.
     shelves: Mutex<HashSet<PathBuf>>,
+    failed_sync: FailedSync,
 }
+
+/// The first sync that failed, and why. What the system shows of a file or directory then is not what the disk has, and
+/// another sync of it would say yes all the same; so nothing is taken any more before the spool is opened again.
+type FailedSync = Arc<OnceLock<String>>;
 
 impl OctetStore {
     /// The store in `directory`, which is made when it is missing.
@@ -32,7 +37,7 @@ impl OctetStore {
         make_if_missing(&*disk, &directory)?;
         let shelves = disk.list(&directory)?.into_iter().map(|entry| directory.join(entry.name)).collect();
         disk.sync_directory(&directory)?;
-        Ok(Arc::new(Self { disk, directory, shelves: Mutex::new(shelves) }))
+        Ok(Arc::new(Self { disk, directory, shelves: Mutex::new(shelves), failed_sync: FailedSync::default() }))
     }
 
     /// Where it is.
@@ -47,14 +52,23 @@ impl OctetStore {
         self.directory.join(shelf).join(id)
     }
 
+    /// Why nothing is taken any more: a sync that failed.
+    pub(super) fn failure(&self) -> Option<SpoolError> {
+        self.failed_sync.get().map(|why| SpoolError::Failing(why.clone()))
+    }
+
     /// A new file for `queue_id`.
     pub(super) fn create(&self, queue_id: QueueId) -> io::Result<OctetFile> {
+        if let Some(why) = self.failed_sync.get() {
+            return Err(io::Error::other(why.clone()));
+        }
         let path = self.path(queue_id);
         if let Some(shelf) = path.parent() {
             self.make_shelf(shelf)?;
         }
         let file = self.disk.create(&path)?;
-        Ok(OctetFile { file, disk: Arc::clone(&self.disk), path, kept: AtomicBool::new(false) })
+        let (disk, failed_sync) = (Arc::clone(&self.disk), Arc::clone(&self.failed_sync));
+        Ok(OctetFile { file, disk, path, failed_sync, kept: AtomicBool::new(false) })
     }
 
     /// The octets of `queue_id`, which are `length`.
@@ -88,7 +102,7 @@ impl OctetStore {
         let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         if !shelves.contains(shelf) {
             make_if_missing(&*self.disk, shelf)?;
-            self.disk.sync_directory(&self.directory)?;
+            note(&self.failed_sync, &self.directory, self.disk.sync_directory(&self.directory))?;
             shelves.insert(shelf.to_owned());
         }
         Ok(())
@@ -101,6 +115,7 @@ pub(super) struct OctetFile {
     file: Box<dyn NewFile>,
     disk: SharedDisk,
     path: PathBuf,
+    failed_sync: FailedSync,
     kept: AtomicBool,
 }
 
@@ -118,8 +133,8 @@ impl OctetFile {
 
     /// Makes the octets and the name durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()?;
-        self.path.parent().map_or(Ok(()), |shelf| self.disk.sync_directory(shelf))
+        note(&self.failed_sync, &self.path, self.file.sync())?;
+        self.path.parent().map_or(Ok(()), |shelf| note(&self.failed_sync, shelf, self.disk.sync_directory(shelf)))
     }
 
     /// From now on the file stays.
@@ -135,6 +150,12 @@ impl Drop for OctetFile {
             let _ = self.disk.remove(&self.path);
         }
     }
+}
+
+fn note(failed_sync: &FailedSync, path: &Path, synced: io::Result<()>) -> io::Result<()> {
+    synced.inspect_err(|error| {
+        let _ = failed_sync.set(format!("{} could not be synced: {error}", path.display()));
+    })
 }
 
 fn make_if_missing(disk: &dyn Disk, directory: &Path) -> io::Result<()> {

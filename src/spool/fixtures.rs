@@ -47,7 +47,13 @@ pub(crate) fn uuid_of(fields: &RecordFields) -> Uuid {
 
 pub(crate) fn options(clock: &Arc<HandClock>) -> Options {
     let clock: SharedClock = Arc::clone(clock) as SharedClock;
-    Options { disk: disk::system(), checkpoint_pages: CHECKPOINT_PAGES, clock, keep_history: KEEP_HISTORY, message_uuid: uuid_of }
+    Options {
+        disk: disk::system(),
+        checkpoint_pages: CHECKPOINT_PAGES,
+        clock,
+        keep_history: KEEP_HISTORY,
+        message_uuid: uuid_of,
+    }
 }
 
 /// A spool, its clock, and short ways to use them.

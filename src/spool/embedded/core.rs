@@ -10,8 +10,8 @@ use crate::clock::SharedClock;
 use crate::spool::SpoolError;
 use crate::spool::disk::Hold;
 use crate::spool::files::OctetStore;
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(super) struct Parts {
     pub(super) pruned: Option<(SharedClock, Duration)>,
     /// See [`Options`](super::Options).
     pub(super) checkpoint_pages: u32,
+    /// Whether the log that was found is carried over; see [`carry_over`].
+    pub(super) is_carried_over: bool,
 }
 
 /// The writer.
@@ -79,6 +81,7 @@ impl Core {
     /// Commits what is owed, then the batch; answers its questions; gives back who waits for the end.
     pub(super) fn work(&mut self, batch: Batch) -> Option<Close> {
         let Batch { steps, questions, close, .. } = batch;
+        self.heed_files();
         self.pay();
         if !steps.is_empty() {
             self.transact(steps);
@@ -100,7 +103,9 @@ impl Core {
     fn transact(&mut self, mut batch: Vec<Box<dyn Queued>>) {
         let result = match &self.broken {
             Some(error) => Err(error.clone()),
-            None => self.attempt(&mut batch).map_err(|failure| self.take_note(failure)),
+            None => {
+                self.carry_over().and_then(|()| self.attempt(&mut batch)).map_err(|failure| self.take_note(failure))
+            }
         };
         match result {
             Ok(effects) => {
@@ -168,6 +173,28 @@ impl Core {
         }
     }
 
+    /// Nothing is written behind a log that was found and is not carried over yet.
+    fn carry_over(&mut self) -> Result<(), Failure> {
+        if !self.parts.is_carried_over {
+            carry_over(&self.parts.db).map_err(|error| Failure {
+                last: is_final(&error),
+                error: answer_for(&error),
+                uncertain: false,
+            })?;
+            self.parts.is_carried_over = true;
+        }
+        Ok(())
+    }
+
+    /// A sync that failed, of whatever file, ends all.
+    fn heed_files(&mut self) {
+        if self.broken.is_none()
+            && let Some(error) = self.parts.store.failure()
+        {
+            self.take_note(Failure { error, last: true, uncertain: false });
+        }
+    }
+
     fn take_note(&mut self, failure: Failure) -> SpoolError {
         let Failure { error, last, uncertain } = failure;
         if last {
@@ -212,6 +239,7 @@ impl Core {
             return;
         }
         self.next_look = now + LOOK_EVERY;
+        self.heed_files();
         if self.broken.is_some() {
             return;
         }
@@ -234,12 +262,16 @@ impl Core {
         match history::prune(&self.parts.db, clock.now(), *keep) {
             Ok(true) => self.next_prune = Instant::now(),
             Ok(false) => {}
+            Err(error) if is_final(&error) => {
+                self.take_note(Failure { error: answer_for(&error), last: true, uncertain: false });
+            }
             Err(error) => tracing::debug!(%error, "old history of the spool could not be removed"),
         }
     }
 
     /// Carries everything over, closes the database, lets go of the lock, and only then answers.
     pub(super) fn end(mut self, answer: Option<Close>) {
+        self.heed_files();
         self.pay();
         self.checkpoint("TRUNCATE", 1);
         let mut result = self.broken.take().map_or(Ok(()), Err);
@@ -316,6 +348,16 @@ fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::
         Err(StepError::Sql(error)) if spoils_the_transaction(&error) || db.is_autocommit() => Err(error),
         Err(error) => Ok(Some(SpoolError::from(error))),
     }
+}
+
+/// Carries the write-ahead log over into the database whole, and ends it.
+///
+/// A start does so before it promises anything. After a sync that failed the system shows octets of the log that never
+/// reached the disk: what was committed behind them would be lost with the power, though it had been synced. The database's
+/// pages are written anew here, and the log begins anew.
+pub(super) fn carry_over(db: &Connection) -> rusqlite::Result<()> {
+    let busy: bool = db.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?.query_row([], |row| row.get(0))?;
+    if busy { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)) } else { Ok(()) }
 }
 
 /// Moves with the commits of other connections.

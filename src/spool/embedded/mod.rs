@@ -43,7 +43,7 @@ use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
 use decide::{Body, Prepared};
 use readers::Readers;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,8 +99,16 @@ impl EmbeddedSpool {
         schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
         let store = OctetStore::open(Arc::clone(&disk), path.join(OCTETS)).map_err(|error| at(path, &error))?;
         disk.sync_directory(path).map_err(|error| at(path, &error))?;
+        let is_carried_over = match self::core::carry_over(&db) {
+            Ok(()) => true,
+            // Without room, or beside a command that is reading, it is tried again before the first transaction.
+            Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => {
+                false
+            }
+            Err(error) => return Err(in_directory(path, SpoolError::Unusable(error.to_string()))),
+        };
         let recovered = put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
-        let spool = Self::start(path, db, store, Some(lock), Some(options))?;
+        let spool = Self::start(path, db, store, Some((lock, is_carried_over)), Some(options))?;
         Ok((spool, recovered))
     }
 
@@ -127,12 +135,13 @@ impl EmbeddedSpool {
         path: &Path,
         db: Connection,
         store: Arc<OctetStore>,
-        lock: Option<Hold>,
+        daemon: Option<(Hold, bool)>,
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
         let checkpoint_pages = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
-        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages };
+        let (lock, is_carried_over) = daemon.map_or((None, true), |(lock, carried)| (Some(lock), carried));
+        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages, is_carried_over };
         let writer = Writer::start(parts)?;
         let directory = path.to_owned();
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());
