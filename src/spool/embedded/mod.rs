@@ -30,7 +30,7 @@ mod view;
 mod writer;
 
 use self::core::Parts;
-use super::disk::{self, Disk, Hold, SharedDisk, make_lasting};
+use super::disk::{self, Hold, SharedDisk, make_lasting};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{

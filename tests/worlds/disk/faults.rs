@@ -91,6 +91,15 @@ impl Faults {
         self.full.clear();
     }
 
+    /// Whether the next operation finds no room.
+    pub fn is_full(&self) -> bool {
+        self.is_full_at(self.count)
+    }
+
+    fn is_full_at(&self, number: u64) -> bool {
+        self.full.iter().any(|between| between.contains(&number))
+    }
+
     /// Counts an operation; gives what goes wrong with it, and whether it finds the disk full.
     pub fn begin(&mut self, kind: Kind, path: &Path) -> (Option<Fault>, bool) {
         let number = self.count;
@@ -104,6 +113,6 @@ impl Faults {
             self.log.pop_front();
         }
         self.log.push_back(Operation { number, kind, path: path.to_owned(), fault });
-        (fault, self.full.iter().any(|between| between.contains(&number)))
+        (fault, self.is_full_at(number))
     }
 }

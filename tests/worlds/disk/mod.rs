@@ -23,8 +23,8 @@ pub use platter::Aftermath;
 
 use dice::Dice;
 use faults::{Faults, Kind};
-use journal_relay::spool::SpoolError;
 use journal_relay::spool::disk::{Disk, Entry, Hold, NewFile, ReadFile, SharedDisk};
+use journal_relay::spool::{Room, SpoolError};
 use platter::{Node, Platter};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,6 +32,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Octets that a disk says it has; nothing else depends on it.
+const SIZE: u64 = 1 << 40;
 
 /// A disk; clones are the same one.
 #[derive(Clone)]
@@ -358,6 +361,13 @@ impl Disk for SimulatedDisk {
         let machine = self.machine();
         machine.is_on()?;
         Ok(machine.locks.contains(directory))
+    }
+
+    fn room(&self, _path: &Path) -> io::Result<Room> {
+        let machine = self.machine();
+        machine.is_on()?;
+        let free = if machine.faults.is_full() { 0 } else { SIZE };
+        Ok(Room { free_octets: free, total_octets: SIZE, free_inodes: None, total_inodes: 0 })
     }
 
     fn vfs(&self) -> Option<&str> {
