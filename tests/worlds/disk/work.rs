@@ -380,6 +380,7 @@ fn draft(told: &Told, now: Timestamp) -> Draft {
         date: now,
         outcome_unknown: false,
         supplements: None,
+        retry_came: false,
     };
     Draft { queue_id: told.queue_id, records: vec![RecordDraft { fields, coalesce: WINDOW }] }
 }

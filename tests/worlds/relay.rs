@@ -1,0 +1,222 @@
+//! The relay's host: starts the whole relay on the world's network, disk, time and chance, and does what it is told.
+
+use super::clock::{SimClock, SimEntropy};
+use super::history::{Chronicle, Entry};
+use super::net::SimNetwork;
+use super::trace::Trace;
+use journal_relay::app::{Relay, Surroundings};
+use journal_relay::clock::Clock as _;
+use journal_relay::config::{Config, Machine};
+use journal_relay::mail::Entropy;
+use journal_relay::queue::State;
+use journal_relay::spool::{Filter, Operation, Spool};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// The organizations' names, and which archive each has.
+pub const ORGANIZATIONS: [(&str, &str); 2] = [("north", "one"), ("south", "two")];
+/// Entries that one look shows; a world has fewer.
+const MANY: usize = 10_000;
+
+/// What the relay is told from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// SIGTERM.
+    Drain,
+    /// SIGHUP, with this file.
+    Reload(String),
+    /// Say what the spool has.
+    Look,
+    /// `queue retry` of everything that failed.
+    RetryFailed,
+}
+
+/// What the host and the world tell each other.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    orders: Mutex<VecDeque<Order>>,
+    came: Notify,
+    seen: Mutex<Seen>,
+}
+
+/// What is known of the relay.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Started, and not ended.
+    pub is_up: bool,
+    /// Drained to the end, how often.
+    pub drained: u64,
+    /// Looks answered.
+    pub looks: u64,
+    /// By the last look: entries that are live.
+    pub live: Vec<Entry>,
+    /// By the last look: records or reports wait for a time.
+    pub is_due: bool,
+    /// What start-up found last: records, and unknown ones.
+    pub recovered: (u64, u64),
+}
+
+impl Control {
+    pub fn order(&self, order: Order) {
+        self.0.orders.lock().unwrap().push_back(order);
+        self.0.came.notify_one();
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.0.seen.lock().unwrap().clone()
+    }
+
+    /// Forgets orders that nobody has heard: the relay is gone.
+    pub fn gone(&self) {
+        self.0.orders.lock().unwrap().clear();
+        self.change(|seen| seen.is_up = false);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.0.seen.lock().unwrap());
+    }
+
+    async fn next(&self) -> Order {
+        loop {
+            if let Some(order) = self.0.orders.lock().unwrap().pop_front() {
+                return order;
+            }
+            self.0.came.notified().await;
+        }
+    }
+}
+
+/// All that a start of the relay needs.
+#[derive(Clone)]
+pub struct House {
+    pub control: Control,
+    pub network: SimNetwork,
+    pub clock: SimClock,
+    pub entropy: Arc<SimEntropy>,
+    pub chronicle: Chronicle,
+    pub trace: Trace,
+    pub config: Arc<Mutex<String>>,
+    pub spool: super::store::Store,
+}
+
+impl House {
+    /// One life of the relay.
+    pub async fn live(self) -> turmoil::Result {
+        let _last = Farewell(self.network.clone());
+        if let Err(broken) = self.work().await
+            && !self.network.power.is_off()
+        {
+            self.trace.note(format!("the relay does not work: {broken}"));
+            self.chronicle.write().broken.push(broken);
+        }
+        self.control.gone();
+        Ok(())
+    }
+
+    async fn work(&self) -> Result<(), String> {
+        let text = self.config.lock().unwrap().clone();
+        let config = parse(&text)?;
+        let (spool, recovered) = self.spool.open(&config, &self.clock).map_err(|error| format!("start: {error}"))?;
+        self.trace.note(format!("the spool is open: {recovered:?}"));
+        let surroundings = Surroundings {
+            spool: Arc::clone(&spool),
+            clock: Arc::new(self.clock.clone()),
+            entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
+            network: Arc::new(self.network.clone()),
+            resolver: Arc::new(self.network.clone()),
+        };
+        let mut relay = Relay::start(config, surroundings).await.map_err(|error| format!("start: {error}"))?;
+        self.control.change(|seen| {
+            seen.is_up = true;
+            seen.recovered = recovered;
+        });
+        loop {
+            match self.control.next().await {
+                Order::Drain => {
+                    relay.drain(std::future::pending()).await;
+                    self.control.change(|seen| seen.drained += 1);
+                    return Ok(());
+                }
+                Order::Reload(text) => {
+                    *self.config.lock().unwrap() = text.clone();
+                    relay.reconfigure(parse(&text)?)?;
+                }
+                Order::Look => self.look(&*spool).await,
+                Order::RetryFailed => self.retry_failed(&*spool).await,
+            }
+        }
+    }
+
+    async fn retry_failed(&self, spool: &dyn Spool) {
+        let filter = Filter { state: Some(State::Failed), ..Filter::default() };
+        for listing in spool.list(filter, MANY).await.unwrap_or_default() {
+            let _ = spool.operate(listing.id, Operation::Retry, self.clock.now()).await;
+        }
+    }
+
+    async fn look(&self, spool: &dyn Spool) {
+        let mut live = Vec::new();
+        let mut whole = Vec::new();
+        for state in State::ALL {
+            let Ok(found) = spool.list(Filter { state: Some(state), ..Filter::default() }, MANY).await else { return };
+            whole.extend(found.iter().map(|listing| Entry {
+                id: listing.id.to_string(),
+                state: listing.state.to_string(),
+                organization: listing.organization.clone(),
+            }));
+            if !state.is_history() {
+                live = whole.clone();
+            }
+        }
+        let mut is_due = false;
+        for (organization, _) in ORGANIZATIONS {
+            is_due |= spool.next_due(organization).await.ok().flatten().is_some();
+        }
+        self.chronicle.write().spool = whole;
+        self.control.change(|seen| {
+            seen.looks += 1;
+            seen.live = live;
+            seen.is_due = is_due;
+        });
+    }
+}
+
+fn parse(text: &str) -> Result<Arc<Config>, String> {
+    let machine = Machine { hostname: "relay.example".to_owned(), stderr_is_terminal: false };
+    Config::parse(text, Path::new("config.toml"), &machine).map(Arc::new).map_err(|error| error.to_string())
+}
+
+/// Dropped with the host's program, behind all its tasks.
+struct Farewell(SimNetwork);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.close_all();
+    }
+}
+
+/// A configuration of the world; `version` changes what a reload may change.
+pub fn config(coalesce: [&str; 2], version: u64) -> String {
+    let mut text = format!(
+        "hostname = \"relay.example\"\n[spool]\npath = \"/disk/spool\"\n[[listener]]\nname = \"in\"\naddress = \"0.0.0.0:25\"\n\
+         next_hop = \"smtp://next-hop.example:25?tls=none\"\ntrusted_networks = [\"0.0.0.0/0\"]\n\
+         max_message_size = \"{}MiB\"\n[retry]\nfirst = \"{}s\"\nlongest = \"{}s\"\nreport_after = \"20s\"\n",
+        4 + version % 2,
+        1 + version % 2,
+        4 + version % 3,
+    );
+    for ((name, archive), coalesce) in ORGANIZATIONS.into_iter().zip(coalesce) {
+        text.push_str(&format!(
+            "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\n\
+             journaling_address = \"archive@{archive}.example\"\nreport_address = \"postmaster@{name}.example\"\n\
+             journaling_route = \"smtp://{archive}.example:25?tls=none\"\n\
+             report_route = \"smtp://reports.example:25?tls=none\"\ncoalesce = \"{coalesce}\"\n"
+        ));
+    }
+    text
+}

@@ -1,0 +1,352 @@
+//! A server of a world: the next hop, an archive, or the report mailbox. It takes everything in quiet times; in others it
+//! refuses, is late, breaks off, repeats itself or talks nonsense, at every stage of the protocol, as its dice say.
+
+use super::dice::Dice;
+use super::history::{Arrival, Chronicle, Peer, Said, Stage};
+use super::net::Power;
+use super::trace::Trace;
+use super::wire::Wire;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How long a server waits for the other side.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a server behaves from one moment to another.
+#[derive(Debug, Clone, Default)]
+pub struct Mood {
+    pub from: u64,
+    pub until: u64,
+    /// How many of 100 answers are not as they should be.
+    pub bad: u64,
+    /// What the bad ones are, each as often as it stands here.
+    pub kinds: Vec<Bad>,
+}
+
+/// An answer that is not as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bad {
+    NotNow,
+    Never,
+    /// The connection ends instead of the reply.
+    Drop,
+    /// The connection ends behind the reply.
+    ReplyAndDrop,
+    Late(u64),
+    Twice,
+    Nonsense,
+    /// Nothing comes.
+    Silence,
+    /// 421 and the end.
+    Closing,
+}
+
+/// What happens at the next end of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fuse {
+    /// Before the message is decided on.
+    BeforeVerdict,
+    /// When the reply has been written.
+    BehindReply,
+}
+
+/// A server, shared by its connections.
+#[derive(Clone)]
+pub struct Server(Rc<Inner>);
+
+struct Inner {
+    peer: Peer,
+    moods: Vec<Mood>,
+    eight_bit_mime: bool,
+    pipelining: bool,
+    dice: RefCell<Dice>,
+    chronicle: Chronicle,
+    trace: Trace,
+    power: Power,
+    fuses: RefCell<Vec<Fuse>>,
+}
+
+/// How a server is made.
+pub struct Setup {
+    pub peer: Peer,
+    pub moods: Vec<Mood>,
+    pub eight_bit_mime: bool,
+    pub pipelining: bool,
+    pub dice: Dice,
+}
+
+impl Server {
+    pub fn new(setup: Setup, chronicle: Chronicle, trace: Trace, power: Power) -> Self {
+        let Setup { peer, moods, eight_bit_mime, pipelining, dice } = setup;
+        Self(Rc::new(Inner {
+            peer,
+            moods,
+            eight_bit_mime,
+            pipelining,
+            dice: RefCell::new(dice),
+            chronicle,
+            trace,
+            power,
+            fuses: RefCell::default(),
+        }))
+    }
+
+    /// The next end of data costs the relay its power.
+    pub fn arm(&self, fuse: Fuse) {
+        self.0.fuses.borrow_mut().push(fuse);
+    }
+
+    /// No end of data costs it any more.
+    pub fn disarm(&self) {
+        self.0.fuses.borrow_mut().clear();
+    }
+
+    /// Listens until the host ends.
+    pub async fn run(self) -> turmoil::Result {
+        let listener = turmoil::net::TcpListener::bind("0.0.0.0:25").await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let server = self.clone();
+            #[allow(clippy::disallowed_methods, reason = "a peer is no part of the relay")]
+            tokio::task::spawn_local(async move {
+                let mut talk = Talk { server, wire: Wire::new(stream, PATIENCE), transaction: None };
+                // However a conversation ends, its end is all that follows.
+                let _ = talk.hold().await;
+            });
+        }
+    }
+
+    fn bad(&self, now: u64) -> Option<Bad> {
+        let mood = self.0.moods.iter().find(|mood| (mood.from..mood.until).contains(&now))?;
+        let mut dice = self.0.dice.borrow_mut();
+        if dice.chance(mood.bad) { Some(*dice.pick(&mood.kinds)) } else { None }
+    }
+
+    fn burn(&self, at: Fuse) {
+        let mut fuses = self.0.fuses.borrow_mut();
+        if let Some(place) = fuses.iter().position(|fuse| *fuse == at) {
+            fuses.remove(place);
+            self.0.trace.note(format!("the relay loses its power, {at:?} of {}", self.0.peer));
+            self.0.power.switch_off();
+        }
+    }
+}
+
+struct Talk {
+    server: Server,
+    wire: Wire,
+    /// MAIL, and the recipients.
+    transaction: Option<(String, Vec<String>)>,
+}
+
+/// How an answer went.
+#[derive(PartialEq)]
+struct Answered {
+    /// The reply was positive as intended.
+    good: bool,
+    /// It was sent once and whole.
+    whole: bool,
+    /// The connection ends here.
+    last: bool,
+    number: u64,
+    text: String,
+}
+
+impl Talk {
+    async fn hold(&mut self) -> io::Result<()> {
+        self.answer(Stage::Greeting, "220 ready").await?;
+        loop {
+            let line = self.wire.line().await?;
+            let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+            match verb.as_str() {
+                "EHLO" | "HELO" => self.hello().await?,
+                "MAIL" => {
+                    self.transaction = None;
+                    if self.answer(Stage::Mail, "250 2.1.0 sender ok").await?.good {
+                        self.transaction = Some((path(&line), Vec::new()));
+                    }
+                }
+                "RCPT" => {
+                    let good = self.answer(Stage::Rcpt, "250 2.1.5 recipient ok").await?.good;
+                    if let Some((_, recipients)) = self.transaction.as_mut().filter(|_| good) {
+                        recipients.push(path(&line));
+                    }
+                }
+                "DATA" => self.data().await?,
+                "QUIT" => {
+                    self.answer(Stage::Other, "221 2.0.0 bye").await?;
+                    return Ok(());
+                }
+                _ => {
+                    self.transaction = None;
+                    self.answer(Stage::Other, "250 2.0.0 ok").await?;
+                }
+            }
+        }
+    }
+
+    async fn hello(&mut self) -> io::Result<()> {
+        let inner = &self.server.0;
+        let mut text =
+            format!("250-{}\r\n250-SIZE 10000000\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n", inner.peer.host());
+        if inner.eight_bit_mime {
+            text.push_str("250-8BITMIME\r\n");
+        }
+        if inner.pipelining {
+            text.push_str("250-PIPELINING\r\n");
+        }
+        text.push_str("250 SMTPUTF8");
+        self.answer(Stage::Ehlo, &text).await.map(drop)
+    }
+
+    async fn data(&mut self) -> io::Result<()> {
+        let Some((from, recipients)) = self.transaction.take().filter(|(_, recipients)| !recipients.is_empty()) else {
+            self.say(Stage::Data, "554 5.5.1 no valid recipients", "").await?;
+            return Ok(());
+        };
+        if !self.answer(Stage::Data, "354 go ahead").await?.good {
+            return Ok(());
+        }
+        let octets = Arc::new(self.wire.data().await?);
+        self.server.burn(Fuse::BeforeVerdict);
+        let inner = &self.server.0;
+        let arrival = Arrival {
+            at: inner.peer,
+            when: now(),
+            from,
+            recipients,
+            octets,
+            taken: false,
+            number: 0,
+            reply: String::new(),
+            replied: false,
+            replied_at: u64::MAX,
+            eight_bit_mime: inner.eight_bit_mime,
+        };
+        let place = {
+            let mut history = inner.chronicle.write();
+            history.arrivals.push(arrival);
+            history.arrivals.len() - 1
+        };
+        self.end(place).await
+    }
+
+    /// Decides on a message, notes the decision, and only then answers.
+    async fn end(&mut self, place: usize) -> io::Result<()> {
+        let bad = self.server.bad(now());
+        let refuses = matches!(bad, Some(Bad::NotNow | Bad::Never | Bad::Closing));
+        // What comes of it when the reply is lost is a matter of chance.
+        let taken = !refuses
+            && match bad {
+                Some(Bad::Drop | Bad::Nonsense | Bad::Silence) => self.server.0.dice.borrow_mut().chance(50),
+                _ => true,
+            };
+        let chronicle = self.server.0.chronicle.clone();
+        chronicle.write().arrivals[place].taken = taken;
+        self.server.0.trace.note(format!(
+            "{} {} a message",
+            self.server.0.peer,
+            if taken { "takes" } else { "leaves" }
+        ));
+        let answered = self.answer_as(Stage::Dot, "250 2.0.0 taken", bad).await;
+        if let Ok(answered) = &answered {
+            let mut history = chronicle.write();
+            let arrival = &mut history.arrivals[place];
+            arrival.number = answered.number;
+            arrival.reply.clone_from(&answered.text);
+            arrival.replied = answered.whole;
+            arrival.replied_at = now();
+        }
+        self.server.burn(Fuse::BehindReply);
+        if answered?.last { Err(gone()) } else { Ok(()) }
+    }
+
+    async fn answer(&mut self, stage: Stage, good: &str) -> io::Result<Answered> {
+        let bad = self.server.bad(now());
+        let answered = self.answer_as(stage, good, bad).await?;
+        if answered.last { Err(gone()) } else { Ok(answered) }
+    }
+
+    async fn answer_as(&mut self, stage: Stage, good: &str, bad: Option<Bad>) -> io::Result<Answered> {
+        if let Some(bad) = bad {
+            self.server.0.trace.note(format!("{}: {bad:?} at {stage:?}", self.server.0.peer));
+        }
+        match bad {
+            None => self.say(stage, good, "").await.map(|said| said.good(true)),
+            Some(Bad::Late(millis)) => {
+                sleep(Duration::from_millis(millis)).await;
+                self.say(stage, good, "").await.map(|said| said.good(true))
+            }
+            Some(Bad::NotNow) => self.say(stage, "451 4.7.1 not now", "").await,
+            // Nobody refuses QUIT or RSET for good.
+            // And one that refuses EHLO is taken for a server that knows HELO alone.
+            Some(Bad::Never) if matches!(stage, Stage::Other | Stage::Ehlo) => {
+                self.say(stage, good, "").await.map(|said| said.good(true))
+            }
+            Some(Bad::Never) => self.say(stage, "550 5.7.1 never", "").await,
+            Some(Bad::Closing) => {
+                let said = self.say(stage, "421 4.3.2 closing", "").await?;
+                Ok(Answered { last: true, ..said })
+            }
+            Some(Bad::ReplyAndDrop) => {
+                let said = self.say(stage, good, "").await?;
+                Ok(Answered { last: true, ..said.good(true) })
+            }
+            Some(Bad::Drop) => Err(gone()),
+            Some(Bad::Twice) => {
+                let said = self.say(stage, good, good).await?;
+                Ok(Answered { whole: false, ..said.good(true) })
+            }
+            Some(Bad::Nonsense) => {
+                self.wire.write(b"what do you mean?\r\n").await?;
+                Err(gone())
+            }
+            Some(Bad::Silence) => {
+                sleep(Duration::from_secs(3_600)).await;
+                Err(gone())
+            }
+        }
+    }
+
+    /// Writes a reply with its number, and another text behind it.
+    async fn say(&mut self, stage: Stage, text: &str, behind: &str) -> io::Result<Answered> {
+        let number = {
+            let number = self.server.0.chronicle.next_number();
+            let said =
+                Said { at: self.server.0.peer, stage, text: format!("{text} #{number}"), twice: !behind.is_empty() };
+            self.server.0.chronicle.write().said.insert(number, said);
+            number
+        };
+        // EHLO's last line is an extension, and takes no number.
+        let text = if stage == Stage::Ehlo { text.to_owned() } else { format!("{text} #{number}") };
+        let mut octets = format!("{text}\r\n");
+        if !behind.is_empty() {
+            octets.push_str(&format!("{behind} #{number}\r\n"));
+        }
+        self.wire.write(octets.as_bytes()).await?;
+        Ok(Answered { good: false, whole: true, last: false, number, text })
+    }
+}
+
+impl Answered {
+    fn good(self, good: bool) -> Self {
+        Self { good, ..self }
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+fn path(line: &str) -> String {
+    let behind = line.split_once('<').map_or("", |(_, behind)| behind);
+    behind.split('>').next().unwrap_or_default().to_owned()
+}
+
+fn now() -> u64 {
+    turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap())
+}
