@@ -46,6 +46,11 @@ macro_rules! id {
                 Self(make(now, entropy))
             }
 
+            /// The least id that can be made at `now`: ids sort by age.
+            pub fn first_of(now: Timestamp) -> Self {
+                Self(write(now, 0))
+            }
+
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 std::str::from_utf8(&self.0).unwrap_or_default()
@@ -102,8 +107,12 @@ id!(
 fn make(now: Timestamp, entropy: &dyn Entropy) -> [u8; LENGTH] {
     let mut chance = [0; 4];
     entropy.fill(&mut chance);
+    write(now, u32::from_be_bytes(chance))
+}
+
+fn write(now: Timestamp, chance: u32) -> [u8; LENGTH] {
     let millis = u128::from(now.as_millis().unsigned_abs()) & ((1 << 50) - 1);
-    let bits = (millis << 30) | u128::from(u32::from_be_bytes(chance) & ((1 << 30) - 1));
+    let bits = (millis << 30) | u128::from(chance & ((1 << 30) - 1));
     std::array::from_fn(|place| {
         let digit = (bits >> (5 * (LENGTH - 1 - place))) & 31;
         ALPHABET.get(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'0')
@@ -131,6 +140,13 @@ mod tests {
         let early = QueueId::new(Timestamp::from_millis(1_000), &Fixed(255));
         let late = QueueId::new(Timestamp::from_millis(1_001), &Fixed(0));
         assert!(early < late && early.as_str() < late.as_str());
+    }
+
+    #[test]
+    fn the_first_of_a_moment_is_no_greater_than_any_of_it_and_greater_than_all_before() {
+        let first = QueueId::first_of(Timestamp::from_millis(1_000));
+        assert!(first <= QueueId::new(Timestamp::from_millis(1_000), &Fixed(0)));
+        assert!(first > QueueId::new(Timestamp::from_millis(999), &Fixed(255)));
     }
 
     #[test]

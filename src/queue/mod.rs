@@ -3,11 +3,13 @@
 //! Floor 2: decisions from arguments alone; `now` is a parameter, jitter a hash of id and attempt.
 
 mod merge;
+mod pace;
 mod retry;
 mod standing;
 mod state;
 
 pub use merge::{Earlier, Merge, merge, same_mailboxes};
-pub use retry::{Decision, after_deferral};
+pub use pace::{DISTANCES, GATHER, Pace, QUIET, SETTLE};
+pub use retry::{Decision, after_deferral, backoff};
 pub use standing::{OCTETS_LOST, Standing, Unmoved};
 pub use state::{State, Status};

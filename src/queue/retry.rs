@@ -22,13 +22,14 @@ pub fn after_deferral(retry: &Retry, id: RecordId, attempt: u32, created: Timest
     if now.since(created) >= retry.give_up {
         return Decision::GiveUp;
     }
-    let doublings = attempt.saturating_sub(1).min(31);
-    let wait = retry.first.saturating_mul(1 << doublings).min(retry.longest);
-    Decision::Again(now.plus(jittered(wait, id, attempt)))
+    Decision::Again(now.plus(backoff(retry.first, retry.longest, id.as_str(), attempt.saturating_sub(1))))
 }
 
-fn jittered(wait: Duration, id: RecordId, attempt: u32) -> Duration {
-    let hash = Sha256::new().chain_update(id.as_str()).chain_update(attempt.to_be_bytes()).finalize();
+/// The wait after `failed` tries beyond the first: `first`, doubled by each up to `longest`, made shorter or longer by up to
+/// a tenth by a hash of `name` and `failed`.
+pub fn backoff(first: Duration, longest: Duration, name: &str, failed: u32) -> Duration {
+    let wait = first.saturating_mul(1 << failed.min(31)).min(longest);
+    let hash = Sha256::new().chain_update(name).chain_update(failed.to_be_bytes()).finalize();
     let share = hash.first().copied().map_or(128, u32::from);
     // 0.9 to 1.1 times the wait.
     wait.mul_f64(0.9 + 0.2 * f64::from(share) / 255.0)
