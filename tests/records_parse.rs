@@ -5,14 +5,16 @@
 
 use journal_relay::config::UnlistedRecipients;
 use journal_relay::journal::{
-    ArchiveOffers, HeaderFacts, Label, MacKey, Observation, Observer, RecordFields, Relayed, ReportContext,
-    ReportFields, ReportKind, ReportRendering, label_recipients, message_uuid, original, render, render_report,
+    ArchiveOffers, Cause, HeaderFacts, Label, MacKey, Named, News, Notice, Observation, Observer, RecordFields,
+    Relayed, ReportContext, ReportRendering, ReportSeed, label_recipients, message_uuid, original, render,
+    render_report,
 };
 use journal_relay::mail::{Address, OsEntropy, QueueId, RecordId, ReversePath, Timestamp};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp::from_millis(1_794_304_800_000);
@@ -112,26 +114,21 @@ fn record_of(octets: &[u8]) -> RecordFields {
 }
 
 fn report_about(fields: &RecordFields, server: ArchiveOffers) -> ReportRendering {
-    let report = ReportFields {
+    let notice = Notice { attempts: 1, ..Notice::about(fields, Cause::Refused, NOW) };
+    let notice = notice.with_reply("smtp://vault.example:25", "550 5.7.1 no such archive", true);
+    let seed = ReportSeed {
         id: RecordId::new(NOW, &OsEntropy),
-        organization: fields.organization.clone(),
-        kind: ReportKind::Failed,
-        record: fields.id,
         date: NOW,
         message_uuid: Uuid::new_v4(),
         boundary: Uuid::new_v4(),
-        route: "smtp://vault.example:25".into(),
-        reply: "550 5.7.1 no such archive".into(),
-        reply_is_smtp: true,
-        attempts: 1,
-        next_attempt: None,
     };
+    let report = seed.tell(&fields.organization, News::Failed(Named { records: vec![notice], more: 0 }));
     let context = ReportContext {
         hostname: "relay.acme.example",
         sender: &address(SENDER),
         report_address: &address("postmaster@acme.example"),
         journaling_address: &address(ARCHIVE),
-        retry_until: None,
+        give_up: Duration::from_secs(8 * 86_400),
         key: &MacKey::from_bytes([7; 32]),
     };
     render_report(&report, Some(fields), &context, server)

@@ -1,12 +1,15 @@
 //! The lanes: two for each organization, one for its records and one for its reports.
 //!
-//! A lane sleeps until something may be due, takes slots on its route, claims as much as it has slots for, and starts a task
-//! for each piece. Organizations that a new configuration brings get lanes, those that it lacks lose theirs; their records
-//! stay. When the end begins nothing more is claimed.
+//! A lane sleeps until something may be due, asks whether its route may be tried, takes slots on it, claims as much as it has
+//! slots for, and starts a task for each piece. While the route's circuit is open it claims nothing but a probe, and what an
+//! operator wants tried. Organizations that a new configuration brings get lanes, those that it lacks lose theirs; their
+//! records stay. When the end begins nothing more is claimed.
 
-use super::office::{Freight, Office};
+use super::circuits::{Admission, Line, Pass};
+use super::delays::Watch;
+use super::office::{Freight, Office, Parcel, Way};
 use super::pool::MAX_CONNECTIONS_PER_ROUTE;
-use crate::mail::Timestamp;
+use crate::config::Config;
 use crate::spool::SpoolError;
 use crate::watch;
 use std::collections::BTreeMap;
@@ -21,6 +24,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const SHORT_SLEEP: Duration = Duration::from_secs(1);
 /// How long a spool that fails is left alone.
 const SPOOL_REST: Duration = Duration::from_secs(5);
+/// How long changes of the spool gather while the route is shut: all they can bring is an operator's wish.
+const SHUT_REST: Duration = Duration::from_millis(250);
 
 /// Starts and ends lanes as the configuration says, until the end begins.
 pub(super) async fn supervise(office: Arc<Office>) {
@@ -36,17 +41,19 @@ pub(super) async fn supervise(office: Arc<Office>) {
         tokio::select! {
             biased;
             () = office.drain.begun() => {}
-            () = changed(&mut config) => {}
+            () = changed(&mut config) => office.circuits.hasten(office.clock.now()),
         }
     }
 }
 
 fn open(office: &Arc<Office>, organization: &str) -> watch::Sender<()> {
     let end = watch::Sender::new(());
-    for (freight, label) in [(Freight::Records, "records"), (Freight::Reports, "reports")] {
-        let lane = Lane { office: Arc::clone(office), organization: organization.to_owned(), freight };
-        office.drain.spawn(format!("{label} of {organization}"), lane.run(end.subscribe()));
+    for freight in [Freight::Records, Freight::Reports] {
+        let lane = Lane { office: Arc::clone(office), organization: organization.to_owned(), freight, closings: None };
+        office.drain.spawn(format!("{} of {organization}", freight.as_str()), lane.run(end.subscribe()));
     }
+    let watch = Watch { office: Arc::clone(office), organization: organization.to_owned() };
+    office.drain.spawn(format!("watch over {organization}"), watch.run(end.subscribe()));
     end
 }
 
@@ -54,43 +61,168 @@ struct Lane {
     office: Arc<Office>,
     organization: String,
     freight: Freight,
+    /// How often the circuits of the line had closed when everything that waited on it was made due last.
+    closings: Option<(Line, u64)>,
+}
+
+/// What a lane does next.
+enum Step {
+    /// Claims as much as it has slots for.
+    Flow(Way),
+    /// Claims one piece: a probe, …
+    Probe(Way, Pass),
+    /// … or what an operator wants tried, which is one where the route is shut.
+    Urged(Way, Pass),
+    /// Waits so long, or until something changes; the route is shut.
+    Rest(Duration, bool),
+    /// The configuration lacks the organization.
+    End,
 }
 
 impl Lane {
     /// Ends when the end begins, with the supervisor's sender, or with the spool. Waits alone are cut short by that, never a
     /// claim: what it gives out must get a task, or nobody would have it.
-    async fn run(self, mut end: watch::Receiver<()>) {
+    async fn run(mut self, mut end: watch::Receiver<()>) {
         let mut changes = self.office.spool.changes();
         let mut config = self.office.config.clone();
+        let mut circuits = self.office.circuits.changes();
+        // Whether the last claim gave all that it asked for: then there is more.
+        let mut is_more = false;
         loop {
             changes.borrow_and_update();
             config.borrow_and_update();
-            let Some(slots) = self.office.slots(&self.organization, self.freight) else { return };
-            let permits = tokio::select! {
-                biased;
-                () = self.over(&mut end) => return,
-                // The route may be another one now.
-                () = changed(&mut config) => continue,
-                permits = take_permits(slots, self.moment()) => permits,
-            };
-            let now = self.office.clock.now();
-            let wait = match self.claim_and_start(now, permits).await {
-                Ok(0) => self.until_due(now).await,
-                Ok(_) => continue,
+            circuits.borrow_and_update();
+            let step = self.next(is_more).await;
+            is_more = false;
+            let done = match step {
+                Ok(Step::End) => return,
+                Ok(Step::Rest(wait, is_shut)) => Ok((wait, is_shut)),
+                Ok(step) => {
+                    let go = self.go(step, &mut end, &mut config).await;
+                    match go {
+                        Ok(Gone::Over) => return,
+                        Ok(Gone::Again { more }) => {
+                            is_more = more;
+                            continue;
+                        }
+                        Ok(Gone::Nothing) => Ok((SHORT_SLEEP, false)),
+                        Err(error) => Err(error),
+                    }
+                }
                 Err(error) => Err(error),
             };
-            let wait = wait.unwrap_or_else(|error| {
+            let (wait, is_shut) = done.unwrap_or_else(|error| {
                 tracing::warn!(event = "deliver.stalled", organization = self.organization, %error, "the spool does not give out what is due");
-                SPOOL_REST
+                (SPOOL_REST, false)
             });
             tokio::select! {
                 biased;
-                () = self.over(&mut end) => return,
-                more = changes.changed() => if more.is_err() { return },
+                () = over(&self.office, &mut end) => return,
                 () = changed(&mut config) => {}
+                () = changed(&mut circuits) => {}
+                more = changes.changed() => match more {
+                    Ok(()) if is_shut => sleep(SHUT_REST).await,
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
                 () = sleep(wait) => {}
             }
         }
+    }
+
+    /// Looks what is due and whether it may be tried. With `is_more` something is, and only the route is asked.
+    async fn next(&mut self, is_more: bool) -> Result<Step, SpoolError> {
+        let office = Arc::clone(&self.office);
+        let Some(way) = office.way(&self.organization, self.freight) else { return Ok(Step::End) };
+        let line = way.line();
+        self.hurry_behind(&line).await?;
+        let now = office.clock.now();
+        let mut urged = None;
+        if !is_more {
+            let agenda = office.spool.agenda(&self.organization).await?;
+            let next = match self.freight {
+                Freight::Records => agenda.records,
+                Freight::Reports if agenda.notices.is_some_and(|due| due <= now) => {
+                    office.spool.gather(&self.organization, office.seed(now)).await?;
+                    Some(now)
+                }
+                Freight::Reports => [agenda.reports, agenda.notices].into_iter().flatten().min(),
+            };
+            if next.is_none_or(|due| due > now) {
+                let wait = next.map_or(LONGEST_SLEEP, |due| due.since(now).min(LONGEST_SLEEP));
+                return Ok(Step::Rest(wait, false));
+            }
+            urged = agenda.urged.filter(|due| self.freight == Freight::Records && *due <= now);
+        }
+        Ok(match office.circuits.admit(&line, now) {
+            Admission::Flow => Step::Flow(way),
+            Admission::Probe(pass) => Step::Probe(way, pass),
+            Admission::Shut(_) if urged.is_some() => Step::Urged(way, office.circuits.probe(&line)),
+            Admission::Shut(until) => {
+                Step::Rest(until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP)), true)
+            }
+        })
+    }
+
+    /// Makes all that waits due when one of the circuits of `line` has closed since, or when it waited on another line: what
+    /// was said there counts no more.
+    async fn hurry_behind(&mut self, line: &Line) -> Result<(), SpoolError> {
+        let closings = self.office.circuits.closings(line);
+        if self.closings.as_ref().is_some_and(|known| *known != (line.clone(), closings)) {
+            loop {
+                let now = self.office.clock.now();
+                let hurried = match self.freight {
+                    Freight::Records => self.office.spool.hurry(&self.organization, now).await?,
+                    Freight::Reports => self.office.spool.hurry_reports(&self.organization, now).await?,
+                };
+                if hurried == 0 {
+                    break;
+                }
+            }
+        }
+        self.closings = Some((line.clone(), closings));
+        Ok(())
+    }
+
+    /// Takes slots, claims, and starts a task for each piece.
+    async fn go(
+        &self,
+        step: Step,
+        end: &mut watch::Receiver<()>,
+        config: &mut watch::Receiver<Arc<Config>>,
+    ) -> Result<Gone, SpoolError> {
+        let (way, most, pass, is_urged) = match step {
+            Step::Flow(way) => (way, MAX_CONNECTIONS_PER_ROUTE, None, false),
+            Step::Probe(way, pass) => (way, 1, Some(pass), false),
+            Step::Urged(way, pass) => (way, 1, Some(pass), true),
+            Step::Rest(..) | Step::End => return Ok(Gone::Nothing),
+        };
+        let permits = tokio::select! {
+            biased;
+            () = over(&self.office, end) => return Ok(Gone::Over),
+            // The route may be another one now.
+            () = changed(config) => return Ok(Gone::Again { more: false }),
+            permits = take_permits(self.office.slots(&way), self.moment(), most) => permits,
+        };
+        let (line, asked) = (way.line(), permits.len());
+        let parcels = self.claim(permits.len(), is_urged).await?;
+        let count = parcels.len();
+        let mut pass = pass;
+        for (parcel, permit) in parcels.into_iter().zip(permits) {
+            let office = Arc::clone(&self.office);
+            let pass = pass.take().unwrap_or_else(|| office.circuits.pass(&line));
+            self.office.drain.spawn(parcel.label(), async move { office.carry(parcel, pass, permit).await });
+        }
+        Ok(if count == 0 { Gone::Nothing } else { Gone::Again { more: count == asked } })
+    }
+
+    async fn claim(&self, limit: usize, is_urged: bool) -> Result<Vec<Parcel>, SpoolError> {
+        let now = self.office.clock.now();
+        if is_urged {
+            let claim = self.office.spool.claim_urged(&self.organization, now).await?;
+            return Ok(claim.into_iter().map(Parcel::Record).collect());
+        }
+        self.office.claim(&self.organization, self.freight, now, limit).await
     }
 
     /// How long slots and due entries gather before a claim. Reports are rare and in no hurry.
@@ -100,43 +232,35 @@ impl Lane {
             Freight::Reports => Duration::from_millis(50),
         }
     }
+}
 
-    async fn over(&self, end: &mut watch::Receiver<()>) {
-        tokio::select! {
-            biased;
-            () = self.office.drain.begun() => {}
-            // Only ever an error: the supervisor has dropped its half.
-            _ = end.changed() => {}
-        }
-    }
+/// How a claim went.
+enum Gone {
+    /// Something is on its way; perhaps there is more.
+    Again { more: bool },
+    /// There was nothing after all.
+    Nothing,
+    /// The end has begun.
+    Over,
+}
 
-    /// Starts a task for each piece that is due; tells how many.
-    async fn claim_and_start(&self, now: Timestamp, permits: Vec<OwnedSemaphorePermit>) -> Result<usize, SpoolError> {
-        let parcels = self.office.claim(&self.organization, self.freight, now, permits.len()).await?;
-        let count = parcels.len();
-        for (parcel, permit) in parcels.into_iter().zip(permits) {
-            let office = Arc::clone(&self.office);
-            self.office.drain.spawn(parcel.label(), async move { office.carry(parcel, permit).await });
-        }
-        Ok(count)
-    }
-
-    async fn until_due(&self, now: Timestamp) -> Result<Duration, SpoolError> {
-        Ok(match self.office.spool.next_due(&self.organization).await? {
-            Some(due) if due > now => due.since(self.office.clock.now()).min(LONGEST_SLEEP),
-            Some(_) => SHORT_SLEEP,
-            None => LONGEST_SLEEP,
-        })
+/// Ends when the end begins or the supervisor lets go.
+pub(super) async fn over(office: &Office, end: &mut watch::Receiver<()>) {
+    tokio::select! {
+        biased;
+        () = office.drain.begun() => {}
+        // Only ever an error: the supervisor has dropped its half.
+        _ = end.changed() => {}
     }
 }
 
 /// One slot at least, and as many more as are free a moment later: a claim is a synced write of the spool, and one for
 /// many records costs no more than one for a single record.
-async fn take_permits(slots: Arc<Semaphore>, moment: Duration) -> Vec<OwnedSemaphorePermit> {
+async fn take_permits(slots: Arc<Semaphore>, moment: Duration, most: usize) -> Vec<OwnedSemaphorePermit> {
     let mut permits = Vec::new();
     permits.extend(Arc::clone(&slots).acquire_owned().await.ok());
     sleep(moment).await;
-    while permits.len() < MAX_CONNECTIONS_PER_ROUTE
+    while permits.len() < most
         && let Ok(permit) = Arc::clone(&slots).try_acquire_owned()
     {
         permits.push(permit);
@@ -144,9 +268,9 @@ async fn take_permits(slots: Arc<Semaphore>, moment: Duration) -> Vec<OwnedSemap
     permits
 }
 
-/// Ends when there is a new configuration; never when nobody can make one any more.
-async fn changed<T>(config: &mut watch::Receiver<T>) {
-    if config.changed().await.is_err() {
+/// Ends when there is a new value; never when nobody can make one any more.
+pub(super) async fn changed<T>(value: &mut watch::Receiver<T>) {
+    if value.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }

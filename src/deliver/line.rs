@@ -63,6 +63,9 @@ struct Inner {
     waiting_to_write: Option<Pin<Box<Sleep>>>,
     /// The server took no more octets.
     write_failed: bool,
+    /// The two sides are out of step: nothing that comes now answers anything. lettre says QUIT behind a failure by itself
+    /// and would wait for the answer.
+    out_of_step: bool,
     /// The last failure: lettre's errors say "network error" in front of it.
     failure: Option<String>,
 }
@@ -99,6 +102,7 @@ impl Line {
             waiting_for_reply: None,
             waiting_to_write: None,
             write_failed: false,
+            out_of_step: false,
             failure: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)), peer }
@@ -251,6 +255,9 @@ impl Inner {
     }
 
     fn poll_told(&mut self, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.out_of_step {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the two sides are out of step")));
+        }
         std::task::ready!(self.poll_drain(context))?;
         while self.told.is_empty() {
             match self.replies.take() {
@@ -268,7 +275,10 @@ impl Inner {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return self.poll_reply_limit(context),
                 },
-                Err(error) => return self.fail(io::Error::new(io::ErrorKind::InvalidData, error)),
+                Err(error) => {
+                    self.out_of_step = true;
+                    return self.fail(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
             }
         }
         let (now, later) = self.told.split_at(self.told.len().min(output.remaining()));

@@ -1,9 +1,17 @@
 //! Records and reports outward: what is due is claimed from the spool, sent by the organization's route, and settled.
 //!
-//! The story, in its order: [`start`] opens two *lanes* for each organization (`lane`); a lane claims what is due and gives
+//! The story, in its order: [`start`] opens two *lanes* for each organization (`lane`); a lane looks when something is due,
+//! asks the *circuits* whether its route may be tried (`circuits`, `breaker`), claims what is due and gives
 //! each piece a task (`office`), which puts a *letter* together (`letter`) from the current configuration and hands it to the
 //! *post* (`post`); that finds the way (`resolver`), takes a connection (`pool`, `connection`, `tls`) and ends with a
-//! *verdict* (`verdict`), from which it follows what becomes of the record (`next`).
+//! *verdict* (`verdict`), from which it follows what becomes of the record (`next`) and of the route's circuit: equal
+//! failures in a row open it, and then one probe at a time goes out, at growing distances, until one succeeds and all that
+//! waits is due at once.
+//!
+//! What an organization is told: a failed record leaves a *notice* in the spool, in the transaction that fails it; notices
+//! gather there (`queue::Pace` says how long) and the lane of reports makes one report of them. A *watch* for each
+//! organization (`delays`) tells once for a route and period that records are late, or that the route refuses us, and when it
+//! is over. Reports go the same way as records; one that fails is remembered and logged, and causes nothing.
 //!
 //! Promises: a record leaves by the archive's final 2yz alone; whatever can't be read to its end never gets a final dot;
 //! every attempt at a record sends the same octets as long as the configuration stays; a report never causes a report;
@@ -11,7 +19,10 @@
 //!
 //! Floor 4. lettre speaks SMTP, on a line that this room keeps a hand on (`line`, `replies`, `offers`).
 
+mod breaker;
+mod circuits;
 mod connection;
+mod delays;
 mod lane;
 mod letter;
 mod line;
@@ -28,10 +39,11 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use next::MAX_DELAY_REPORTS;
+pub use breaker::{BUSY_AFTER, BUSY_FIRST, BUSY_LONGEST, DOWN_AFTER, SHUT_AFTER};
+pub use delays::{REMIND, SHUT_FOR};
 pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{Answer, Exchanger, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved};
-pub use verdict::{Said, Verdict};
+pub use verdict::{Fault, Said, Verdict};
 
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -41,7 +53,7 @@ use crate::mail::Entropy;
 use crate::net::SharedNetwork;
 use crate::spool::Spool;
 use crate::watch;
-use next::DelayReports;
+use circuits::Circuits;
 use office::Office;
 use post::Post;
 use std::sync::Arc;
@@ -73,9 +85,10 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The routes tried so far, by URL or `mx:` and domain, and whether each worked at its last attempt.
+    /// The routes tried so far, by URL or `mx:` and domain, and whether attempts are made on each: false while its circuit
+    /// is open and it is only probed.
     pub fn route_states(&self) -> Vec<(String, bool)> {
-        self.office.post.states()
+        self.office.circuits.states()
     }
 }
 
@@ -83,8 +96,8 @@ impl Delivery {
 pub fn start(deliver: Deliver) -> Delivery {
     let Deliver { spool, config, clock, entropy, mac_key, drain, resolver, network } = deliver;
     let post = Post::new(resolver, network, Arc::clone(&clock), drain.clone());
-    let delay_reports = DelayReports::default();
-    let office = Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, delay_reports });
+    let circuits = Arc::new(Circuits::default());
+    let office = Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, circuits });
     drain.spawn("delivery", lane::supervise(Arc::clone(&office)));
     let keeper = Arc::clone(&office);
     drain.spawn("idle connections", async move { keeper.post.keep_connections().await });

@@ -1,17 +1,18 @@
 //! One attempt at a claimed record or report, from the claim to its settlement: what is sent is put together from the
 //! current configuration, the verdict is turned into an outcome, the outcome is logged and kept.
 //!
-//! Promises: a record is acknowledged by the archive's final 2yz alone; a failed one has one notification, kept in the same
-//! transaction; a report that fails causes no other.
+//! Promises: a record is acknowledged by the archive's final 2yz alone; a failed one has one notice, kept in the same
+//! transaction; a report that fails causes no other; behind a circuit that has opened nothing is begun.
 
+use super::circuits::{Circuits, Health, Line, Pass};
 use super::letter::Letter;
-use super::next::{self, Admission, DelayReports, Next};
+use super::next::{self, Next};
 use super::post::{self, Post};
-use super::verdict::{Said, Verdict};
+use super::verdict::Verdict;
 use crate::clock::SharedClock;
 use crate::config::{Config, Organization, Route};
 use crate::drain::Drain;
-use crate::journal::{self, MacKey, ReportContext, ReportFields, ReportKind};
+use crate::journal::{self, Cause, MacKey, Notice, ReportContext, ReportSeed};
 use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
 use crate::spool::{Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
 use crate::watch;
@@ -34,7 +35,7 @@ pub(super) struct Office {
     pub(super) mac_key: MacKey,
     pub(super) drain: Drain,
     pub(super) post: Post,
-    pub(super) delay_reports: DelayReports,
+    pub(super) circuits: Arc<Circuits>,
 }
 
 /// What a lane carries.
@@ -42,6 +43,16 @@ pub(super) struct Office {
 pub(super) enum Freight {
     Records,
     Reports,
+}
+
+impl Freight {
+    /// The word in logs.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Reports => "reports",
+        }
+    }
 }
 
 /// One claimed piece of it.
@@ -62,20 +73,34 @@ impl Parcel {
 
 impl Office {
     /// Where `organization`'s freight goes now; none when the configuration no longer has it.
-    fn way(&self, organization: &str, freight: Freight) -> Option<Way> {
+    pub(super) fn way(&self, organization: &str, freight: Freight) -> Option<Way> {
         let config = Arc::clone(&self.config.borrow());
         let organization = config.organizations.iter().find(|candidate| candidate.name == organization)?.clone();
         let (route, forward_path) = match freight {
             Freight::Records => (&organization.journaling_route, &organization.journaling_address),
             Freight::Reports => (&organization.report_route, &organization.report_address),
         };
-        Some(Way { route: route.clone(), forward_path: forward_path.clone(), organization, config })
+        Some(Way { route: route.clone(), forward_path: forward_path.clone(), freight, organization, config })
     }
 
-    /// The slots of the route on which `organization`'s freight goes now.
-    pub(super) fn slots(&self, organization: &str, freight: Freight) -> Option<Arc<Semaphore>> {
-        let way = self.way(organization, freight)?;
-        Some(self.post.slots(&way.route, &way.forward_path))
+    /// The slots of the route on which something goes.
+    pub(super) fn slots(&self, way: &Way) -> Arc<Semaphore> {
+        self.post.slots(&way.route, &way.forward_path)
+    }
+
+    /// What is known of the way.
+    pub(super) fn health(&self, way: &Way) -> Health {
+        self.circuits.health(&way.line())
+    }
+
+    /// What a report made `now` gets from chance.
+    pub(super) fn seed(&self, now: Timestamp) -> ReportSeed {
+        ReportSeed {
+            id: RecordId::new(now, &*self.entropy),
+            date: now,
+            message_uuid: self.uuid(),
+            boundary: self.uuid(),
+        }
     }
 
     /// Claims up to `limit` pieces that are due at `now`.
@@ -98,17 +123,24 @@ impl Office {
 
     /// Sends one piece and settles it.
     /// The slot is free again once the attempt is over: the spool takes its result while the next one is on its way.
-    pub(super) async fn carry(&self, parcel: Parcel, slot: OwnedSemaphorePermit) {
+    pub(super) async fn carry(&self, parcel: Parcel, pass: Pass, slot: OwnedSemaphorePermit) {
         match parcel {
-            Parcel::Record(claim) => self.carry_record(claim, slot).await,
-            Parcel::Report(claim) => self.carry_report(claim, slot).await,
+            Parcel::Record(claim) => self.carry_record(claim, pass, slot).await,
+            Parcel::Report(claim) => self.carry_report(claim, pass, slot).await,
         }
     }
 
-    async fn carry_record(&self, claim: Claim, slot: OwnedSemaphorePermit) {
+    /// The way of a claimed piece and the right to send it; none when it has to be put back.
+    fn departure(&self, organization: &str, freight: Freight, pass: Pass) -> Option<(Way, Pass)> {
+        let way = self.way(organization, freight).filter(|_| !self.drain.has_begun())?;
+        let pass = pass.on(&way.line());
+        // Others that were claimed with it may have found the route shut meanwhile.
+        (!pass.is_void(self.clock.now())).then_some((way, pass))
+    }
+
+    async fn carry_record(&self, claim: Claim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
-        let way = self.way(&claim.fields.organization, Freight::Records).filter(|_| !self.drain.has_begun());
-        let Some(way) = way else {
+        let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Records, pass) else {
             keep(id, || self.spool.unclaim(id)).await;
             return;
         };
@@ -116,72 +148,9 @@ impl Office {
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         drop(slot);
         let now = self.clock.now();
-        let outcome = self.record_outcome(&claim, &way, verdict, now);
+        let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
+        let outcome = record_outcome(&claim, &way, &verdict, next_probe, now);
         keep(id, || self.spool.settle(id, outcome.clone(), now)).await;
-    }
-
-    /// Turns a verdict on a record into what is kept, and logs it.
-    fn record_outcome(&self, claim: &Claim, way: &Way, verdict: Verdict, now: Timestamp) -> Outcome {
-        let (fields, attempts) = (&claim.fields, claim.status.attempts);
-        let created = fields.original.received;
-        let (record, organization) = (fields.id, fields.organization.as_str());
-        let reply = verdict.reply().clone();
-        match next::after(&verdict, &way.config.retry, record, attempts, created, now) {
-            Next::Acked => {
-                self.delay_reports.forget(organization);
-                let archive = if let Verdict::Accepted { archive, .. } = &verdict { archive.as_str() } else { "" };
-                let age_ms = u64::try_from(now.since(created).as_millis()).unwrap_or(u64::MAX);
-                tracing::info!(event = "record.acked", %record, organization, archive, %reply, attempts, age_ms, "the archive took the record");
-                Outcome::Acked { reply: reply.text }
-            }
-            Next::Again { at, is_late } => {
-                let next_attempt = at.rfc3339();
-                tracing::info!(event = "record.deferred", %record, organization, route = way.label(), %reply, attempt = attempts, next_attempt, "the record will be tried again");
-                let is_due = is_late && !claim.status.delay_reported && self.admits_delay_report(record, organization);
-                let report = is_due.then(|| self.report(claim, way, ReportKind::Delayed, &reply, Some(at), now));
-                Outcome::Deferred { reply: reply.text, next_attempt: at, report }
-            }
-            step @ (Next::Refused | Next::GivenUp) => {
-                let reason = if step == Next::Refused { "refused" } else { "given up" };
-                tracing::error!(event = "record.failed", %record, organization, route = way.label(), %reply, attempts, reason, "the record is kept as failed");
-                let report = Some(self.report(claim, way, ReportKind::Failed, &reply, None, now));
-                Outcome::Failed { reply: reply.text, report }
-            }
-        }
-    }
-
-    fn admits_delay_report(&self, record: RecordId, organization: &str) -> bool {
-        let admission = self.delay_reports.admit(organization);
-        if admission == Admission::FirstTooMany {
-            let reason = "enough delays have been reported since the archive last took a record";
-            tracing::warn!(event = "report.suppressed", %record, organization, reason, "no further delay is reported");
-        }
-        admission == Admission::Granted
-    }
-
-    fn report(
-        &self,
-        claim: &Claim,
-        way: &Way,
-        kind: ReportKind,
-        reply: &Said,
-        next_attempt: Option<Timestamp>,
-        now: Timestamp,
-    ) -> ReportFields {
-        ReportFields {
-            id: RecordId::new(now, &*self.entropy),
-            organization: claim.fields.organization.clone(),
-            kind,
-            record: claim.fields.id,
-            date: now,
-            message_uuid: self.uuid(),
-            boundary: self.uuid(),
-            route: way.label(),
-            reply: reply.text.clone(),
-            reply_is_smtp: reply.is_smtp,
-            attempts: claim.status.attempts,
-            next_attempt,
-        }
     }
 
     fn uuid(&self) -> Uuid {
@@ -190,10 +159,9 @@ impl Office {
         uuid::Builder::from_random_bytes(chance).into_uuid()
     }
 
-    async fn carry_report(&self, claim: ReportClaim, slot: OwnedSemaphorePermit) {
+    async fn carry_report(&self, claim: ReportClaim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
-        let way = self.way(&claim.fields.organization, Freight::Reports).filter(|_| !self.drain.has_begun());
-        let Some(way) = way else {
+        let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Reports, pass) else {
             keep(id, || self.spool.unclaim(id)).await;
             return;
         };
@@ -201,8 +169,45 @@ impl Office {
         let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
         drop(slot);
         let now = self.clock.now();
-        let outcome = report_outcome(&claim, &way, &verdict, now);
+        let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
+        let outcome = report_outcome(&claim, &way, &verdict, next_probe, now);
         keep(id, || self.spool.settle_report(id, outcome.clone(), now)).await;
+    }
+}
+
+/// Turns a verdict on a record into what is kept, and logs it. A route that waits for its next probe is not tried before.
+fn record_outcome(
+    claim: &Claim,
+    way: &Way,
+    verdict: &Verdict,
+    next_probe: Option<Timestamp>,
+    now: Timestamp,
+) -> Outcome {
+    let (fields, attempts) = (&claim.fields, claim.status.attempts);
+    let created = fields.original.received;
+    let (record, organization) = (fields.id, fields.organization.as_str());
+    let reply = verdict.reply().clone();
+    match next::after(verdict, &way.config.retry, record, attempts, created, now) {
+        Next::Acked => {
+            let archive = if let Verdict::Accepted { archive, .. } = verdict { archive.as_str() } else { "" };
+            let age_ms = u64::try_from(now.since(created).as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(event = "record.acked", %record, organization, archive, %reply, attempts, age_ms, "the archive took the record");
+            Outcome::Acked { reply: reply.text }
+        }
+        Next::Again(at) => {
+            let at = next_probe.unwrap_or(at);
+            let next_attempt = at.rfc3339();
+            tracing::info!(event = "record.deferred", %record, organization, route = way.label(), %reply, attempt = attempts, next_attempt, "the record will be tried again");
+            Outcome::Deferred { reply: reply.text, next_attempt: at }
+        }
+        step @ (Next::Refused | Next::GivenUp) => {
+            let cause = if step == Next::Refused { Cause::Refused } else { Cause::GivenUp };
+            let reason = cause.as_str();
+            tracing::error!(event = "record.failed", %record, organization, route = way.label(), %reply, attempts, reason, "the record is kept as failed");
+            let notice = Notice { attempts, ..Notice::about(fields, cause, now) };
+            let notice = Some(notice.with_reply(&way.label(), &reply.text, reply.is_smtp));
+            Outcome::Failed { reply: reply.text, notice }
+        }
     }
 }
 
@@ -227,39 +232,55 @@ async fn keep(id: RecordId, bring: impl Fn() -> Pending<()>) {
 }
 
 /// Turns a verdict on a report into what is kept, and logs it. Whatever happens to a report, no other is made.
-fn report_outcome(claim: &ReportClaim, way: &Way, verdict: &Verdict, now: Timestamp) -> Outcome {
+fn report_outcome(
+    claim: &ReportClaim,
+    way: &Way,
+    verdict: &Verdict,
+    next_probe: Option<Timestamp>,
+    now: Timestamp,
+) -> Outcome {
     let (fields, attempts) = (&claim.fields, claim.attempts);
-    let (report, record, organization) = (fields.id, fields.record, fields.organization.as_str());
+    let (report, organization, kind) = (fields.id, fields.organization.as_str(), fields.news.as_str());
+    let record = fields.news.attached().map(tracing::field::display);
+    let records = fields.news.named().map(journal::Named::total);
     let (route, reply) = (way.label(), verdict.reply().clone());
     match next::after(verdict, &way.config.retry, report, attempts, fields.date, now) {
         Next::Acked => {
-            tracing::info!(event = "report.sent", %report, %record, organization, kind = ?fields.kind, route, %reply, attempts, "the report was taken");
+            tracing::info!(event = "report.sent", %report, record, records, organization, kind, route, %reply, attempts, "the report was taken");
             Outcome::Acked { reply: reply.text }
         }
-        Next::Again { at, .. } => {
+        Next::Again(at) => {
+            let at = next_probe.unwrap_or(at);
             let next_attempt = at.rfc3339();
-            tracing::info!(event = "report.deferred", %report, %record, organization, route, %reply, attempt = attempts, next_attempt, "the report will be tried again");
-            Outcome::Deferred { reply: reply.text, next_attempt: at, report: None }
+            tracing::info!(event = "report.deferred", %report, record, records, organization, kind, route, %reply, attempt = attempts, next_attempt, "the report will be tried again");
+            Outcome::Deferred { reply: reply.text, next_attempt: at }
         }
         step @ (Next::Refused | Next::GivenUp) => {
             let reason = if step == Next::Refused { "refused" } else { "given up" };
-            tracing::warn!(event = "report.suppressed", %report, %record, organization, route, %reply, attempts, reason, "the report is not sent; no other follows from that");
-            Outcome::Failed { reply: reply.text, report: None }
+            tracing::warn!(event = "report.suppressed", %report, record, records, organization, kind, route, %reply, attempts, reason, "the report is not sent; no other follows from that");
+            Outcome::Failed { reply: reply.text, notice: None }
         }
     }
 }
 
 /// Where something goes, by the configuration of the moment.
-struct Way {
+pub(super) struct Way {
     route: Route,
     forward_path: Address,
+    freight: Freight,
     organization: Organization,
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
 }
 
 impl Way {
-    fn label(&self) -> String {
+    /// What the route is called.
+    pub(super) fn label(&self) -> String {
         post::label(&self.route, &self.forward_path)
+    }
+
+    /// What circuits know it by.
+    pub(super) fn line(&self) -> Line {
+        Line { route: self.label(), organization: self.organization.name.clone(), freight: self.freight.as_str() }
     }
 
     fn record_letter(&self, claim: &Claim, key: MacKey) -> Letter {
@@ -285,7 +306,7 @@ impl Way {
                 report_address: &organization.report_address,
                 journaling_address: &organization.journaling_address,
                 key: &key,
-                retry_until: record.as_ref().map(|record| record.original.received.plus(config.retry.give_up)),
+                give_up: config.retry.give_up,
             };
             journal::render_report(&fields, record.as_ref(), &context, offers).into()
         };

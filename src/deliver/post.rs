@@ -1,7 +1,6 @@
 //! One attempt at one letter, by whatever route: a server, a domain's mail exchangers in turn, a maildir.
 //!
-//! Knows which connections wait, and which routes are up; `route.state` is logged when that changes. What follows for the
-//! record is decided elsewhere.
+//! Knows which connections wait. What follows for the record and for the route is decided elsewhere.
 
 use super::connection::{Connection, Opener};
 use super::letter::Letter;
@@ -16,17 +15,14 @@ use crate::journal::ArchiveOffers;
 use crate::mail::{Address, Reply, ascii_domain};
 use crate::maildir::Maildir;
 use crate::net::SharedNetwork;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Where mail exchangers listen.
 const SMTP_PORT: u16 = 25;
-/// Routes whose state is remembered.
-const MAX_ROUTES: usize = 1_024;
 
 /// The way out for all organizations.
 pub(super) struct Post {
@@ -34,49 +30,28 @@ pub(super) struct Post {
     network: SharedNetwork,
     tls: TlsClients,
     pool: Pool,
-    states: Mutex<BTreeMap<String, bool>>,
     clock: SharedClock,
     drain: Drain,
 }
 
 impl Post {
     pub(super) fn new(resolver: Arc<dyn Resolver>, network: SharedNetwork, clock: SharedClock, drain: Drain) -> Self {
-        Self {
-            resolver,
-            network,
-            tls: TlsClients::default(),
-            pool: Pool::default(),
-            states: Mutex::default(),
-            clock,
-            drain,
-        }
+        Self { resolver, network, tls: TlsClients::default(), pool: Pool::default(), clock, drain }
     }
 
     /// Sends `letter` by `route`, saying EHLO as `hostname`. Ends when the server has answered or a named limit has passed.
     pub(super) async fn send(&self, route: &Route, hostname: &str, letter: &Letter) -> Verdict {
         let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname };
-        let verdict = match route {
+        match route {
             Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
             Route::Mx => self.send_to_exchangers(&opener, letter).await,
             Route::Maildir(path) => Verdict::of(self.keep(path, letter).await, &route.to_string()),
-        };
-        self.note(&label(route, &letter.forward_path), &verdict);
-        verdict
+        }
     }
 
     /// The slots of a route: who sends over it holds one.
     pub(super) fn slots(&self, route: &Route, forward_path: &Address) -> Arc<Semaphore> {
         self.pool.slots(&label(route, forward_path))
-    }
-
-    /// The routes tried so far, and whether each was up at its last attempt.
-    pub(super) fn states(&self) -> Vec<(String, bool)> {
-        self.states
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(route, up)| (route.clone(), *up))
-            .collect()
     }
 
     /// Looks after idle connections until the end has begun.
@@ -174,29 +149,6 @@ impl Post {
         delivery.write(&rendering.suffix).await.map_err(failed)?;
         let name = delivery.finish().await.map_err(failed)?;
         Ok(Reply::new(250, format!("2.0.0 kept as {name}")))
-    }
-
-    fn note(&self, route: &str, verdict: &Verdict) {
-        let is_up = match verdict {
-            Verdict::Accepted { .. } => true,
-            Verdict::Deferred { route_failed, reply } if !route_failed && !reply.is_smtp => return,
-            Verdict::Deferred { route_failed, .. } => !route_failed,
-            // Our own refusals may have come before anything was said.
-            Verdict::Refused { reply } if !reply.is_smtp => return,
-            Verdict::Refused { .. } => true,
-        };
-        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        if states.get(route) == Some(&is_up) || (states.len() >= MAX_ROUTES && !states.contains_key(route)) {
-            return;
-        }
-        states.insert(route.to_owned(), is_up);
-        drop(states);
-        if is_up {
-            tracing::info!(event = "route.state", route, state = "up", "the route works");
-        } else {
-            let reply = verdict.reply();
-            tracing::warn!(event = "route.state", route, state = "down", %reply, "the route does not work");
-        }
     }
 }
 

@@ -105,6 +105,25 @@ impl fmt::Display for Said {
     }
 }
 
+/// Whose fault it is that something was not taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Our own side could not do its part.
+    Ours,
+    /// 4yz to a recipient or to the data: the next record may be taken.
+    Record,
+    /// The server does not take mail from this sender.
+    Sender {
+        /// It says never.
+        shut: bool,
+    },
+    /// The server can't be reached or talked to.
+    Route {
+        /// It refuses us for good: 5yz before MAIL, TLS that fails, no way to log in.
+        shut: bool,
+    },
+}
+
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -119,8 +138,8 @@ pub enum Verdict {
     Deferred {
         /// What was said, or what went wrong.
         reply: Said,
-        /// Whether the route as a whole is down, not this record alone.
-        route_failed: bool,
+        /// Whose fault it is.
+        fault: Fault,
     },
     /// Never.
     Refused {
@@ -138,16 +157,21 @@ impl Verdict {
         };
         match failure.cause {
             Cause::Never(what) => Self::Refused { reply: ours(what) },
-            Cause::Ours(what) => Self::Deferred { reply: ours(what), route_failed: false },
+            Cause::Ours(what) => Self::Deferred { reply: ours(what), fault: Fault::Ours },
             Cause::Lost(what) => {
-                Self::Deferred { reply: ours(format!("{what} ({})", failure.stage)), route_failed: true }
+                // A certificate does not get better by waiting, nor does a server that lacks what the route requires.
+                let shut = matches!(failure.stage, Stage::Tls | Stage::Auth);
+                Self::Deferred { reply: ours(format!("{what} ({})", failure.stage)), fault: Fault::Route { shut } }
             }
             Cause::Reply(reply) => {
-                let route_failed = failure.stage < Stage::Rcpt;
-                if reply.class() == ReplyClass::Permanent && !route_failed {
-                    Self::Refused { reply: smtp(&reply) }
-                } else {
-                    Self::Deferred { reply: smtp(&reply), route_failed }
+                let shut = reply.class() == ReplyClass::Permanent;
+                match failure.stage {
+                    Stage::Rcpt | Stage::Data | Stage::EndOfData if shut => Self::Refused { reply: smtp(&reply) },
+                    Stage::Rcpt | Stage::Data | Stage::EndOfData => {
+                        Self::Deferred { reply: smtp(&reply), fault: Fault::Record }
+                    }
+                    Stage::Mail => Self::Deferred { reply: smtp(&reply), fault: Fault::Sender { shut } },
+                    _ => Self::Deferred { reply: smtp(&reply), fault: Fault::Route { shut } },
                 }
             }
         }
@@ -233,13 +257,28 @@ mod tests {
     }
 
     #[test]
-    fn the_route_is_down_when_it_never_came_to_a_recipient_or_the_line_broke() {
-        let down = |stage, cause| matches!(verdict(stage, cause), Verdict::Deferred { route_failed: true, .. });
-        assert!(down(Stage::Mail, Cause::Reply(Reply::new(550, "who are you"))));
-        assert!(down(Stage::Auth, Cause::Reply(Reply::new(535, "bad password"))));
-        assert!(down(Stage::EndOfData, Cause::Lost("reset".into())));
-        assert!(!down(Stage::Rcpt, Cause::Reply(Reply::new(452, "mailbox full"))));
-        assert!(!down(Stage::Data, Cause::Ours("disk".into())));
+    fn the_fault_is_the_route_s_when_it_never_came_to_a_recipient_or_the_line_broke() {
+        let fault = |stage, cause| match verdict(stage, cause) {
+            Verdict::Deferred { fault, .. } => fault,
+            other => panic!("{other:?}"),
+        };
+        let reply = |code, text: &str| Cause::Reply(Reply::new(code, text));
+        for (stage, cause, expected) in [
+            (Stage::Mail, reply(550, "who are you"), Fault::Sender { shut: true }),
+            (Stage::Mail, reply(451, "later"), Fault::Sender { shut: false }),
+            (Stage::Auth, reply(535, "bad password"), Fault::Route { shut: true }),
+            (Stage::Auth, reply(454, "later"), Fault::Route { shut: false }),
+            (Stage::Auth, Cause::Lost("the server offers no TLS".into()), Fault::Route { shut: true }),
+            (Stage::Tls, Cause::Lost("expired".into()), Fault::Route { shut: true }),
+            (Stage::Greeting, reply(554, "no"), Fault::Route { shut: true }),
+            (Stage::Connect, Cause::Lost("refused".into()), Fault::Route { shut: false }),
+            (Stage::EndOfData, Cause::Lost("reset".into()), Fault::Route { shut: false }),
+            (Stage::Rcpt, reply(452, "mailbox full"), Fault::Record),
+            (Stage::EndOfData, reply(451, "later"), Fault::Record),
+            (Stage::Data, Cause::Ours("disk".into()), Fault::Ours),
+        ] {
+            assert_eq!(fault(stage, cause.clone()), expected, "{stage:?} {cause:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::super::samples_tests::{DATE, TO_ARCHIVE, address, fields as sample, journaling_sender};
 use super::super::{
-    ArchiveOffers, Observer, RecordFields, ReportContext, ReportFields, ReportKind, render, render_report,
+    ArchiveOffers, Cause, Named, News, Notice, Observer, RecordFields, ReportContext, ReportSeed, render, render_report,
 };
 use super::*;
 use crate::mail::OsEntropy;
@@ -29,20 +29,16 @@ fn record() -> Vec<u8> {
 }
 
 fn report(record: Option<&RecordFields>) -> Vec<u8> {
-    let fields = ReportFields {
+    let notice = Notice { attempts: 1, ..Notice::about(&sample(), Cause::Refused, DATE) };
+    let reply = "550 5.7.1 Content-Type: message/rfc822";
+    let notice = notice.with_reply("smtp://archive.example:25", reply, true);
+    let seed = ReportSeed {
         id: RecordId::new(DATE, &OsEntropy),
-        organization: "acme".into(),
-        kind: ReportKind::Failed,
-        record: sample().id,
         date: DATE,
         message_uuid: Uuid::new_v4(),
         boundary: Uuid::new_v4(),
-        route: "smtp://archive.example:25".into(),
-        reply: "550 5.7.1 Content-Type: message/rfc822".into(),
-        reply_is_smtp: true,
-        attempts: 1,
-        next_attempt: None,
     };
+    let fields = seed.tell("acme", News::Failed(Named { records: vec![notice], more: 0 }));
     let (sender, report_address, journaling_address) =
         (journaling_sender(), address("postmaster@acme.example"), address(TO_ARCHIVE));
     let context = ReportContext {
@@ -50,7 +46,7 @@ fn report(record: Option<&RecordFields>) -> Vec<u8> {
         sender: &sender,
         report_address: &report_address,
         journaling_address: &journaling_address,
-        retry_until: None,
+        give_up: std::time::Duration::from_secs(8 * 86_400),
         key: &key(),
     };
     let rendering = render_report(&fields, record, &context, ArchiveOffers::default());

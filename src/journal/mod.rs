@@ -20,6 +20,8 @@ mod recipients;
 mod record;
 mod report;
 mod report_fields;
+mod report_status;
+mod report_table;
 mod report_text;
 mod text;
 mod writer;
@@ -34,7 +36,7 @@ pub use original::{Relayed, UNKNOWN_SENDER, original};
 pub use recipients::label_recipients;
 pub use record::{ArchiveOffers, BodyKind, Rendering, render};
 pub use report::{ReportContext, ReportRendering, render_report};
-pub use report_fields::{ReportFields, ReportKind};
+pub use report_fields::{Cause, MAX_NAMED, Named, News, Notice, Outage, ReportFields, ReportSeed};
 
 #[cfg(test)]
 mod samples_tests;

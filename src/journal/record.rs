@@ -97,7 +97,7 @@ pub(super) fn render_record(
     // RFC 2045, section 6.4: a multipart says the widest of what is in it.
     widest.write_field(&mut prefix);
     push(&mut prefix, &format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n"));
-    text.write_part(&mut prefix, &lines);
+    text.write_part(&mut prefix, "plain", &lines);
     push(&mut prefix, &format!("\r\n--{boundary}\r\n"));
     attached.write_field(&mut prefix);
     push(&mut prefix, "Content-Type: message/rfc822\r\n\r\n");
@@ -254,15 +254,15 @@ impl TextForm {
         if self.ascii || self.quoted_printable { Encoding::SevenBit } else { Encoding::EightBit }
     }
 
-    /// Writes the part's fields, the empty line and the lines.
-    pub(super) fn write_part(self, out: &mut Vec<u8>, lines: &[String]) {
+    /// Writes the fields of a part of type `text/kind`, the empty line and the lines.
+    pub(super) fn write_part(self, out: &mut Vec<u8>, kind: &str, lines: &[String]) {
         let charset = if self.ascii { "us-ascii" } else { "utf-8" };
         let encoding = match (self.quoted_printable, self.ascii) {
             (true, _) => "quoted-printable",
             (false, true) => "7bit",
             (false, false) => "8bit",
         };
-        push(out, &format!("Content-Type: text/plain; charset=\"{charset}\"\r\n"));
+        push(out, &format!("Content-Type: text/{kind}; charset=\"{charset}\"\r\n"));
         push(out, &format!("Content-Transfer-Encoding: {encoding}\r\n\r\n"));
         for line in lines {
             if self.quoted_printable {

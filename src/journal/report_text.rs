@@ -1,268 +1,256 @@
-//! What a notification says: to people in plain words, to programs as message/delivery-status (RFC 3464, section 2).
+//! What a report says to people, in plain words. Subjects are content and never said.
 
 use super::fields::RecordFields;
-use super::identity::message_id;
 use super::report::ReportContext;
-use super::report_fields::{ReportFields, ReportKind};
+use super::report_fields::{Cause, Named, News, Notice, Outage, ReportFields};
 use super::text::one_line;
-use super::writer::{push, write_folded, write_plain};
-use crate::mail::{Address, Reply};
+use std::collections::BTreeMap;
 
-/// Octets of an unbroken word in a delivery-status field; longer ones are cut, so that every line stays below 998.
-const MAX_WORD: usize = 900;
+/// Different replies that are shown; the table has them all.
+const MAX_REPLIES: usize = 5;
 
-/// The lines of the first part. The subject is content and not said; the record is attached anyway.
+/// The lines of the first part.
 pub(super) fn explanation(
     fields: &ReportFields,
     record: Option<&RecordFields>,
     context: &ReportContext<'_>,
 ) -> Vec<String> {
     let mut lines = vec![format!("This is journal-relay at {}.", context.hostname), String::new()];
-    lines.extend(
-        match fields.kind {
-            ReportKind::Failed => {
-                ["A journal record was NOT delivered to its archive.", "It is kept; nothing is lost."]
-            }
-            ReportKind::Bounced if record.is_some() => {
-                ["A journal record BOUNCED: a server took it and gave it back.", "It is kept; nothing is lost."]
-            }
-            ReportKind::Bounced => [
-                "A journal record BOUNCED: a server took it and gave it back.",
-                "It was let go when the server took it and did not come back whole: look for it in the archive.",
-            ],
-            ReportKind::Delayed => {
-                ["A journal record is delayed: its archive has not taken it yet.", "It is still being tried."]
-            }
-        }
-        .map(str::to_owned),
-    );
-    lines.push("This is about the record alone, not about the delivery of the message it records.".to_owned());
-    lines.push(String::new());
-    lines.push(format!("Organization:   {}", fields.organization));
-    lines.push(format!("Record:         {}", fields.record));
-    if let Some(record) = record {
-        lines.push(format!("Its Message-ID: {}", message_id(record.message_uuid)));
-        lines.extend(about_message(record));
+    match &fields.news {
+        News::Failed(named) => match named.single() {
+            Some(notice) => failed_one(&mut lines, fields, notice, record, context),
+            None => failed_many(&mut lines, fields, named, context),
+        },
+        News::Delayed { outage, late } => delayed(&mut lines, fields, outage, late, record, context),
+        News::Restored { outage, delivered } => restored(&mut lines, fields, outage, *delivered, context),
     }
-    lines.extend(about_archive(fields, record, context));
-    lines.extend(what_now(fields, record.is_some(), context));
     // One entry, one line: a value can't pass for words of ours.
     lines.iter().map(|line| keep_indent(line)).collect()
 }
 
-fn about_message(record: &RecordFields) -> Vec<String> {
-    let original = &record.original;
-    let mut lines = vec![
-        String::new(),
-        "The message it records".to_owned(),
-        format!("  Message-ID:   {}", original.message_id.as_deref().unwrap_or("(none)")),
-        format!("  Sender:       {}", original.sender),
-    ];
-    if let Some(author) = &original.on_behalf_of {
-        lines.push(format!("  On behalf of: {author}"));
-    }
-    lines.push(format!("  Recipients:   {}", record.recipients.len()));
-    lines.push(format!("  Received:     {}", original.received.rfc5322()));
-    lines.push(format!("  Size:         {} octets", original.size));
-    lines
+fn say(lines: &mut Vec<String>, words: &[&str]) {
+    lines.extend(words.iter().map(|line| (*line).to_owned()));
 }
 
-fn about_archive(fields: &ReportFields, record: Option<&RecordFields>, context: &ReportContext<'_>) -> Vec<String> {
-    let said = if fields.reply_is_smtp { "Its reply:    " } else { "What happened:" };
-    let since = record.map_or(String::new(), |record| format!(", since {}", record.original.received.rfc5322()));
-    vec![
-        String::new(),
-        "The archive".to_owned(),
-        format!("  Address:       {}", context.journaling_address),
-        format!("  Route:         {}", fields.route),
-        format!("  {said} {}", fields.reply),
-        format!("  Attempts:      {}{since}", fields.attempts),
-        format!("  Last attempt:  {}", fields.date.rfc5322()),
-    ]
-}
-
-fn what_now(fields: &ReportFields, there: bool, context: &ReportContext<'_>) -> Vec<String> {
-    let mut lines = vec![String::new(), "What happens now".to_owned()];
-    if !there && fields.kind == ReportKind::Bounced {
-        lines
-            .push("  What is known of the record stays in the queue as failed; the message itself is gone.".to_owned());
-        lines.push("  A later copy of the message gets a record of its own.".to_owned());
-        return lines;
-    }
-    if !there {
-        lines.push("  The record has been discarded by an operator since; there is nothing to do.".to_owned());
-        return lines;
-    }
-    match fields.kind {
-        ReportKind::Failed | ReportKind::Bounced => {
-            lines.push("  The record stays in the queue as failed. It is not tried again by itself".to_owned());
-            lines.push("  and never deleted by itself.".to_owned());
+fn failed_one(
+    lines: &mut Vec<String>,
+    fields: &ReportFields,
+    notice: &Notice,
+    record: Option<&RecordFields>,
+    context: &ReportContext<'_>,
+) {
+    let happened = match (notice.cause, record) {
+        (Cause::Bounced, Some(_)) => {
+            ["A journal record BOUNCED: a server took it and gave it back.", "It is kept; nothing is lost."]
         }
-        ReportKind::Delayed => {
-            let next = fields.next_attempt.map_or("soon".to_owned(), |next| format!("at {}", next.rfc5322()));
-            lines.push(format!("  The record is tried again {next}; there is nothing you must do."));
-            if let Some(until) = context.retry_until {
-                lines.push(format!("  If the archive has not taken it by {},", until.rfc5322()));
-                lines.push("  it is kept as failed, and you are told.".to_owned());
+        (Cause::Bounced, None) => [
+            "A journal record BOUNCED: a server took it and gave it back.",
+            "It was let go when the server took it and did not come back whole: look for it in the archive.",
+        ],
+        _ => ["A journal record was NOT delivered to its archive.", "It is kept; nothing is lost."],
+    };
+    say(lines, &happened);
+    say(lines, &["This is about the record alone, not about the delivery of the message it records.", ""]);
+    about_record(lines, fields, notice, record);
+    about_archive(lines, notice, context);
+    say(lines, &["", "What happens now"]);
+    if notice.cause == Cause::Damaged {
+        say(lines, &["  The record stays in the queue as failed. What is missing does not come back by itself:"]);
+        say(lines, &["  look at the disk and at your backups.", ""]);
+        commands_for_one(lines, notice);
+        return;
+    }
+    if record.is_none() && notice.cause == Cause::Bounced {
+        say(lines, &["  What is known of the record stays in the queue as failed; the message itself is gone."]);
+        say(lines, &["  A later copy of the message gets a record of its own."]);
+        return;
+    }
+    if record.is_none() {
+        say(lines, &["  The record is no longer in the queue: there is nothing to do."]);
+        return;
+    }
+    say(lines, &["  The record stays in the queue as failed. It is not tried again by itself"]);
+    say(lines, &["  and never deleted by itself.", ""]);
+    commands_for_one(lines, notice);
+    say(lines, &["", "The record is attached, with the message it records."]);
+}
+
+fn about_record(lines: &mut Vec<String>, fields: &ReportFields, notice: &Notice, record: Option<&RecordFields>) {
+    lines.push(format!("Organization:   {}", fields.organization));
+    lines.push(format!("Record:         {}", notice.record));
+    lines.push(format!("Its Message-ID: {}", notice.message_id));
+    say(lines, &["", "The message it records"]);
+    lines.push(format!("  Message-ID:   {}", notice.original_message_id.as_deref().unwrap_or("(none)")));
+    if let Some(record) = record {
+        lines.push(format!("  Sender:       {}", record.original.sender));
+        if let Some(author) = &record.original.on_behalf_of {
+            lines.push(format!("  On behalf of: {author}"));
+        }
+    }
+    lines.push(format!("  Recipients:   {}", notice.recipients));
+    lines.push(format!("  Received:     {}", notice.created.rfc5322()));
+    if let Some(record) = record {
+        lines.push(format!("  Size:         {} octets", record.original.size));
+    }
+}
+
+fn about_archive(lines: &mut Vec<String>, notice: &Notice, context: &ReportContext<'_>) {
+    say(lines, &["", "The archive"]);
+    lines.push(format!("  Address:       {}", context.journaling_address));
+    lines.push(format!("  Route:         {}", notice.route));
+    lines.push(said(&notice.reply, notice.reply_is_smtp));
+    lines.push(format!("  Attempts:      {}, since {}", notice.attempts, notice.created.rfc5322()));
+    lines.push(format!("  Last attempt:  {}", notice.at.rfc5322()));
+}
+
+fn said(reply: &str, reply_is_smtp: bool) -> String {
+    let label = if reply_is_smtp { "Its reply:    " } else { "What happened:" };
+    format!("  {label} {reply}")
+}
+
+fn commands_for_one(lines: &mut Vec<String>, notice: &Notice) {
+    say(lines, &["To try it now, once the cause is mended:"]);
+    lines.push(format!("  journal-relay queue retry {}", notice.record));
+    say(lines, &["To look at it:"]);
+    lines.push(format!("  journal-relay queue show {}", notice.record));
+}
+
+fn failed_many(lines: &mut Vec<String>, fields: &ReportFields, named: &Named, context: &ReportContext<'_>) {
+    lines.push(format!("{} journal records were NOT delivered to their archive.", named.total()));
+    say(lines, &["They are kept; nothing is lost."]);
+    say(lines, &["This is about the records alone, not about the delivery of the messages they record.", ""]);
+    lines.push(format!("Organization:  {}", fields.organization));
+    lines.push(format!("Address:       {}", context.journaling_address));
+    for (cause, words) in [
+        (Cause::Refused, "Refused:       "),
+        (Cause::GivenUp, "Given up:      "),
+        (Cause::Bounced, "Bounced:       "),
+        (Cause::Damaged, "Damaged:       "),
+    ] {
+        let count = named.records.iter().filter(|notice| notice.cause == cause).count();
+        if count > 0 {
+            lines.push(format!("{words}{count}"));
+        }
+    }
+    replies(lines, named);
+    say(lines, &["", "What happens now"]);
+    say(lines, &["  The records stay in the queue as failed. They are not tried again by themselves"]);
+    say(lines, &["  and never deleted by themselves.", ""]);
+    say(lines, &["To try them all now, once the cause is mended:", "  journal-relay queue retry --all"]);
+    say(lines, &["To look at them:", "  journal-relay queue list --state failed", ""]);
+    about_table(lines, named);
+}
+
+/// What the archive said, most often said first.
+fn replies(lines: &mut Vec<String>, named: &Named) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for notice in named.records.iter().filter(|notice| !notice.reply.is_empty()) {
+        *counts.entry(notice.reply.as_str()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    if counts.is_empty() {
+        return;
+    }
+    say(lines, &["", "What the archive said, or what happened on the way to it"]);
+    lines.extend(counts.iter().take(MAX_REPLIES).map(|(reply, count)| format!("  {count} × {reply}")));
+    if counts.len() > MAX_REPLIES {
+        lines.push(format!("  and {} other replies", counts.len() - MAX_REPLIES));
+    }
+}
+
+fn about_table(lines: &mut Vec<String>, named: &Named) {
+    if named.more == 0 {
+        say(lines, &["The table attached (records.csv) names each of them."]);
+        return;
+    }
+    lines.push(format!("The table attached (records.csv) names {} of them.", named.records.len()));
+    lines.push(format!("The other {} are in the queue's list; the log names them, too.", named.more));
+}
+
+fn delayed(
+    lines: &mut Vec<String>,
+    fields: &ReportFields,
+    outage: &Outage,
+    late: &Named,
+    record: Option<&RecordFields>,
+    context: &ReportContext<'_>,
+) {
+    if outage.shut {
+        say(lines, &["The archive refuses this relay: journal records can't be delivered to it."]);
+        say(lines, &["Waiting will not mend that. The records are kept; nothing is lost.", ""]);
+    } else if late.single().is_some() && outage.waiting <= 1 {
+        say(lines, &["A journal record is delayed: its archive has not taken it yet."]);
+        say(lines, &["It is still being tried; nothing is lost.", ""]);
+    } else {
+        say(lines, &["Journal records are delayed: their archive has not taken them yet."]);
+        say(lines, &["They are still being tried; nothing is lost.", ""]);
+    }
+    match late.single() {
+        Some(notice) => about_record(lines, fields, notice, record),
+        None => lines.push(format!("Organization:   {}", fields.organization)),
+    }
+    about_outage(lines, outage, context);
+    lines.push(format!("  Records:       {} wait", outage.waiting));
+    if let Some(oldest) = late.records.first() {
+        lines.push(format!("  The oldest:    {}, of {}", oldest.record, oldest.created.rfc5322()));
+    }
+    say(lines, &["", "What happens now"]);
+    let next = outage.next_probe.map_or("soon".to_owned(), |next| format!("at {}", next.rfc5322()));
+    lines.push(format!("  The archive is tried again {next}, and then from time to time. Once it takes one record,"));
+    say(lines, &["  all others follow at once, and you are told. While it lasts you are told once a day."]);
+    if let Some(oldest) = late.records.first() {
+        let until = oldest.created.plus(context.give_up);
+        lines.push(format!("  A record that the archive has not taken by its time (the oldest: {})", until.rfc5322()));
+        say(lines, &["  is kept as failed, and you are told."]);
+    }
+    say(lines, &[""]);
+    match late.single() {
+        Some(notice) => {
+            commands_for_one(lines, notice);
+            if record.is_some() {
+                say(lines, &["", "The record is attached, with the message it records."]);
+            }
+        }
+        None => {
+            say(lines, &["To try now, once the cause is mended:", "  journal-relay queue retry --all"]);
+            say(lines, &["To look at what waits:", "  journal-relay queue list"]);
+            if !late.records.is_empty() {
+                say(lines, &[""]);
+                about_table(lines, late);
             }
         }
     }
-    lines.push(String::new());
-    lines.push("To try it now, once the cause is mended:".to_owned());
-    lines.push(format!("  journal-relay queue retry {}", fields.record));
-    lines.push("To look at it:".to_owned());
-    lines.push(format!("  journal-relay queue show {}", fields.record));
-    lines.push(String::new());
-    lines.push("The record is attached, with the message it records.".to_owned());
-    lines
+}
+
+fn about_outage(lines: &mut Vec<String>, outage: &Outage, context: &ReportContext<'_>) {
+    say(lines, &["", "The archive"]);
+    lines.push(format!("  Address:       {}", context.journaling_address));
+    lines.push(format!("  Route:         {}", outage.route));
+    if !outage.reply.is_empty() {
+        lines.push(said(&outage.reply, outage.reply_is_smtp));
+    }
+    lines.push(format!("  Since:         {}", outage.since.rfc5322()));
+}
+
+fn restored(
+    lines: &mut Vec<String>,
+    fields: &ReportFields,
+    outage: &Outage,
+    delivered: u64,
+    context: &ReportContext<'_>,
+) {
+    say(lines, &["The archive takes journal records again.", ""]);
+    lines.push(format!("Organization:   {}", fields.organization));
+    about_outage(lines, outage, context);
+    lines.push(format!("  Until:         {}", fields.date.rfc5322()));
+    say(lines, &["", "The records"]);
+    lines.push(format!("  Delivered:     {delivered} since you were told of the delay"));
+    lines.push(format!("  Still waiting: {}", outage.waiting));
+    say(lines, &["", "There is nothing you must do. Records that failed meanwhile were reported by themselves."]);
 }
 
 fn keep_indent(line: &str) -> String {
     let indent: String = line.chars().take_while(|letter| *letter == ' ').collect();
     indent + &one_line(line)
-}
-
-/// The second part's content: ASCII alone (RFC 3464, section 2.1).
-pub(super) fn delivery_status(
-    fields: &ReportFields,
-    record: Option<&RecordFields>,
-    context: &ReportContext<'_>,
-) -> Vec<u8> {
-    let mut out = Vec::new();
-    // Fields about the message (section 2.2).
-    write_status(&mut out, "Reporting-MTA", &format!("dns; {}", context.hostname));
-    if let Some(record) = record {
-        write_status(&mut out, "Arrival-Date", &record.original.received.rfc5322());
-    }
-    write_status(&mut out, "X-Journal-Record", fields.record.as_str());
-    push(&mut out, "\r\n");
-    // Fields about the recipient (section 2.3).
-    let action = match fields.kind {
-        ReportKind::Failed | ReportKind::Bounced => "failed",
-        ReportKind::Delayed => "delayed",
-    };
-    write_status(&mut out, "Final-Recipient", &final_recipient(context.journaling_address));
-    write_status(&mut out, "Action", action);
-    write_status(&mut out, "Status", &status(fields));
-    if let Some(host) = route_host(&fields.route).filter(|_| fields.reply_is_smtp) {
-        write_status(&mut out, "Remote-MTA", &format!("dns; {host}"));
-    }
-    // RFC 3464, section 2.3.6: the type says whose words they are.
-    let whose = if fields.reply_is_smtp { "smtp" } else { "x-journal-relay" };
-    write_status(&mut out, "Diagnostic-Code", &format!("{whose}; {}", fields.reply));
-    write_status(&mut out, "Last-Attempt-Date", &fields.date.rfc5322());
-    if let Some(until) = context.retry_until.filter(|_| fields.kind == ReportKind::Delayed) {
-        write_status(&mut out, "Will-Retry-Until", &until.rfc5322());
-    }
-    out
-}
-
-fn write_status(out: &mut Vec<u8>, name: &str, value: &str) {
-    let value = escape(&one_line(value));
-    if value.is_empty() {
-        return write_plain(out, name, "");
-    }
-    let words: Vec<String> = value.split(' ').map(cut).collect();
-    push(out, name);
-    push(out, ": ");
-    write_folded(out, name.len() + 2, &words.join(" "));
-    push(out, "\r\n");
-}
-
-/// A blank after every [`MAX_WORD`] octets of an ASCII word.
-fn cut(word: &str) -> String {
-    let mut text = String::with_capacity(word.len());
-    for (place, letter) in word.chars().enumerate() {
-        if place > 0 && place % MAX_WORD == 0 {
-            text.push(' ');
-        }
-        text.push(letter);
-    }
-    text
-}
-
-/// Characters that are not ASCII as `\x{…}` (RFC 6533, section 3: utf-8-addr-xtext).
-fn escape(text: &str) -> String {
-    text.chars()
-        .map(|letter| if letter.is_ascii() { letter.to_string() } else { format!("\\x{{{:X}}}", u32::from(letter)) })
-        .collect()
-}
-
-fn final_recipient(address: &Address) -> String {
-    let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
-    format!("{kind}; {address}")
-}
-
-/// The status (RFC 3463): the archive's own where it is of the right class; 4.4.7, the time is over, for what was given up
-/// without a final refusal.
-fn status(fields: &ReportFields) -> String {
-    let reply = smtp_reply(fields);
-    let refused = reply.as_ref().is_some_and(Reply::is_permanent);
-    let (class, none) = match (fields.kind, refused) {
-        (ReportKind::Bounced, _) => return bounced_status(&fields.reply).to_owned(),
-        (ReportKind::Failed, true) => ("5.", "5.0.0"),
-        (ReportKind::Failed, false) => return "4.4.7".to_owned(),
-        (ReportKind::Delayed, _) => ("4.", "4.0.0"),
-    };
-    let enhanced = reply.as_ref().and_then(Reply::enhanced).filter(|code| code.starts_with(class));
-    enhanced.unwrap_or(none).to_owned()
-}
-
-/// The enhanced code among the words of who gave it back.
-fn bounced_status(reply: &str) -> &str {
-    let is_code = |word: &&str| {
-        let mut parts = word.split('.');
-        let digits = |part: Option<&str>| {
-            part.is_some_and(|part| (1..=3).contains(&part.len()) && part.bytes().all(|digit| digit.is_ascii_digit()))
-        };
-        parts.next() == Some("5") && digits(parts.next()) && digits(parts.next()) && parts.next().is_none()
-    };
-    reply.split(' ').find(is_code).unwrap_or("5.0.0")
-}
-
-/// The archive's reply as a value again: `550 5.7.1 no`.
-fn smtp_reply(fields: &ReportFields) -> Option<Reply> {
-    let (code, text) = fields.reply.trim_start().split_at_checked(3).filter(|_| fields.reply_is_smtp)?;
-    let code = code.parse().ok()?;
-    Some(Reply::new(code, text.strip_prefix([' ', '-']).unwrap_or(text)))
-}
-
-/// The host in `smtp://host:port`; none in `mx` and `maildir:/path`.
-fn route_host(route: &str) -> Option<&str> {
-    let (scheme, rest) = route.split_once("://")?;
-    let authority = rest.split(['/', '?']).next()?;
-    let host = authority.rsplit('@').next()?;
-    let host = match host.strip_prefix('[') {
-        Some(literal) => literal.split(']').next()?,
-        None => host.split(':').next()?,
-    };
-    (matches!(scheme, "smtp" | "smtps" | "lmtp") && !host.is_empty()).then_some(host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_remote_host_is_found_in_a_route() {
-        let cases = [
-            ("smtp://archive.example:25", Some("archive.example")),
-            ("smtps://[2001:db8::1]:465", Some("2001:db8::1")),
-            ("smtp://archive.example:25?tls=required", Some("archive.example")),
-            ("mx", None),
-            ("maildir:/var/records", None),
-        ];
-        for (route, host) in cases {
-            assert_eq!(route_host(route), host, "{route}");
-        }
-    }
-
-    #[test]
-    fn no_word_makes_a_line_too_long() {
-        let mut out = Vec::new();
-        write_status(&mut out, "Diagnostic-Code", &format!("smtp; 550 {}", "x".repeat(5_000)));
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.lines().count() > 5 && text.lines().all(|line| line.len() <= 998));
-        assert!(text.lines().skip(1).all(|line| line.starts_with(' ')));
-    }
 }

@@ -31,8 +31,8 @@ pub struct Standing {
     pub next_attempt: Option<Timestamp>,
     /// What was said last.
     pub last_reply: Option<String>,
-    /// The delay has been reported.
-    pub delay_reported: bool,
+    /// An operator wants an attempt now, whatever is known of the route.
+    pub urged: bool,
     /// Why it was discarded.
     pub reason: Option<String>,
     /// When it became history.
@@ -50,7 +50,7 @@ impl Standing {
             attempts: 0,
             next_attempt: None,
             last_reply: None,
-            delay_reported: false,
+            urged: false,
             reason: None,
             ended: None,
         }
@@ -63,7 +63,6 @@ impl Standing {
             attempts: self.attempts,
             next_attempt: self.due(),
             last_reply: self.last_reply.clone(),
-            delay_reported: self.delay_reported,
         }
     }
 
@@ -96,6 +95,7 @@ impl Standing {
         self.before = self.state;
         self.state = State::Sending;
         self.sealed = true;
+        self.urged = false;
         self.attempts = self.attempts.saturating_add(1);
     }
 
@@ -122,13 +122,12 @@ impl Standing {
         Ok(())
     }
 
-    /// Not now; `reported` when a delay report goes with it.
-    pub fn deferred(&mut self, reply: String, next_attempt: Timestamp, reported: bool) -> Result<(), Unmoved> {
+    /// Not now.
+    pub fn deferred(&mut self, reply: String, next_attempt: Timestamp) -> Result<(), Unmoved> {
         self.must_be_sending()?;
         self.state = State::Deferred;
         self.last_reply = Some(reply);
         self.next_attempt = Some(next_attempt);
-        self.delay_reported |= reported;
         Ok(())
     }
 
@@ -175,7 +174,31 @@ impl Standing {
         }
         self.state = State::Waiting;
         self.next_attempt = Some(now);
+        self.urged = true;
         Ok(())
+    }
+
+    /// Another entry that an operator wants tried stands for this one as well.
+    pub fn calm(&mut self) {
+        self.urged = false;
+    }
+
+    /// What it waited for is there: a deferred entry is due now.
+    pub fn hurry(&mut self, now: Timestamp) {
+        if self.visible() == State::Deferred {
+            self.next_attempt = self.next_attempt.map(|then| then.min(now));
+        }
+    }
+
+    /// Its time was over while it waited for its route: kept as failed.
+    pub fn give_up(&mut self, reply: String) -> Result<(), Unmoved> {
+        match self.visible() {
+            State::Waiting | State::Deferred => {
+                self.damaged(reply);
+                Ok(())
+            }
+            state => Err(Unmoved(format!("{state}, not waiting"))),
+        }
     }
 
     /// An operator keeps it; an attempt under way ends first.
@@ -203,6 +226,7 @@ impl Standing {
     fn end(&mut self, state: State, now: Timestamp) {
         self.state = state;
         self.held = false;
+        self.urged = false;
         self.next_attempt = None;
         self.ended = Some(now);
     }
@@ -258,7 +282,7 @@ mod tests {
                 standing.hold().unwrap();
             }
             State::Sending => {}
-            State::Deferred => standing.deferred("451 later".into(), LATER, false).unwrap(),
+            State::Deferred => standing.deferred("451 later".into(), LATER).unwrap(),
             State::Failed => standing.failed("550 no".into()).unwrap(),
             State::Acked => standing.acked("250 ok".into(), NOW).unwrap(),
             State::Discarded => {
@@ -287,7 +311,7 @@ mod tests {
         for state in State::ALL.into_iter().filter(|state| *state != State::Sending) {
             let standing = of(state);
             assert!(standing.clone().acked("250".into(), NOW).is_err(), "{state}");
-            assert!(standing.clone().deferred("451".into(), NOW, false).is_err(), "{state}");
+            assert!(standing.clone().deferred("451".into(), NOW).is_err(), "{state}");
             assert!(standing.clone().failed("550".into()).is_err(), "{state}");
             assert!(standing.clone().unclaim().is_err(), "{state}");
         }
@@ -309,7 +333,7 @@ mod tests {
         let mut standing = sending();
         standing.hold().unwrap();
         assert_eq!(standing.visible(), State::Sending);
-        standing.deferred("451 later".into(), LATER, false).unwrap();
+        standing.deferred("451 later".into(), LATER).unwrap();
         assert_eq!((standing.visible(), standing.due()), (State::Held, None));
     }
 
@@ -345,11 +369,33 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_stays_reported() {
-        let mut standing = sending();
-        standing.deferred("451".into(), LATER, true).unwrap();
-        standing.claim();
-        standing.deferred("451".into(), LATER, false).unwrap();
-        assert!(standing.delay_reported);
+    fn a_retry_is_urgent_until_the_next_attempt() {
+        for state in [State::Waiting, State::Deferred, State::Failed] {
+            let mut standing = of(state);
+            standing.retry(NOW).unwrap();
+            assert!(standing.urged, "{state}");
+            standing.claim();
+            assert!(!standing.urged, "{state}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_deferred_is_hurried() {
+        for state in State::ALL {
+            let mut standing = of(state);
+            standing.hurry(NOW);
+            let due = if state == State::Deferred { Some(NOW) } else { of(state).due() };
+            assert_eq!(standing.due(), due, "{state}");
+        }
+    }
+
+    #[test]
+    fn only_what_waits_is_given_up() {
+        for state in State::ALL {
+            let mut standing = of(state);
+            let given_up = standing.give_up("down".into()).is_ok();
+            assert_eq!(given_up, matches!(state, State::Waiting | State::Deferred), "{state}");
+            assert_eq!(standing.visible() == State::Failed, given_up || state == State::Failed, "{state}");
+        }
     }
 }

@@ -94,8 +94,6 @@ pub struct Status {
     pub next_attempt: Option<Timestamp>,
     /// What the archive (or our own side of the line) said last.
     pub last_reply: Option<String>,
-    /// Whether the delay has been reported already.
-    pub delay_reported: bool,
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
-use crate::journal::{Action, Bounce, ReportFields, ReportKind};
-use crate::mail::{Address, QueueId, RecordId, Reply, SessionId};
+use crate::journal::{Action, Bounce};
+use crate::mail::{Address, QueueId, Reply, SessionId};
 use crate::spool::{Receipt, Returned};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -97,33 +97,8 @@ impl BounceMail {
             organizations: self.organizations.iter().map(|(name, _)| name.clone()).collect(),
             reply: (bounce.action == Action::Failed).then(|| reply.to_owned()),
             original: bounce.original.filter(|_| whole).map(|place| octets.slice(place)),
-            report: self.report(parts, reply),
-        }
-    }
-
-    fn report(&self, parts: &Parts, reply: &str) -> ReportFields {
-        let now = parts.clock.now();
-        let (organization, route) = self.organizations.first().cloned().unwrap_or_default();
-        let id = RecordId::new(now, parts.entropy.as_ref());
-        let uuid = || {
-            let mut chance = [0; 16];
-            parts.entropy.fill(&mut chance);
-            uuid::Builder::from_random_bytes(chance).into_uuid()
-        };
-        ReportFields {
-            id,
-            organization,
-            kind: ReportKind::Bounced,
-            // The spool says which.
-            record: id,
-            date: now,
-            message_uuid: uuid(),
-            boundary: uuid(),
-            route,
-            reply: reply.to_owned(),
-            reply_is_smtp: false,
-            attempts: 0,
-            next_attempt: None,
+            route: self.organizations.first().map(|(_, route)| route.clone()).unwrap_or_default(),
+            at: parts.clock.now(),
         }
     }
 }

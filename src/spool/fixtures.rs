@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::{Clock, SharedClock};
-use crate::journal::{Label, OctetsKind, Original, Recipient, ReportKind};
+use crate::journal::{Cause, Label, OctetsKind, Original, Recipient};
 use crate::mail::{Address, OsEntropy, ReversePath};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -108,12 +108,12 @@ impl World {
 
     pub(crate) async fn defer(&self, id: RecordId, wait: Duration) {
         let next_attempt = self.now().plus(wait);
-        let outcome = Outcome::Deferred { reply: "451 4.3.0 later".into(), next_attempt, report: None };
+        let outcome = Outcome::Deferred { reply: "451 4.3.0 later".into(), next_attempt };
         self.spool.settle(id, outcome, self.now()).await.unwrap();
     }
 
-    pub(crate) async fn fail(&self, id: RecordId, report: Option<ReportFields>) {
-        let outcome = Outcome::Failed { reply: "550 5.7.1 no".into(), report };
+    pub(crate) async fn fail(&self, id: RecordId, notice: Option<Notice>) {
+        let outcome = Outcome::Failed { reply: "550 5.7.1 no".into(), notice };
         self.spool.settle(id, outcome, self.now()).await.unwrap();
     }
 
@@ -139,21 +139,40 @@ impl World {
         self.spool.show(id).await.unwrap().2
     }
 
-    pub(crate) fn report(&self, record: RecordId, kind: ReportKind) -> ReportFields {
-        ReportFields {
+    /// That a record was refused just now.
+    pub(crate) async fn notice(&self, id: RecordId) -> Notice {
+        let (fields, _, _) = self.spool.show(id).await.unwrap();
+        let notice = Notice { attempts: 1, ..Notice::about(&fields, Cause::Refused, self.now()) };
+        notice.with_reply("smtp://archive.example.com:25", "550 5.7.1 no", true)
+    }
+
+    /// Claims a record and fails it with a notice.
+    pub(crate) async fn refuse(&self, id: RecordId) -> Notice {
+        let notice = self.notice(id).await;
+        self.fail(id, Some(notice.clone())).await;
+        notice
+    }
+
+    pub(crate) fn seed(&self) -> ReportSeed {
+        ReportSeed {
             id: RecordId::new(self.now(), &OsEntropy),
-            organization: ORGANIZATION.into(),
-            kind,
-            record,
             date: self.now(),
             message_uuid: Uuid::new_v4(),
             boundary: Uuid::new_v4(),
-            route: "smtp://archive.example.com:25".into(),
-            reply: "550 5.7.1 no".into(),
-            reply_is_smtp: true,
-            attempts: 1,
-            next_attempt: None,
         }
+    }
+
+    /// Makes a report of what has gathered, once its time has come, and gives its id.
+    pub(crate) async fn gather(&self) -> RecordId {
+        let due = self.spool.agenda(ORGANIZATION).await.unwrap().notices.unwrap();
+        self.clock.advance(due.since(self.now()));
+        let seed = self.seed();
+        assert!(self.spool.gather(ORGANIZATION, seed).await.unwrap());
+        seed.id
+    }
+
+    pub(crate) async fn claim_reports(&self) -> Vec<ReportClaim> {
+        self.spool.claim_reports(ORGANIZATION, self.now(), 100).await.unwrap()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The embedded spool and the one in memory load records, let them change here, and store what came out.
 
-use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, SpoolError, Verdict};
-use crate::journal::{RecordFields, ReportFields};
+use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, Setback, SpoolError, Verdict};
+use crate::journal::{Cause, Notice, RecordFields};
 use crate::mail::{Address, QueueId, RecordId, Timestamp};
 use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge, same_mailboxes};
 use sha2::{Digest, Sha256};
@@ -146,22 +146,42 @@ pub(super) fn claim(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) 
     kept.standing.claim();
 }
 
-/// An attempt ended; gives the report that is to be kept with it.
+/// An attempt ended; gives the notice that is to be kept with it.
 pub(super) fn settle(
     id: RecordId,
     standing: &mut Standing,
     outcome: Outcome,
     now: Timestamp,
-) -> Result<Option<ReportFields>, SpoolError> {
-    let (moved, report) = match outcome {
+) -> Result<Option<Notice>, SpoolError> {
+    let (moved, notice) = match outcome {
         Outcome::Acked { reply } => (standing.acked(reply, now), None),
-        Outcome::Deferred { reply, next_attempt, report } => {
-            (standing.deferred(reply, next_attempt, report.is_some()), report)
-        }
-        Outcome::Failed { reply, report } => (standing.failed(reply), report),
+        Outcome::Deferred { reply, next_attempt } => (standing.deferred(reply, next_attempt), None),
+        Outcome::Failed { reply, notice } => (standing.failed(reply), notice),
     };
     moved.map_err(|unmoved| not_now(id, &unmoved.0))?;
-    Ok(report)
+    Ok(notice)
+}
+
+/// Keeps a record as failed whose time was over while it waited for its route.
+pub(super) fn give_up(kept: &mut Kept, setback: &Setback, now: Timestamp) -> Result<Notice, SpoolError> {
+    let id = kept.fields.id;
+    kept.standing.give_up(setback.reply.clone()).map_err(|unmoved| not_now(id, &unmoved.0))?;
+    let notice = Notice { attempts: kept.standing.attempts, ..Notice::about(&kept.fields, Cause::GivenUp, now) };
+    Ok(notice.with_reply(&setback.route, &setback.reply, setback.reply_is_smtp))
+}
+
+/// Says that a record waits.
+pub(super) fn waits(kept: &Kept, now: Timestamp) -> Notice {
+    let standing = &kept.standing;
+    let reply = standing.last_reply.as_deref().unwrap_or_default();
+    let notice = Notice {
+        attempts: standing.attempts,
+        next_attempt: standing.next_attempt,
+        ..Notice::about(&kept.fields, Cause::Waits, now)
+    };
+    // What we say of a line ourselves never begins with a code of three digits.
+    let code = reply.split([' ', '-']).next().unwrap_or_default();
+    notice.with_reply("", reply, code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()))
 }
 
 /// Whether a notification means this record.
@@ -179,12 +199,12 @@ pub(super) fn is_original(kept: &Kept, octets: &[u8]) -> bool {
     <[u8; 32]>::from(Sha256::digest(octets)) == kept.fields.original.sha256
 }
 
-/// A record came back; `whole` says whether its octets are there. Gives what became of it, and the report to be kept.
+/// A record came back; `whole` says whether its octets are there. Gives what became of it, and the notice to be kept.
 pub(super) fn returned(
     kept: &mut Kept,
     returned: &Returned,
     whole: bool,
-) -> Result<(Receipt, Option<ReportFields>), SpoolError> {
+) -> Result<(Receipt, Option<Notice>), SpoolError> {
     let (id, organization) = (kept.fields.id, kept.fields.organization.clone());
     let Some(reply) = &returned.reply else { return Ok((Receipt::Unchanged(id), None)) };
     let lost = || format!("{OCTETS_LOST}they went when the archive took the record; {reply}");
@@ -202,8 +222,9 @@ pub(super) fn returned(
         return Ok((Receipt::Unchanged(id), None));
     }
     let attempts = kept.standing.attempts;
-    let report = ReportFields { record: id, organization: organization.clone(), attempts, ..returned.report.clone() };
-    Ok((Receipt::Failed { record: id, organization, attempts, whole }, Some(report)))
+    let notice = Notice { attempts, ..Notice::about(&kept.fields, Cause::Bounced, returned.at) };
+    let notice = notice.with_reply(&returned.route, reply, false);
+    Ok((Receipt::Failed { record: id, organization, attempts, whole }, Some(notice)))
 }
 
 /// Moves a record as an operator asks.

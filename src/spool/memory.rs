@@ -2,17 +2,21 @@
 //!
 //! One mutex guards everything; no operation waits. [`MemorySpool::fail_with`] makes it fail as a full or broken disk would.
 
+mod news;
+
+use super::embedded::MAX_CLAIM;
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, Receipt, ReportClaim,
-    Returned, Room, Spool, SpoolError, Verdict,
+    Agenda, Backlog, Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, Receipt,
+    ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
 };
-use crate::journal::{RecordFields, ReportFields};
+use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::intake::Gathered;
 use crate::watch;
 use bytes::Bytes;
+use news::Telling;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +36,7 @@ struct Everything {
     records: BTreeMap<RecordId, Kept>,
     reports: BTreeMap<RecordId, Report>,
     secret: Option<[u8; 32]>,
+    telling: BTreeMap<String, Telling>,
 }
 
 struct Report {
@@ -61,6 +66,13 @@ impl MemorySpool {
     /// Does something at once; the future only tells how it went.
     fn now<T: Send + 'static>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Pending<T> {
         Box::pin(std::future::ready(self.act(act)))
+    }
+
+    /// The same where something may become due by it.
+    fn now_due<T: Send + 'static>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Pending<T> {
+        let done = self.now(act);
+        self.change();
+        done
     }
 
     fn act<T>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
@@ -159,13 +171,53 @@ impl Spool for MemorySpool {
         done
     }
 
-    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
-        self.now(|kept| {
-            let records = kept.records.values().filter(|kept| kept.fields.organization == organization);
-            let reports = kept.reports.values().filter(|report| report.fields.organization == organization);
-            let waiting = reports.filter(|report| report.state == State::Waiting).map(|report| report.due);
-            Ok(records.filter_map(|kept| kept.standing.due()).chain(waiting).min())
+    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>> {
+        self.now(|kept| Ok(kept.take_urged(organization, now).and_then(|id| kept.claim(id, now, &self.options))))
+    }
+
+    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize> {
+        self.now_due(|kept| Ok(kept.hurry(organization, now)))
+    }
+
+    fn give_up(
+        &self,
+        organization: &str,
+        until: Timestamp,
+        setback: Setback,
+        now: Timestamp,
+    ) -> Pending<Vec<RecordId>> {
+        self.now_due(|kept| kept.give_up(organization, until, &setback, now, MAX_CLAIM))
+    }
+
+    fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool> {
+        self.now_due(|kept| Ok(kept.gather(organization, seed)))
+    }
+
+    fn tell(&self, report: ReportFields) -> Pending<()> {
+        self.now_due(|kept| {
+            kept.tell(report);
+            Ok(())
         })
+    }
+
+    fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {
+        self.now_due(|kept| Ok(kept.hurry_reports(organization, now)))
+    }
+
+    fn agenda(&self, organization: &str) -> Pending<Agenda> {
+        self.now(|kept| Ok(kept.agenda(organization)))
+    }
+
+    fn backlog(&self, organization: &str) -> Pending<Backlog> {
+        self.now(|kept| Ok(kept.backlog(organization)))
+    }
+
+    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
+        self.now(|kept| Ok(kept.waiting(organization, until, most, now)))
+    }
+
+    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64> {
+        self.now(|kept| Ok(kept.acked_since(organization, since)))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -270,10 +322,11 @@ impl Everything {
     }
 
     fn settle(&mut self, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), SpoolError> {
-        let report = life::settle(id, &mut self.record(id)?.standing, outcome, now)?;
-        if let Some(fields) = report {
-            let report = Report { state: State::Waiting, attempts: 0, due: fields.date, fields };
-            self.reports.insert(report.fields.id, report);
+        let record = self.record(id)?;
+        let notice = life::settle(id, &mut record.standing, outcome, now)?;
+        let organization = record.fields.organization.clone();
+        if let Some(notice) = notice {
+            self.keep_notice(&organization, notice, now);
         }
         self.forget_octets();
         Ok(())
@@ -284,7 +337,7 @@ impl Everything {
         report.state = State::Sending;
         report.attempts = report.attempts.saturating_add(1);
         let (fields, attempts) = (report.fields.clone(), report.attempts);
-        let record = self.records.get(&fields.record);
+        let record = fields.news.attached().and_then(|id| self.records.get(&id));
         let record = record.and_then(|kept| Some((kept.fields.clone(), self.octets(kept)?)));
         Some(ReportClaim { fields, attempts, record })
     }
@@ -296,13 +349,13 @@ impl Everything {
         let queue_id = record.fields.original.queue_id;
         let offered = returned.original.clone().filter(|octets| life::is_original(record, octets));
         let whole = self.messages.contains_key(&queue_id) || offered.is_some();
-        let (receipt, report) = life::returned(record, returned, whole)?;
+        let organization = record.fields.organization.clone();
+        let (receipt, notice) = life::returned(record, returned, whole)?;
         if let (State::Failed, Some(octets)) = (record.standing.state, offered) {
             self.messages.entry(queue_id).or_insert(octets);
         }
-        if let Some(fields) = report {
-            let report = Report { state: State::Waiting, attempts: 0, due: fields.date, fields };
-            self.reports.insert(report.fields.id, report);
+        if let Some(notice) = notice {
+            self.keep_notice(&organization, notice, returned.at);
         }
         Ok(receipt)
     }
@@ -346,71 +399,5 @@ fn first_of(mut due: Vec<(Timestamp, RecordId)>, limit: usize) -> Vec<RecordId> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spool::fixtures::*;
-    use std::fmt::{Debug, Write};
-    use tracing::field::{Field, Visit};
-    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-
-    /// Every line of the log as `key=value` words.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<String>>>);
-
-    impl<S: tracing::Subscriber> Layer<S> for Lines {
-        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            struct Words(String);
-            impl Visit for Words {
-                fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                    let _ = write!(self.0, "{}={value:?} ", field.name());
-                }
-            }
-            let mut words = Words(String::new());
-            event.record(&mut words);
-            self.0.lock().unwrap().push(words.0);
-        }
-    }
-
-    #[test]
-    fn what_becomes_of_a_record_is_logged() {
-        let lines = Lines::default();
-        let log = tracing_subscriber::registry().with(lines.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let world = World::in_memory();
-        let (first, second) = tracing::subscriber::with_default(log, || {
-            runtime.block_on(async {
-                let first = world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
-                let second = world.relay(&Message::new(1, &["b@x.example", "a@x.example"]), Verdict::Accepted).await;
-                world.discard(first.record()).await.unwrap();
-                (first, second)
-            })
-        });
-        let (record, queue_id, other) = (first.record(), first.queue_id, second.queue_id);
-        let expected = [
-            format!("event=\"record.committed\" record={record} organization=\"{ORGANIZATION}\" queue_id={queue_id} "),
-            format!(
-                "event=\"record.merged\" record={record} organization=\"{ORGANIZATION}\" queue_id={other} added=1 \
-                 recipients=[\"b@x.example\"] "
-            ),
-            format!("event=\"record.discarded\" record={record} organization=\"{ORGANIZATION}\" reason=\"asked for\" "),
-        ];
-        let lines: Vec<_> = lines.0.lock().unwrap().clone();
-        assert_eq!(lines.len(), 3, "{lines:?}");
-        for (line, expected) in lines.iter().zip(&expected) {
-            let (_, fields) = line.split_once("event=").unwrap();
-            assert!(format!("event={fields}").starts_with(expected.trim_end()), "{line}\n{expected}");
-        }
-    }
-
-    #[tokio::test]
-    async fn it_fails_when_it_is_told_to_and_works_again() {
-        let world = World::in_memory();
-        let spool = MemorySpool::new(options(&world.clock));
-        let message = Message::new(1, &["a@x.example"]);
-        spool.fail_with(Some(SpoolError::Full("no room".into())));
-        let full = prepare(&spool, &message, b"octets", world.now()).await;
-        assert!(matches!(full, Err(SpoolError::Full(_))));
-        spool.fail_with(None);
-        prepare(&spool, &message, b"octets", world.now()).await.unwrap();
-    }
-}
+#[path = "memory/tests.rs"]
+mod tests;

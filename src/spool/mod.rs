@@ -31,7 +31,7 @@ pub use life::MessageUuid;
 pub use memory::MemorySpool;
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 
-use crate::journal::{RecordFields, ReportFields};
+use crate::journal::{Named, Notice, Outage, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use crate::watch;
@@ -111,7 +111,8 @@ pub struct ReportClaim {
     pub fields: ReportFields,
     /// Attempts begun, this one counted.
     pub attempts: u32,
-    /// The record it is about and the original's octets; none when an operator has discarded it meanwhile.
+    /// The record that is attached, where it is about one alone, and the original's octets; none when that is over, or the
+    /// octets are lost.
     pub record: Option<(RecordFields, Octets)>,
 }
 
@@ -129,16 +130,67 @@ pub enum Outcome {
         reply: String,
         /// When to try again.
         next_attempt: Timestamp,
-        /// A delay report to be kept in the same transaction; marks the entry as reported.
-        report: Option<ReportFields>,
     },
     /// Never: kept as failed.
     Failed {
         /// The archive's reply, or what went wrong.
         reply: String,
-        /// The notification to be kept in the same transaction.
-        report: Option<ReportFields>,
+        /// What the organization is told of it, kept in the same transaction.
+        notice: Option<Notice>,
     },
+}
+
+/// When something of an organization is due next; none where nothing of its kind waits for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Agenda {
+    /// Its records.
+    pub records: Option<Timestamp>,
+    /// Of them, those that an operator wants tried whatever is known of the route.
+    pub urged: Option<Timestamp>,
+    /// Its reports.
+    pub reports: Option<Timestamp>,
+    /// Notices that have gathered and become a report.
+    pub notices: Option<Timestamp>,
+}
+
+impl Agenda {
+    /// The first of all.
+    pub fn earliest(&self) -> Option<Timestamp> {
+        [self.records, self.urged, self.reports, self.notices].into_iter().flatten().min()
+    }
+}
+
+/// What of an organization's records waits for an attempt, held ones not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// How many wait.
+    pub waiting: u64,
+    /// When the oldest of them was made.
+    pub oldest: Option<Timestamp>,
+    /// What the organization has been told of a delay that is not over.
+    pub warned: Option<Warned>,
+}
+
+/// A delay that has been told.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Warned {
+    /// What was told last.
+    pub outage: Outage,
+    /// When it was told first, …
+    pub first: Timestamp,
+    /// … and last.
+    pub last: Timestamp,
+}
+
+/// Why records are given up that wait for their route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setback {
+    /// The route, without password.
+    pub route: String,
+    /// What was said on it last.
+    pub reply: String,
+    /// Whether that is the archive's own reply.
+    pub reply_is_smtp: bool,
 }
 
 /// One line of `queue list`.
@@ -212,8 +264,10 @@ pub struct Returned {
     pub reply: Option<String>,
     /// The original's octets, as they came back.
     pub original: Option<Bytes>,
-    /// The notification to be kept in the same transaction; the spool adds which record it is about.
-    pub report: ReportFields,
+    /// Where records of those organizations go, for the notice that is kept in the same transaction.
+    pub route: String,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 /// What became of it.
@@ -271,15 +325,54 @@ pub trait Spool: Send + Sync + 'static {
     /// due again at once, and [`changes`](Self::changes) does not say so: whoever puts it back knows when to ask again.
     fn unclaim(&self, id: RecordId) -> Pending<()>;
 
-    /// The same for reports. The record and its octets come with a report while the record is live; those of a report about
-    /// a record that was sent or discarded meanwhile are gone.
+    /// Gives out the record of `organization` that an operator wants tried and that has waited for longest, if there is one,
+    /// as [`claim`](Self::claim) does. It stands for all others he asked for: they are no longer urgent.
+    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>>;
+
+    /// Makes deferred records of `organization` due at once, some hundreds of those due last; tells how many. Until none are
+    /// left it is asked again.
+    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize>;
+
+    /// Keeps as failed, with a notice each, some hundreds of the records of `organization` that wait and were made at
+    /// `until` or before, oldest first; tells which. Until none are left it is asked again.
+    fn give_up(&self, organization: &str, until: Timestamp, setback: Setback, now: Timestamp)
+    -> Pending<Vec<RecordId>>;
+
+    /// Makes a report of the notices of `organization` when they have gathered for long enough; tells whether. It is due at
+    /// once.
+    fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool>;
+
+    /// Keeps a report that is due at once. One of a delay is remembered as told ([`Backlog::warned`]) until the delay's end is.
+    fn tell(&self, report: ReportFields) -> Pending<()>;
+
+    /// The same as [`claim`](Self::claim) for reports.
     fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>>;
 
-    /// Takes the result of sending a report: gone when acked, tried again when deferred, remembered when failed.
+    /// Takes the result of sending a report: gone when acked, tried again when deferred, remembered when failed. A notice in
+    /// the outcome is ignored: a report never causes one.
     fn settle_report(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()>;
 
-    /// When the next record or report of `organization` is due; none when nothing waits for a time.
-    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>>;
+    /// The same as [`hurry`](Self::hurry) for reports.
+    fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize>;
+
+    /// When something of `organization` is due next.
+    fn agenda(&self, organization: &str) -> Pending<Agenda>;
+
+    /// When anything of `organization` is due next; none when nothing waits for a time.
+    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
+        let agenda = self.agenda(organization);
+        Box::pin(async move { Ok(agenda.await?.earliest()) })
+    }
+
+    /// What of `organization` waits for an attempt.
+    fn backlog(&self, organization: &str) -> Pending<Backlog>;
+
+    /// Up to `most` of the records of `organization` that wait and were made at `until` or before, oldest first, as notices
+    /// that say so, and how many more there are.
+    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named>;
+
+    /// How many records of `organization` archives have taken since then, as far as history goes back.
+    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64>;
 
     /// A number that grows whenever something may have become due, by this process or another.
     fn changes(&self) -> watch::Receiver<u64>;

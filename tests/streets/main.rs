@@ -32,6 +32,7 @@ mod limits;
 mod loops;
 mod messages;
 mod once;
+mod outages;
 mod peers;
 mod queue;
 mod reload;

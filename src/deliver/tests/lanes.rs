@@ -5,6 +5,7 @@ use super::world::{RETRY, World, config, organization};
 use super::*;
 use crate::config::Retry;
 use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
+use crate::deliver::office::{Freight, Parcel};
 use crate::queue::State;
 use crate::spool::Spool;
 use std::time::Duration;
@@ -89,17 +90,43 @@ async fn a_report_is_tried_again_until_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_delay_is_reported_once_however_long_it_lasts() {
+async fn a_delay_is_reported_once_however_long_it_lasts_and_so_is_its_end() {
     let retry = Retry { report_after: Duration::ZERO, ..RETRY };
-    let script = (0..4).fold(Script::default(), |script, _| script.on("RCPT", Act::Say("450 4.2.2 full\r\n")));
-    let (world, archive, reports) = acme(script, Script::default(), retry).await;
-    let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
-    archive.hears(|heard| heard.letters.len() == 1).await;
+    let full = (0..10_000).fold(Script::default(), |script, _| script.on("RCPT", Act::Say("450 4.2.2 full\r\n")));
+    let (world, _archive, reports) = acme(full, Script::default(), retry).await;
+    let ids = [world.commit("acme", "Subject: 1\r\n\r\n").await, world.commit("acme", "Subject: 2\r\n\r\n").await];
+    let heard = reports.hears(|heard| heard.letters.len() == 1).await;
+    for text in ["Action: delayed", "Diagnostic-Code: smtp; 450 4.2.2 full"] {
+        assert!(has(&heard.letters[0], text), "{text}");
+    }
+    // One of them may have been on its way just then.
+    assert!(ids.iter().any(|id| has(&heard.letters[0], &format!("X-Journal-Record: {id}"))));
+    let willing = Archive::start(Script::default()).await;
+    // Nothing is late any more by what this configuration says.
+    world.config.send_replace(config(vec![organization("acme", plain(&willing), plain(&reports))], RETRY));
+    willing.hears(|heard| heard.letters.len() == 2).await;
+    let heard = reports.hears(|heard| heard.letters.len() == 2).await;
+    world.end().await;
+    for text in ["Action: delivered", "takes journal records again", "Delivered:     2"] {
+        assert!(has(&heard.letters[1], text), "{text}");
+    }
+    assert_eq!((reports.heard().letters.len(), world.spool.next_due("acme").await.unwrap()), (2, None));
+}
+
+#[tokio::test]
+async fn records_that_fail_together_are_told_in_one_report() {
+    let refuse = (0..30).fold(Script::default(), |script, _| script.on(".", Act::Say("554 5.6.0 no\r\n")));
+    let (world, _archive, reports) = acme(refuse, Script::default(), RETRY).await;
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(world.commit("acme", &format!("Subject: {number}\r\n\r\n")).await);
+    }
     let heard = reports.hears(|heard| heard.letters.len() == 1).await;
     world.end().await;
-    assert!(has(&heard.letters[0], "Action: delayed"));
-    assert_eq!((world.state(id).await, world.listing(id).await.attempts), (State::Acked, 5));
-    assert_eq!((reports.heard().letters.len(), world.spool.next_due("acme").await.unwrap()), (1, None));
+    assert!(has(&heard.letters[0], "Subject: 30 journal records not delivered: acme"));
+    assert!(ids.iter().all(|id| has(&heard.letters[0], &format!("X-Journal-Record: {id}\r\n"))));
+    assert_eq!((reports.heard().letters.len(), world.count(State::Failed).await), (1, 30));
+    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -201,7 +228,9 @@ async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
     let delivery = world.start();
     for claim in claims {
         let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
-        delivery.office.carry(crate::deliver::office::Parcel::Record(claim), slot).await;
+        let line = delivery.office.way("acme", Freight::Records).unwrap().line();
+        let pass = delivery.office.circuits.pass(&line);
+        delivery.office.carry(Parcel::Record(claim), pass, slot).await;
     }
     let listing = world.listing(id).await;
     assert_eq!((listing.state, listing.attempts, archive.heard().connections), (State::Waiting, 0, 0));

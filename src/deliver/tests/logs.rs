@@ -64,7 +64,7 @@ async fn run(archive: Script, reports: Script, wanted: usize) -> (Memory, Record
 }
 
 #[tokio::test]
-async fn a_deferral_and_an_acceptance_are_logged_with_the_reply_and_the_route_s_change() {
+async fn a_deferral_and_an_acceptance_are_logged_with_the_reply() {
     let script = Script::default().on("MAIL", Act::Say("451 4.3.0 not now\r\n"));
     let (memory, id, archive) = run(script, Script::default(), 0).await;
     let route = format!("smtp://{}", archive.address);
@@ -82,7 +82,19 @@ async fn a_deferral_and_an_acceptance_are_logged_with_the_reply_and_the_route_s_
     assert!(acked[0]["age_ms"].parse::<u64>().is_ok());
 
     let states: Vec<_> = memory.of("route.state").iter().map(|event| event["state"].clone()).collect();
+    assert_eq!(states, ["up"], "one deferral is no outage");
+}
+
+#[tokio::test]
+async fn a_route_that_fails_again_and_again_is_down_and_then_up() {
+    let script = (0..4).fold(Script::default(), |script, _| script.on("greeting", Act::Say("421 4.3.2 down\r\n")));
+    let (memory, _, archive) = run(script, Script::default(), 0).await;
+    let events = memory.of("route.state");
+    let states: Vec<_> = events.iter().map(|event| event["state"].as_str()).collect();
     assert_eq!(states, ["down", "up"]);
+    assert!(events.iter().all(|event| event["route"] == format!("smtp://{}", archive.address)));
+    assert_eq!(events[0]["reply"], "421 4.3.2 down");
+    assert!(events[0]["next_probe"].ends_with('Z'));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Delivery against an archive that misbehaves as told.
 
 mod archive;
+mod circuits;
 mod lanes;
 mod logs;
 mod post;

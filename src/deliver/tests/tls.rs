@@ -2,6 +2,7 @@
 
 use super::archive::{Act, Archive, Script};
 use super::*;
+use crate::deliver::Fault;
 use std::path::PathBuf;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -75,14 +76,14 @@ async fn required_tls_takes_the_right_certificate_and_no_other() {
         let untrusted = SmtpRoute { ca_file: None, ..route };
         let verdict = super::tls::verdict(untrusted).await;
         assert!(
-            matches!(&verdict, Verdict::Deferred { route_failed: true, reply } if reply.text.contains("TLS")),
+            matches!(&verdict, Verdict::Deferred { fault: Fault::Route { shut: true }, reply } if reply.text.contains("TLS")),
             "{verdict:?}"
         );
         assert_eq!(archive.heard().letters.len(), 1);
 
         let (archive, route, _directory) = archive_for("elsewhere.example", tls, &["STARTTLS"]).await;
         let verdict = super::tls::verdict(route).await;
-        assert!(matches!(verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+        assert!(matches!(verdict, Verdict::Deferred { fault: Fault::Route { shut: true }, .. }), "{verdict:?}");
         assert!(archive.heard().of("MAIL").is_empty());
     }
 }
@@ -91,7 +92,7 @@ async fn required_tls_takes_the_right_certificate_and_no_other() {
 async fn required_tls_sends_nothing_where_starttls_is_not_offered() {
     let archive = Archive::start(Script::default()).await;
     let verdict = verdict(server(&archive, Tls::Required)).await;
-    assert!(matches!(&verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+    assert!(matches!(&verdict, Verdict::Deferred { fault: Fault::Route { shut: true }, .. }), "{verdict:?}");
     assert!(archive.heard().of("MAIL").is_empty());
 }
 
@@ -139,6 +140,6 @@ async fn a_refused_password_is_the_route_s_fault_and_is_never_shown() {
     let script = Script::offering(&["AUTH PLAIN"]).on("AUTH", Act::Say("535 5.7.8 bad credentials\r\n"));
     let archive = Archive::start(script).await;
     let verdict = verdict(with_password(server(&archive, Tls::None))).await;
-    assert!(matches!(&verdict, Verdict::Deferred { route_failed: true, .. }), "{verdict:?}");
+    assert!(matches!(&verdict, Verdict::Deferred { fault: Fault::Route { shut: true }, .. }), "{verdict:?}");
     assert_eq!(verdict.reply().text, "535 5.7.8 bad credentials");
 }

@@ -1,7 +1,7 @@
 //! Claims, the ends of attempts, and reports.
 
 use super::both;
-use crate::journal::ReportKind;
+use crate::journal::{Named, News};
 use crate::mail::{OsEntropy, RecordId};
 use crate::queue::State;
 use crate::spool::fixtures::*;
@@ -17,7 +17,6 @@ both! {
     an_attempt_that_did_not_begin_is_not_counted
     a_claim_that_nobody_waits_for_is_put_back
     the_end_of_an_attempt_needs_an_attempt
-    a_delay_is_reported_with_the_deferral_and_remembered
     a_report_is_due_until_it_is_sent
     a_report_about_what_is_gone_has_no_record
     a_report_that_was_not_sent_is_put_back
@@ -148,71 +147,59 @@ async fn the_end_of_an_attempt_needs_an_attempt(world: World) {
     assert_eq!(world.in_state(State::Waiting).await, [id]);
 }
 
-async fn a_delay_is_reported_with_the_deferral_and_remembered(world: World) {
-    let id = one(&world, 1).await;
-    assert!(!world.claim_all().await[0].status.delay_reported);
-    let report = world.report(id, ReportKind::Delayed);
-    let outcome = Outcome::Deferred { reply: "451".into(), next_attempt: world.now(), report: Some(report.clone()) };
-    world.spool.settle(id, outcome, world.now()).await.unwrap();
-    assert!(world.claim_all().await[0].status.delay_reported);
-    world.defer(id, Duration::ZERO).await;
-    assert!(world.claim_all().await[0].status.delay_reported);
-    let reports = world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
-    assert_eq!(reports.iter().map(|claim| &claim.fields).collect::<Vec<_>>(), [&report]);
-}
-
 async fn a_report_is_due_until_it_is_sent(world: World) {
     let id = one(&world, 1).await;
     world.claim_all().await;
-    let report = world.report(id, ReportKind::Failed);
-    world.fail(id, Some(report.clone())).await;
+    let notice = world.refuse(id).await;
+    let report = world.gather().await;
     assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(world.now()));
     assert!(world.spool.claim_reports("another", world.now(), 9).await.unwrap().is_empty());
 
-    let claims = world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
-    assert_eq!((claims.len(), claims[0].attempts, &claims[0].fields), (1, 1, &report));
+    let claims = world.claim_reports().await;
+    assert_eq!((claims.len(), claims[0].attempts, claims[0].fields.id), (1, 1, report));
+    assert_eq!(claims[0].fields.news, News::Failed(Named { records: vec![notice], more: 0 }));
     let (fields, octets) = claims[0].record.as_ref().unwrap();
     assert_eq!((fields.id, octets.is_empty()), (id, false));
-    assert!(world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap().is_empty());
+    assert!(world.claim_reports().await.is_empty());
 
     let later = world.now().plus(Duration::from_secs(60));
-    let deferred = Outcome::Deferred { reply: "451".into(), next_attempt: later, report: None };
-    world.spool.settle_report(report.id, deferred, world.now()).await.unwrap();
+    let deferred = Outcome::Deferred { reply: "451".into(), next_attempt: later };
+    world.spool.settle_report(report, deferred, world.now()).await.unwrap();
     assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(later));
-    assert!(world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap().is_empty());
+    assert!(world.claim_reports().await.is_empty());
     let claims = world.spool.claim_reports(ORGANIZATION, later, 9).await.unwrap();
     assert_eq!(claims[0].attempts, 2);
-    world.spool.settle_report(report.id, Outcome::Acked { reply: "250".into() }, later).await.unwrap();
+    world.spool.settle_report(report, Outcome::Acked { reply: "250".into() }, later).await.unwrap();
     assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
-    let again = world.spool.settle_report(report.id, Outcome::Acked { reply: "250".into() }, later).await;
+    let again = world.spool.settle_report(report, Outcome::Acked { reply: "250".into() }, later).await;
     assert!(matches!(again, Err(SpoolError::NotFound(_))));
 }
 
 async fn a_report_about_what_is_gone_has_no_record(world: World) {
     let id = one(&world, 1).await;
     world.claim_all().await;
-    let report = world.report(id, ReportKind::Failed);
-    world.fail(id, Some(report.clone())).await;
+    world.refuse(id).await;
     world.discard(id).await.unwrap();
-    let claims = world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
+    let report = world.gather().await;
+    let claims = world.claim_reports().await;
     assert_eq!(claims.len(), 1);
     assert!(claims[0].record.is_none());
     // Refused for good: remembered, never tried again, and no report about a report.
-    let more = world.report(id, ReportKind::Failed);
-    let failed = Outcome::Failed { reply: "550".into(), report: Some(more) };
-    world.spool.settle_report(report.id, failed, world.now()).await.unwrap();
+    let failed = Outcome::Failed { reply: "550".into(), notice: Some(world.notice(id).await) };
+    world.spool.settle_report(report, failed, world.now()).await.unwrap();
     world.clock.advance(Duration::from_secs(86_400));
-    assert!(world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap().is_empty());
+    assert!(world.claim_reports().await.is_empty());
+    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
 }
 
 async fn a_report_that_was_not_sent_is_put_back(world: World) {
     let id = one(&world, 1).await;
     world.claim_all().await;
-    let report = world.report(id, ReportKind::Failed);
-    world.fail(id, Some(report.clone())).await;
-    world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
-    world.spool.unclaim(report.id).await.unwrap();
-    assert!(matches!(world.spool.unclaim(report.id).await, Err(SpoolError::NotNow(_))));
-    let claims = world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
+    world.refuse(id).await;
+    let report = world.gather().await;
+    world.claim_reports().await;
+    world.spool.unclaim(report).await.unwrap();
+    assert!(matches!(world.spool.unclaim(report).await, Err(SpoolError::NotNow(_))));
+    let claims = world.claim_reports().await;
     assert_eq!((claims.len(), claims[0].attempts), (1, 1));
 }

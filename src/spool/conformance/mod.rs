@@ -2,9 +2,11 @@
 
 mod attempts;
 mod merging;
+mod news;
 mod operators;
 mod preparing;
 mod returning;
+mod routes;
 
 /// Makes a test of each sentence for each spool.
 macro_rules! both {

@@ -1,7 +1,7 @@
 //! Records that a server took and gave back.
 
 use super::both;
-use crate::journal::ReportKind;
+use crate::journal::Cause;
 use crate::queue::{OCTETS_LOST, State};
 use crate::spool::fixtures::*;
 use crate::spool::*;
@@ -29,7 +29,8 @@ fn returned(world: &World, record: RecordId) -> Returned {
         organizations: vec![ORGANIZATION.into()],
         reply: Some("bounced: 550 5.1.1 no".into()),
         original: Some(Bytes::from_static(OCTETS)),
-        report: world.report(record, ReportKind::Bounced),
+        route: "smtp://archive.example.com:25".into(),
+        at: world.now(),
     }
 }
 
@@ -40,8 +41,14 @@ async fn acked(world: &World) -> RecordId {
     record
 }
 
+/// How many records the next report names.
 async fn reports(world: &World) -> usize {
-    world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap().len()
+    if world.spool.agenda(ORGANIZATION).await.unwrap().notices.is_none() {
+        return 0;
+    }
+    world.gather().await;
+    let claims = world.claim_reports().await;
+    claims.iter().map(|claim| claim.fields.news.named().unwrap().records.len()).sum()
 }
 
 fn failed(record: RecordId, whole: bool) -> Receipt {
@@ -55,9 +62,12 @@ async fn an_acked_record_that_comes_back_whole_can_be_sent_again(world: World) {
     let (_, listing, octets) = world.spool.show(record).await.unwrap();
     assert_eq!((listing.state, listing.last_reply.as_deref()), (State::Failed, Some("bounced: 550 5.1.1 no")));
     assert_eq!(octets.unwrap().read_all().unwrap(), OCTETS);
-    let claims = world.spool.claim_reports(ORGANIZATION, world.now(), 9).await.unwrap();
+    world.gather().await;
+    let claims = world.claim_reports().await;
     assert_eq!(claims.len(), 1);
-    assert_eq!((claims[0].fields.record, claims[0].fields.attempts), (record, 1));
+    let notice = claims[0].fields.news.named().unwrap().single().unwrap();
+    assert_eq!((notice.record, notice.cause, notice.attempts), (record, Cause::Bounced, 1));
+    assert_eq!(notice.reply, "bounced: 550 5.1.1 no");
     assert!(claims[0].record.is_some(), "the record is attached");
     world.operate(record, Operation::Retry).await.unwrap();
     assert_eq!(world.claim_all().await[0].octets.read_all().unwrap(), OCTETS);

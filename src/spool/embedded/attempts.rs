@@ -2,13 +2,14 @@
 
 use super::decide::forget_message;
 use super::rows;
+use super::rows::RecordRow;
 use super::steps::{Step, StepError};
-use super::{reports, rows::RecordRow};
+use super::{news, reports};
 use crate::mail::{RecordId, Timestamp};
 use crate::queue::{OCTETS_LOST, State};
 use crate::spool::files::OctetStore;
 use crate::spool::life::{self, Event, Kept, MessageUuid};
-use crate::spool::{Claim, Listing, Operation, Outcome, SpoolError};
+use crate::spool::{Claim, Listing, Operation, Outcome, Setback, SpoolError};
 use rusqlite::params;
 
 /// Gives out up to `limit` due records, longest due first.
@@ -29,6 +30,71 @@ pub(super) fn claim(
     Ok(claims)
 }
 
+/// Gives out the longest due record that an operator wants tried; the others he asked for wait behind it.
+pub(super) fn claim_urged(
+    step: &mut Step<'_>,
+    store: &OctetStore,
+    organization: &str,
+    now: Timestamp,
+    message_uuid: MessageUuid,
+) -> Result<Option<Claim>, StepError> {
+    const URGED: &str = "WHERE organization = ? AND urged AND due <= ? ORDER BY due, id LIMIT 1";
+    let claim = loop {
+        let Some(row) = rows::select(step.db, URGED, params![organization, now.as_millis()])?.pop() else { break None };
+        // One that is damaged is no longer due, and the next has its turn.
+        if let Some(claim) = claim_one(step, store, row, now, message_uuid)? {
+            break Some(claim);
+        }
+    };
+    step.db
+        .prepare_cached("UPDATE record SET urged = 0 WHERE organization = ? AND urged AND due IS NOT NULL")?
+        .execute([organization])?;
+    Ok(claim)
+}
+
+/// Makes deferred records due at once, up to `limit` of those due last; tells how many.
+pub(super) fn hurry(step: &mut Step<'_>, organization: &str, now: Timestamp, limit: usize) -> Result<usize, StepError> {
+    let wanted = params![organization, now.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)];
+    const LATER: &str = "WHERE organization = ? AND due > ? AND state = 'deferred' ORDER BY due DESC LIMIT ?";
+    let later = rows::select(step.db, LATER, wanted)?;
+    for row in &later {
+        let mut standing = row.standing.clone();
+        standing.hurry(now);
+        rows::save_standing(step.db, row.id, &standing)?;
+    }
+    if !later.is_empty() {
+        step.effects.something_is_due();
+    }
+    Ok(later.len())
+}
+
+/// Keeps as failed up to `limit` records that wait and were made at `until` or before; tells which.
+pub(super) fn give_up(
+    step: &mut Step<'_>,
+    organization: &str,
+    until: Timestamp,
+    setback: &Setback,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<RecordId>, StepError> {
+    let mut given_up = Vec::new();
+    for row in rows::waiting(step.db, organization, until, limit)? {
+        let (id, standing) = (row.id, row.standing.clone());
+        let mut kept = match row.kept() {
+            Ok(kept) => kept,
+            Err(error) => {
+                rows::fail_damaged(step, id, standing, &error.to_string(), now)?;
+                continue;
+            }
+        };
+        let notice = life::give_up(&mut kept, setback, now)?;
+        rows::save_standing(step.db, id, &kept.standing)?;
+        news::keep(step, organization, &notice, now)?;
+        given_up.push(id);
+    }
+    Ok(given_up)
+}
+
 /// None when the record can't be sent at all; it is failed then and doesn't stand in the others' way.
 fn claim_one(
     step: &mut Step<'_>,
@@ -41,12 +107,12 @@ fn claim_one(
     let mut kept = match row.kept() {
         Ok(kept) => kept,
         Err(error) => {
-            rows::fail_damaged(step, id, standing, &error.to_string())?;
+            rows::fail_damaged(step, id, standing, &error.to_string(), now)?;
             return Ok(None);
         }
     };
     let Some(octets) = rows::octets(step.db, store, kept.fields.original.queue_id)? else {
-        rows::fail_damaged(step, id, standing, &format!("{OCTETS_LOST}they are missing"))?;
+        rows::fail_damaged(step, id, standing, &format!("{OCTETS_LOST}they are missing"), now)?;
         return Ok(None);
     };
     life::claim(&mut kept, now, message_uuid);
@@ -61,11 +127,11 @@ fn claim_one(
 /// Takes the result of an attempt.
 pub(super) fn settle(step: &mut Step<'_>, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), StepError> {
     let (mut standing, queue_id) = rows::find_standing(step.db, id)?;
-    let report = life::settle(id, &mut standing, outcome, now)?;
+    let notice = life::settle(id, &mut standing, outcome, now)?;
     rows::save_standing(step.db, id, &standing)?;
-    if let Some(report) = report {
-        reports::insert(step.db, &report)?;
-        step.effects.something_is_due();
+    if let Some(notice) = notice {
+        let organization = rows::organization(step.db, id)?;
+        news::keep(step, &organization, &notice, now)?;
     }
     if standing.state == State::Acked {
         forget_message(step, queue_id)?;

@@ -67,7 +67,7 @@ pub(super) fn decide(
         let (id, standing) = (row.id, row.standing.clone());
         match row.kept() {
             Ok(mut kept) => stay += u64::from(decide_one(step, &mut kept, unknown, now, message_uuid)?),
-            Err(error) => rows::fail_damaged(step, id, standing, &error.to_string())?,
+            Err(error) => rows::fail_damaged(step, id, standing, &error.to_string(), now)?,
         }
     }
     if stay == 0 {

@@ -16,6 +16,7 @@ mod core;
 mod decide;
 mod drivers;
 mod history;
+mod news;
 mod readers;
 mod reports;
 mod returned;
@@ -34,20 +35,20 @@ use super::disk::{self, Hold, SharedDisk, make_lasting};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt, Recovered, ReportClaim,
-    Returned, Room, Spool, SpoolError, Verdict,
+    Agenda, Backlog, Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt, Recovered,
+    ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
 };
 use crate::clock::SharedClock;
-use crate::journal::RecordFields;
+use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
 use decide::{Body, Prepared};
 use readers::Readers;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use steps::{Effects, Step, StepError};
+use steps::{Step, StepError};
 use writer::Writer;
 
 /// Records or reports that one claim gives out, whatever it asks for.
@@ -107,13 +108,13 @@ impl EmbeddedSpool {
             }
             Err(error) => return Err(in_directory(path, SpoolError::Unusable(error.to_string()))),
         };
-        let recovered = put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
+        let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
         let spool = Self::start(path, db, store, Some((lock, is_carried_over)), Some(options))?;
         Ok((spool, recovered))
     }
 
     /// Opens the spool in `path` for queue commands, beside a running daemon or without one: [`Spool::list`],
-    /// [`Spool::show`], [`Spool::next_due`], [`Spool::changes`] and [`Spool::operate`] work, everything else is the
+    /// [`Spool::show`], [`Spool::agenda`], [`Spool::changes`] and [`Spool::operate`] work, everything else is the
     /// daemon's and fails. Nothing is made or recovered. While no daemon runs, records that one was sending when it ended
     /// count as waiting (or deferred). Blocks.
     ///
@@ -163,6 +164,17 @@ impl EmbeddedSpool {
             let stale = beside.as_ref().map_or(Ok(false), Beside::is_daemonless)?;
             question(db, stale)
         })
+    }
+
+    /// A step of the daemon's own that somebody waits for, and that stays done when nobody does any more.
+    fn write<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
+    ) -> Pending<T> {
+        match self.owner() {
+            Ok(_) => self.writer.call(0, step, |_, _| {}),
+            Err(error) => failed(error),
+        }
     }
 
     fn beside(&self) -> Option<Beside> {
@@ -256,9 +268,72 @@ impl Spool for EmbeddedSpool {
         }
     }
 
-    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
+    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>> {
+        let message_uuid = match self.owner() {
+            Ok(options) => options.message_uuid,
+            Err(error) => return failed(error),
+        };
+        let (store, organization) = (Arc::clone(&self.store), organization.to_owned());
+        let step = move |step: &mut Step<'_>| attempts::claim_urged(step, &store, &organization, now, message_uuid);
+        self.writer.call(0, step, |writer, claim| {
+            claim.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
+        })
+    }
+
+    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize> {
         let organization = organization.to_owned();
-        self.readers.ask(move |db| view::next_due(db, &organization))
+        self.write(move |step| attempts::hurry(step, &organization, now, MAX_CLAIM))
+    }
+
+    fn give_up(
+        &self,
+        organization: &str,
+        until: Timestamp,
+        setback: Setback,
+        now: Timestamp,
+    ) -> Pending<Vec<RecordId>> {
+        let organization = organization.to_owned();
+        self.write(move |step| attempts::give_up(step, &organization, until, &setback, now, MAX_CLAIM))
+    }
+
+    fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool> {
+        let organization = organization.to_owned();
+        self.write(move |step| news::gather(step, &organization, seed))
+    }
+
+    fn tell(&self, report: ReportFields) -> Pending<()> {
+        self.write(move |step| news::tell(step, &report))
+    }
+
+    fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {
+        let organization = organization.to_owned();
+        self.write(move |step| {
+            let hurried = reports::hurry(step.db, &organization, now, MAX_CLAIM)?;
+            if hurried > 0 {
+                step.effects.something_is_due();
+            }
+            Ok(hurried)
+        })
+    }
+
+    fn agenda(&self, organization: &str) -> Pending<Agenda> {
+        let organization = organization.to_owned();
+        self.readers.ask(move |db| view::agenda(db, &organization))
+    }
+
+    fn backlog(&self, organization: &str) -> Pending<Backlog> {
+        let organization = organization.to_owned();
+        self.readers.ask(move |db| view::backlog(db, &organization))
+    }
+
+    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
+        let organization = organization.to_owned();
+        self.readers.ask(move |db| view::waiting(db, &organization, until, most, now))
+    }
+
+    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64> {
+        let organization = organization.to_owned();
+        self.readers.ask(move |db| view::acked_since(db, &organization, since))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -354,18 +429,6 @@ impl Beside {
         let taken = self.disk.is_locked(&self.directory);
         taken.map(|taken| !taken).map_err(|error| SpoolError::Failing(format!("{}: {error}", self.directory.display())))
     }
-}
-
-fn put_in_order(db: &mut Connection, store: &OctetStore, options: &Options) -> Result<Recovered, SpoolError> {
-    let unusable = |error: rusqlite::Error| SpoolError::Unusable(error.to_string());
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
-    let mut step = Step { db: &transaction, effects: Effects::default() };
-    let recovered = sweep::sweep(&mut step, store, options.clock.now(), options.message_uuid)
-        .map_err(|error| SpoolError::Unusable(SpoolError::from(error).to_string()))?;
-    let effects = step.effects;
-    transaction.commit().map_err(unusable)?;
-    effects.carry_out(store);
-    Ok(recovered)
 }
 
 fn failed<T: Send + 'static>(error: SpoolError) -> Pending<T> {

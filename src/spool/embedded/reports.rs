@@ -1,4 +1,4 @@
-//! Steps of notifications: kept with the move that caused them, claimed and settled like records, but simpler.
+//! Steps of reports: claimed and settled like records, but simpler.
 
 use super::rows::{self, json, word};
 use super::steps::{Step, StepError};
@@ -11,16 +11,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 /// Keeps a report; it is due at once.
 pub(super) fn insert(db: &Connection, report: &ReportFields) -> Result<(), StepError> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO report (id, organization, record, state, attempts, due, fields) \
-         VALUES (?, ?, ?, 'waiting', 0, ?, ?)",
+        "INSERT INTO report (id, organization, state, attempts, due, fields) VALUES (?, ?, 'waiting', 0, ?, ?)",
     )?;
-    statement.execute(params![
-        report.id.as_str(),
-        report.organization,
-        report.record.as_str(),
-        report.date.as_millis(),
-        json(report)?
-    ])?;
+    let due = report.date.as_millis();
+    statement.execute(params![report.id.as_str(), report.organization, due, json(report)?])?;
     Ok(())
 }
 
@@ -49,16 +43,16 @@ pub(super) fn claim(
                 continue;
             }
         };
-        let record = record_of(step.db, store, fields.record)?;
+        let attached = fields.news.attached().map(|id| record_of(step.db, store, id)).transpose()?;
         step.db
             .prepare_cached("UPDATE report SET state = 'sending', attempts = attempts + 1, due = NULL WHERE id = ?")?
             .execute([id.as_str()])?;
-        claims.push(ReportClaim { fields, attempts: attempts.saturating_add(1), record });
+        claims.push(ReportClaim { fields, attempts: attempts.saturating_add(1), record: attached.flatten() });
     }
     Ok(claims)
 }
 
-/// Takes the result of sending a report. A report in the outcome is ignored: a report never causes one.
+/// Takes the result of sending a report. A notice in the outcome is ignored: a report never causes one.
 pub(super) fn settle(db: &Connection, id: RecordId, outcome: &Outcome, now: Timestamp) -> Result<(), StepError> {
     must_be_sending(db, id)?;
     match outcome {
@@ -82,6 +76,16 @@ pub(super) fn unclaim(db: &Connection, id: RecordId) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Makes deferred reports due at once, up to `limit` of those due last; tells how many.
+pub(super) fn hurry(db: &Connection, organization: &str, now: Timestamp, limit: usize) -> Result<usize, StepError> {
+    let mut statement = db.prepare_cached(
+        "UPDATE report SET due = ?2 WHERE rowid IN \
+         (SELECT rowid FROM report WHERE organization = ?1 AND due > ?2 ORDER BY due DESC LIMIT ?3)",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    Ok(statement.execute(params![organization, now.as_millis(), limit])?)
+}
+
 fn end(db: &Connection, id: RecordId, reply: &str, now: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE report SET state = 'failed', due = NULL, last_reply = ?, ended = ? WHERE id = ?")?
         .execute(params![reply, now.as_millis(), id.as_str()])
@@ -98,7 +102,7 @@ fn must_be_sending(db: &Connection, id: RecordId) -> Result<(), StepError> {
     }
 }
 
-/// The record a report is about, while its octets are there.
+/// The record a report is about, while it is live and its octets are there.
 fn record_of(db: &Connection, store: &OctetStore, id: RecordId) -> Result<Option<(RecordFields, Octets)>, StepError> {
     let live = rows::select(db, "WHERE id = ? AND ended IS NULL", [id.as_str()])?.pop();
     let Some(kept) = live.and_then(|row| row.kept().ok()) else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use super::decide::Body;
 use super::steps::{Step, StepError};
-use super::{reports, rows};
+use super::{news, rows};
 use crate::mail::QueueId;
 use crate::queue::State;
 use crate::spool::files::OctetStore;
@@ -39,7 +39,7 @@ pub(super) fn take(
     let (queue_id, received) = (kept.fields.original.queue_id, kept.fields.original.received);
     let there = rows::octets(step.db, store, queue_id)?.is_some();
     let body = body.filter(|_| !there);
-    let (receipt, report) = life::returned(&mut kept, returned, there || body.is_some())?;
+    let (receipt, notice) = life::returned(&mut kept, returned, there || body.is_some())?;
     if kept.standing.state != State::Failed {
         return Ok(receipt);
     }
@@ -54,9 +54,8 @@ pub(super) fn take(
         };
         rows::insert_message(step.db, queue_id, received, kept.fields.original.size, octets)?;
     }
-    if let Some(report) = report {
-        reports::insert(step.db, &report)?;
-        step.effects.something_is_due();
+    if let Some(notice) = notice {
+        news::keep(step, &kept.fields.organization, &notice, returned.at)?;
     }
     Ok(receipt)
 }

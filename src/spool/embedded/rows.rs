@@ -1,6 +1,8 @@
 //! Records and messages as rows: the one place that knows the columns.
 
+use super::news;
 use super::steps::{Step, StepError};
+use crate::journal::{Cause, Notice};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::Standing;
 use crate::spool::files::OctetStore;
@@ -13,8 +15,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// The columns that [`read`] expects, in its order.
-const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, \
+const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, urged, \
      reason, ended, window, fields";
+
+/// How far a record's id and the arrival of its message may lie apart.
+const ID_MARGIN: Duration = Duration::from_secs(60);
 
 /// A record's row.
 pub(super) struct RecordRow {
@@ -52,16 +57,37 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
         attempts: row.get(5)?,
         next_attempt: moment(row, 6)?,
         last_reply: row.get(7)?,
-        delay_reported: row.get(8)?,
+        urged: row.get(8)?,
         reason: row.get(9)?,
         ended: moment(row, 10)?,
     })
+}
+
+/// Whose record it is.
+pub(super) fn organization(db: &Connection, id: RecordId) -> rusqlite::Result<String> {
+    db.prepare_cached("SELECT organization FROM record WHERE id = ?")?.query_row([id.as_str()], |row| row.get(0))
 }
 
 /// The records that `condition` (what stands behind `FROM record`) finds.
 pub(super) fn select(db: &Connection, condition: &str, params: impl Params) -> rusqlite::Result<Vec<RecordRow>> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM record {condition}"))?;
     statement.query_map(params, read)?.collect()
+}
+
+/// Up to `limit` records of `organization` that wait for an attempt and were made at `until` or before, oldest first.
+pub(super) fn waiting(
+    db: &Connection,
+    organization: &str,
+    until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<RecordRow>> {
+    // Ids sort by age: the index alone finds the few that may be old enough. The margin is for an id and a time of arrival
+    // that were not taken from one look at the clock.
+    let beyond = RecordId::first_of(until.plus(ID_MARGIN));
+    let wanted = params![organization, until.as_millis(), beyond.as_str(), i64::try_from(limit).unwrap_or(i64::MAX)];
+    const WAITING: &str =
+        "WHERE organization = ?1 AND due IS NOT NULL AND id < ?3 AND created <= ?2 ORDER BY id LIMIT ?4";
+    select(db, WAITING, wanted)
 }
 
 /// One record.
@@ -73,7 +99,7 @@ pub(super) fn find(db: &Connection, id: RecordId) -> Result<Kept, StepError> {
 /// Where one record stands and whose message it is of, without what it says: most moves need no more.
 pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, QueueId), StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT queue_id, state, before, held, sealed, attempts, next_attempt, last_reply, delay_reported, reason, \
+        "SELECT queue_id, state, before, held, sealed, attempts, next_attempt, last_reply, urged, reason, \
          ended FROM record WHERE id = ?",
     )?;
     let row = statement.query_row([id.as_str()], |row| Ok((standing(row)?, word(row, 0)?))).optional()?;
@@ -85,9 +111,9 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     let fields = &kept.fields;
     let mut statement = db.prepare_cached(
         "INSERT INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
-         attempts, next_attempt, due, last_reply, delay_reported, reason, ended, fields) VALUES (:id, :queue_id, \
+         attempts, next_attempt, due, last_reply, urged, reason, ended, fields) VALUES (:id, :queue_id, \
          :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, :next_attempt, :due, \
-         :last_reply, :delay_reported, :reason, :ended, :fields)",
+         :last_reply, :urged, :reason, :ended, :fields)",
     )?;
     let standing = &kept.standing;
     statement.execute(named_params! {
@@ -105,7 +131,7 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
         ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
         ":due": standing.due().map(Timestamp::as_millis),
         ":last_reply": standing.last_reply,
-        ":delay_reported": standing.delay_reported,
+        ":urged": standing.urged,
         ":reason": standing.reason,
         ":ended": standing.ended.map(Timestamp::as_millis),
         ":fields": json(fields)?,
@@ -117,7 +143,7 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
 pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE record SET state = :state, before = :before, held = :held, sealed = :sealed, attempts = :attempts, \
-         next_attempt = :next_attempt, due = :due, last_reply = :last_reply, delay_reported = :delay_reported, \
+         next_attempt = :next_attempt, due = :due, last_reply = :last_reply, urged = :urged, \
          reason = :reason, ended = :ended WHERE id = :id",
     )?;
     statement.execute(named_params! {
@@ -130,7 +156,7 @@ pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) 
         ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
         ":due": standing.due().map(Timestamp::as_millis),
         ":last_reply": standing.last_reply,
-        ":delay_reported": standing.delay_reported,
+        ":urged": standing.urged,
         ":reason": standing.reason,
         ":ended": standing.ended.map(Timestamp::as_millis),
     })?;
@@ -209,8 +235,18 @@ pub(super) fn fail_damaged(
     id: RecordId,
     mut standing: Standing,
     why: &str,
-) -> rusqlite::Result<()> {
+    now: Timestamp,
+) -> Result<(), StepError> {
     standing.damaged(why.to_owned());
     step.effects.log(Event::Damaged { record: id, why: why.to_owned() });
-    save_standing(step.db, id, &standing)
+    save_standing(step.db, id, &standing)?;
+    let mut statement = step.db.prepare_cached("SELECT organization, created, fields FROM record WHERE id = ?")?;
+    let (organization, created, fields): (String, i64, String) =
+        statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let notice = match serde_json::from_str(&fields) {
+        Ok(fields) => Notice::about(&fields, Cause::Damaged, now),
+        Err(_) => Notice::of_unreadable(id, Timestamp::from_millis(created), now),
+    };
+    let notice = Notice { attempts: standing.attempts, ..notice }.with_reply("", why, false);
+    news::keep(step, &organization, &notice, now)
 }

@@ -83,6 +83,51 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE record ADD COLUMN owes INTEGER NOT NULL DEFAULT 0;   -- a retry is owed for its lost verdict
     CREATE INDEX record_owes ON record (organization, identity) WHERE owes = 1;
 ",
+    "
+    ALTER TABLE record DROP COLUMN delay_reported;
+    ALTER TABLE record ADD COLUMN urged INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX record_urged ON record (organization, due, id) WHERE urged AND due IS NOT NULL;
+    CREATE TABLE notice (               -- what is still to be told, oldest first
+        number INTEGER PRIMARY KEY,
+        organization TEXT NOT NULL,
+        fields TEXT NOT NULL            -- journal::Notice as JSON
+    ) STRICT;
+    CREATE INDEX notice_organization ON notice (organization, number);
+    CREATE TABLE pace (                 -- how each organization is told
+        organization TEXT PRIMARY KEY,
+        due INTEGER,                    -- when its notices become a report
+        fields TEXT NOT NULL            -- queue::Pace as JSON
+    ) STRICT;
+    CREATE TABLE warned (               -- delays that have been told and are not over
+        organization TEXT PRIMARY KEY,
+        fields TEXT NOT NULL            -- spool::Warned as JSON
+    ) STRICT;
+    -- Reports were about one record each. Failures that were not told yet become notices; a delay that lasts is told anew.
+    INSERT INTO notice (organization, fields)
+        SELECT organization, json_object(
+            'record', record, 'cause', iif(fields ->> 'kind' = 'bounced', 'bounced', 'refused'),
+            'at', fields ->> 'date', 'message_id', '', 'original_message_id', NULL,
+            'created', fields ->> 'date', 'recipients', 0, 'attempts', fields ->> 'attempts', 'next_attempt', NULL,
+            'route', fields ->> 'route', 'reply', fields ->> 'reply', 'reply_is_smtp', fields -> 'reply_is_smtp')
+        FROM report WHERE ended IS NULL AND fields ->> 'kind' <> 'delayed' ORDER BY id;
+    INSERT INTO pace (organization, due, fields)
+        SELECT organization, 0, json_object(
+            'first', 0, 'last', 0, 'told', NULL, 'reports', 0, 'named', count(*), 'more', 0)
+        FROM notice GROUP BY organization;
+    DROP TABLE report;
+    CREATE TABLE report (
+        id TEXT PRIMARY KEY,
+        organization TEXT NOT NULL,
+        state TEXT NOT NULL,            -- waiting, sending or failed
+        attempts INTEGER NOT NULL,
+        due INTEGER,
+        last_reply TEXT,
+        ended INTEGER,
+        fields TEXT NOT NULL            -- journal::ReportFields as JSON
+    ) STRICT;
+    CREATE INDEX report_due ON report (organization, due, id) WHERE due IS NOT NULL;
+    CREATE INDEX report_ended ON report (ended) WHERE ended IS NOT NULL;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.
@@ -228,6 +273,33 @@ mod tests {
     }
 
     #[test]
+    fn reports_of_an_older_version_become_notices() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, &MIGRATIONS[..4]).unwrap();
+        let old = |id: &str, kind: &str, state: &str| {
+            let fields = format!(
+                r#"{{"id":"{id}","organization":"o","kind":"{kind}","record":"01jcb4x5w0abcdef","date":1794304800000,
+                "message_uuid":"99999999-2222-4333-8444-555555555555","boundary":"11111111-2222-4333-8444-555555555555",
+                "route":"mx:x.example","reply":"550 no","reply_is_smtp":true,"attempts":3,"next_attempt":null}}"#
+            );
+            let ended = (state == "failed").then_some(1);
+            let insert = "INSERT INTO report (id, organization, record, state, attempts, due, ended, fields) \
+                          VALUES (?, 'o', '01jcb4x5w0abcdef', ?, 0, 0, ?, ?)";
+            db.execute(insert, rusqlite::params![id, state, ended, fields]).unwrap();
+        };
+        old("01jcb4x5w0rrrrr1", "failed", "waiting");
+        old("01jcb4x5w0rrrrr2", "delayed", "waiting");
+        old("01jcb4x5w0rrrrr3", "failed", "failed");
+        migrate(&mut db, MIGRATIONS).unwrap();
+        let text = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        let notice: crate::journal::Notice = serde_json::from_str(&text("SELECT fields FROM notice")).unwrap();
+        assert_eq!((notice.record.as_str(), notice.attempts), ("01jcb4x5w0abcdef", 3));
+        assert_eq!((notice.reply.as_str(), notice.reply_is_smtp, notice.created), ("550 no", true, notice.at));
+        let pace: crate::queue::Pace = serde_json::from_str(&text("SELECT fields FROM pace")).unwrap();
+        assert!(pace.due().is_some());
+    }
+
+    #[test]
     fn a_step_that_fails_leaves_the_version_before_it() {
         let mut db = Connection::open_in_memory().unwrap();
         let error = migrate(&mut db, &[OLDER[0], "CREATE TABLE half (a); CREATE TABLE thing (name);"]).unwrap_err();
@@ -270,6 +342,17 @@ mod tests {
                 "record_owes",
             ),
             ("SELECT * FROM record WHERE message_uuid = 'u' ORDER BY id", "record_message_uuid"),
+            ("SELECT min(due) FROM record WHERE organization = 'o' AND urged AND due IS NOT NULL", "record_urged"),
+            (
+                "SELECT * FROM record WHERE organization = 'o' AND urged AND due <= 1 ORDER BY due, id LIMIT 1",
+                "record_urged",
+            ),
+            (
+                "SELECT count(*), min(id) FROM record WHERE organization = 'o' AND due IS NOT NULL",
+                "COVERING INDEX record_due",
+            ),
+            ("SELECT * FROM record WHERE organization = 'o' AND due > 1 ORDER BY due DESC LIMIT 9", "record_due"),
+            ("SELECT fields FROM notice WHERE organization = 'o' ORDER BY number", "notice_organization"),
             ("SELECT rowid FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended < 1", "record_ended"),
         ] {
             let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();

@@ -7,18 +7,36 @@
 //! | an octet file that no message has  | removed                                                         |
 //! | a message whose file is missing    | its records are failed and say so; never lost, never a crash    |
 
+use super::Options;
 use super::decide;
 use super::rows::{self, word};
-use super::steps::{Step, StepError};
+use super::steps::{Effects, Step, StepError};
 use crate::mail::{QueueId, Timestamp};
 use crate::queue::OCTETS_LOST;
 use crate::spool::files::OctetStore;
 use crate::spool::life::MessageUuid;
 use crate::spool::{Recovered, SpoolError, Verdict};
+use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
 
-/// Puts everything in order, in one transaction. The caller removes the files returned, which no message has, afterwards.
-pub(super) fn sweep(
+/// Puts everything in order, in one transaction; octet files that no message has are removed afterwards.
+pub(super) fn put_in_order(
+    db: &mut Connection,
+    store: &OctetStore,
+    options: &Options,
+) -> Result<Recovered, SpoolError> {
+    let unusable = |error: rusqlite::Error| SpoolError::Unusable(error.to_string());
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
+    let mut step = Step { db: &transaction, effects: Effects::default() };
+    let recovered = sweep(&mut step, store, options.clock.now(), options.message_uuid)
+        .map_err(|error| SpoolError::Unusable(SpoolError::from(error).to_string()))?;
+    let effects = step.effects;
+    transaction.commit().map_err(unusable)?;
+    effects.carry_out(store);
+    Ok(recovered)
+}
+
+fn sweep(
     step: &mut Step<'_>,
     store: &OctetStore,
     now: Timestamp,
@@ -30,7 +48,7 @@ pub(super) fn sweep(
          UPDATE report SET state = 'waiting', due = 0 WHERE ended IS NULL AND state = 'sending';",
     )?;
     let unknown = decide_prepared(step, now, message_uuid)?;
-    let named = check_files(step, store)?;
+    let named = check_files(step, store, now)?;
     remove_strangers(step, store, &named)?;
     let records: i64 = step.db.query_row(
         "SELECT count(*) FROM record WHERE ended IS NULL AND state IN ('waiting', 'deferred', 'failed')",
@@ -54,7 +72,7 @@ fn decide_prepared(step: &mut Step<'_>, now: Timestamp, message_uuid: MessageUui
 }
 
 /// The messages whose octets are in files; where a file is not what it was, the records are failed.
-fn check_files(step: &mut Step<'_>, store: &OctetStore) -> Result<HashSet<String>, StepError> {
+fn check_files(step: &mut Step<'_>, store: &OctetStore, now: Timestamp) -> Result<HashSet<String>, StepError> {
     let named: Vec<(QueueId, i64)> = step
         .db
         .prepare("SELECT queue_id, size FROM message WHERE octets IS NULL")?
@@ -70,8 +88,9 @@ fn check_files(step: &mut Step<'_>, store: &OctetStore) -> Result<HashSet<String
         };
         let why = format!("{OCTETS_LOST}file {} {wrong}", path.display());
         let live = rows::select(step.db, "WHERE queue_id = ? AND ended IS NULL", [queue_id.as_str()])?;
-        for row in live {
-            rows::fail_damaged(step, row.id, row.standing, &why)?;
+        // Told once, not at each start.
+        for row in live.into_iter().filter(|row| !row.standing.is_damaged()) {
+            rows::fail_damaged(step, row.id, row.standing, &why, now)?;
         }
     }
     Ok(named.into_iter().map(|(queue_id, _)| queue_id.to_string()).collect())

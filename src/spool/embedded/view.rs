@@ -1,15 +1,16 @@
 //! Questions: what is there, and when the next is due. Asked on connections that only read.
 
 use super::attempts::as_seen;
+use super::news;
 use super::rows::{self, RecordRow};
 use super::steps::StepError;
-use crate::journal::RecordFields;
+use crate::journal::{Named, RecordFields};
 use crate::mail::{RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::files::OctetStore;
 use crate::spool::life;
-use crate::spool::{Filter, Listing, Octets, SpoolError};
-use rusqlite::{Connection, named_params};
+use crate::spool::{Agenda, Backlog, Filter, Listing, Octets, SpoolError};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 /// Up to `limit` entries, oldest first. `stale` says that no daemon runs: what is being sent then waits in truth.
 pub(super) fn list(db: &Connection, filter: &Filter, limit: usize, stale: bool) -> Result<Vec<Listing>, StepError> {
@@ -46,14 +47,66 @@ pub(super) fn show(
     Ok((kept.fields, listing, octets))
 }
 
-/// When the next record or report is due.
-pub(super) fn next_due(db: &Connection, organization: &str) -> Result<Option<Timestamp>, StepError> {
+/// When something is due next.
+pub(super) fn agenda(db: &Connection, organization: &str) -> Result<Agenda, StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT min(due) FROM (SELECT min(due) AS due FROM record WHERE organization = ?1 AND due IS NOT NULL \
-         UNION ALL SELECT min(due) FROM report WHERE organization = ?1 AND due IS NOT NULL)",
+        "SELECT (SELECT min(due) FROM record WHERE organization = ?1 AND due IS NOT NULL), \
+         (SELECT min(due) FROM record WHERE organization = ?1 AND urged AND due IS NOT NULL), \
+         (SELECT min(due) FROM report WHERE organization = ?1 AND due IS NOT NULL), \
+         (SELECT due FROM pace WHERE organization = ?1)",
     )?;
-    let due: Option<i64> = statement.query_row([organization], |row| row.get(0))?;
-    Ok(due.map(Timestamp::from_millis))
+    let agenda = statement.query_row([organization], |row| {
+        let moment = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
+        Ok(Agenda { records: moment(0)?, urged: moment(1)?, reports: moment(2)?, notices: moment(3)? })
+    });
+    Ok(agenda?)
+}
+
+/// What waits for an attempt.
+pub(super) fn backlog(db: &Connection, organization: &str) -> Result<Backlog, StepError> {
+    let mut statement =
+        db.prepare_cached("SELECT count(*), min(id) FROM record WHERE organization = ? AND due IS NOT NULL")?;
+    let (waiting, oldest): (i64, Option<String>) =
+        statement.query_row([organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut statement = db.prepare_cached("SELECT created FROM record WHERE id = ?")?;
+    let oldest: Option<i64> = statement.query_row([oldest], |row| row.get(0)).optional()?;
+    let warned = news::warned(db, organization)?;
+    Ok(Backlog { waiting: waiting.unsigned_abs(), oldest: oldest.map(Timestamp::from_millis), warned })
+}
+
+/// The records that wait and were made at `until` or before: up to `most` by name.
+pub(super) fn waiting(
+    db: &Connection,
+    organization: &str,
+    until: Timestamp,
+    most: usize,
+    now: Timestamp,
+) -> Result<Named, StepError> {
+    // One more, or none are left to count.
+    let mut rows = rows::waiting(db, organization, until, most.saturating_add(1))?;
+    let is_all = rows.len() <= most;
+    rows.truncate(most);
+    let found = rows.len();
+    let records: Vec<_> =
+        rows.into_iter().filter_map(|row| row.kept().ok()).map(|kept| life::waits(&kept, now)).collect();
+    let mut total = found;
+    if !is_all {
+        const COUNT: &str = "SELECT count(*) FROM record WHERE organization = ? AND due IS NOT NULL AND created <= ?";
+        let count: i64 =
+            db.prepare_cached(COUNT)?.query_row(params![organization, until.as_millis()], |row| row.get(0))?;
+        total = usize::try_from(count).unwrap_or(usize::MAX);
+    }
+    let more = u64::try_from(total.saturating_sub(records.len())).unwrap_or(u64::MAX);
+    Ok(Named { records, more })
+}
+
+/// Records that archives have taken since then.
+pub(super) fn acked_since(db: &Connection, organization: &str, since: Timestamp) -> Result<u64, StepError> {
+    let mut statement = db.prepare_cached(
+        "SELECT count(*) FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended >= ?2 AND organization = ?1",
+    )?;
+    let count: i64 = statement.query_row(params![organization, since.as_millis()], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
 }
 
 /// The rows whose visible state is wanted; the words of states are our own.

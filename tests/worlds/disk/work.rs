@@ -6,9 +6,7 @@
 use super::dice::Chance;
 use super::{Dice, SimulatedDisk};
 use journal_relay::clock::{Clock, SharedClock};
-use journal_relay::journal::{
-    Label, OctetsKind, Original, Recipient, RecordFields, ReportFields, ReportKind, message_uuid,
-};
+use journal_relay::journal::{Cause, Label, Notice, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use journal_relay::mail::{Address, QueueId, RecordId, ReversePath, Timestamp};
 use journal_relay::queue::State;
 use journal_relay::spool::{
@@ -281,14 +279,13 @@ impl Desk {
         let outcome = Outcome::Deferred {
             reply: "451 4.3.0 later".into(),
             next_attempt: self.books.now().plus(Duration::from_secs(60)),
-            report: None,
         };
         self.keep_track(which, Move::Defer, self.spool.settle(self.books.told(which).record, outcome, self.books.now()))
     }
 
     pub fn fail(&self, which: usize) -> impl Future<Output = Result<(), SpoolError>> {
-        let report = Some(self.report(which));
-        let outcome = Outcome::Failed { reply: "550 5.7.1 no".into(), report };
+        let notice = Some(self.notice(which));
+        let outcome = Outcome::Failed { reply: "550 5.7.1 no".into(), notice };
         self.keep_track(which, Move::Fail, self.spool.settle(self.books.told(which).record, outcome, self.books.now()))
     }
 
@@ -312,20 +309,20 @@ impl Desk {
         }
     }
 
-    fn report(&self, which: usize) -> ReportFields {
-        ReportFields {
-            id: RecordId::new(self.books.now(), &*self.books.chance),
-            organization: ORGANIZATION.into(),
-            kind: ReportKind::Failed,
+    fn notice(&self, which: usize) -> Notice {
+        Notice {
             record: self.books.told(which).record,
-            date: self.books.now(),
-            message_uuid: Uuid::from_u128(1),
-            boundary: Uuid::from_u128(2),
+            cause: Cause::Refused,
+            at: self.books.now(),
+            message_id: "<1@journal.report.generator>".into(),
+            original_message_id: None,
+            created: self.books.now(),
+            recipients: 1,
+            attempts: 1,
+            next_attempt: None,
             route: "smtp://archive.example.com:25".into(),
             reply: "550 5.7.1 no".into(),
             reply_is_smtp: true,
-            attempts: 1,
-            next_attempt: None,
         }
     }
 

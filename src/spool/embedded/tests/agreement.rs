@@ -1,6 +1,7 @@
 //! The embedded spool and the one in memory agree, whatever is done to them and in whatever order.
 
 use super::*;
+use crate::journal::{Cause, Notice, ReportSeed};
 use crate::queue::State;
 use crate::spool::MemorySpool;
 use proptest::prelude::*;
@@ -11,6 +12,10 @@ enum Act {
     Prepare { identity: u8, recipients: Vec<u8>, message_id: bool },
     Decide { which: usize, verdict: Verdict },
     Claim,
+    ClaimUrged,
+    Hurry,
+    GiveUp { seconds: u64 },
+    Gather { seed: ReportSeed },
     Ack { which: usize },
     Defer { which: usize, wait_s: u64 },
     Fail { which: usize },
@@ -36,6 +41,10 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(identity, recipients, message_id)| Act::Prepare { identity, recipients, message_id }),
         4 => (which(), verdict).prop_map(|(which, verdict)| Act::Decide { which, verdict }),
         3 => Just(Act::Claim),
+        1 => Just(Act::ClaimUrged),
+        1 => Just(Act::Hurry),
+        1 => (0_u64..9).prop_map(|seconds| Act::GiveUp { seconds }),
+        1 => Just(Act::Gather { seed: seed() }),
         2 => which().prop_map(|which| Act::Ack { which }),
         2 => (which(), 0_u64..9).prop_map(|(which, wait_s)| Act::Defer { which, wait_s }),
         1 => which().prop_map(|which| Act::Fail { which }),
@@ -43,6 +52,18 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (which(), operation).prop_map(|(which, operation)| Act::Operate { which, operation }),
         3 => (0_u64..7).prop_map(|seconds| Act::Wait { seconds }),
     ]
+}
+
+/// Its date is set when it is used.
+fn seed() -> ReportSeed {
+    let id = RecordId::new(Timestamp::from_millis(START), &crate::mail::OsEntropy);
+    let (message_uuid, boundary) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    ReportSeed { id, date: Timestamp::from_millis(START), message_uuid, boundary }
+}
+
+fn shown(claims: impl IntoIterator<Item = Claim>) -> String {
+    let parts = claims.into_iter().map(|claim| (claim.fields, claim.status, claim.octets.read_all().unwrap()));
+    format!("{:?}", parts.collect::<Vec<_>>())
 }
 
 struct Pair {
@@ -107,20 +128,32 @@ impl Pair {
             Act::Decide { which, verdict } => {
                 format!("{:?}", spool.decide(self.messages[which % self.messages.len()], *verdict).await)
             }
-            Act::Claim => {
-                let claims = spool.claim(ORGANIZATION, now, 3).await.unwrap();
-                let parts =
-                    claims.into_iter().map(|claim| (claim.fields, claim.status, claim.octets.read_all().unwrap()));
-                format!("{:?}", parts.collect::<Vec<_>>())
+            Act::Claim => shown(spool.claim(ORGANIZATION, now, 3).await.unwrap()),
+            Act::ClaimUrged => shown(spool.claim_urged(ORGANIZATION, now).await.unwrap()),
+            Act::Hurry => format!("{:?}", spool.hurry(ORGANIZATION, now).await),
+            Act::GiveUp { seconds } => {
+                let (until, reply) = (now.minus(Duration::from_secs(*seconds)), "down".to_owned());
+                let setback = Setback { route: "smtp://a.example:25".into(), reply, reply_is_smtp: false };
+                format!("{:?}", spool.give_up(ORGANIZATION, until, setback, now).await)
+            }
+            Act::Gather { seed } => {
+                let gathered = spool.gather(ORGANIZATION, ReportSeed { date: now, ..*seed }).await.unwrap();
+                let claims = spool.claim_reports(ORGANIZATION, now, 9).await.unwrap();
+                let fields: Vec<_> = claims.into_iter().map(|claim| claim.fields).collect();
+                for report in &fields {
+                    spool.settle_report(report.id, Outcome::Acked { reply: "250".into() }, now).await.unwrap();
+                }
+                format!("{gathered} {fields:?}")
             }
             Act::Ack { .. } => format!("{:?}", spool.settle(id, Outcome::Acked { reply: "250".into() }, now).await),
             Act::Defer { wait_s, .. } => {
                 let next_attempt = now.plus(Duration::from_secs(*wait_s));
-                let outcome = Outcome::Deferred { reply: "451".into(), next_attempt, report: None };
+                let outcome = Outcome::Deferred { reply: "451".into(), next_attempt };
                 format!("{:?}", spool.settle(id, outcome, now).await)
             }
             Act::Fail { .. } => {
-                let outcome = Outcome::Failed { reply: "550".into(), report: None };
+                let notice = spool.show(id).await.ok().map(|(fields, ..)| Notice::about(&fields, Cause::Refused, now));
+                let outcome = Outcome::Failed { reply: "550".into(), notice };
                 format!("{:?}", spool.settle(id, outcome, now).await)
             }
             Act::Unclaim { .. } => format!("{:?}", spool.unclaim(id).await),
@@ -142,7 +175,10 @@ impl Pair {
 
     /// Everything that can be seen.
     async fn seen(&self, spool: &dyn Spool) -> Vec<String> {
-        let mut seen = vec![format!("{:?}", spool.next_due(ORGANIZATION).await.unwrap())];
+        let mut seen = vec![format!("{:?}", spool.agenda(ORGANIZATION).await.unwrap())];
+        seen.push(format!("{:?}", spool.backlog(ORGANIZATION).await.unwrap()));
+        let now = self.house.world.now();
+        seen.push(format!("{:?}", spool.waiting(ORGANIZATION, now, 3, now).await.unwrap()));
         for state in std::iter::once(None).chain(State::ALL.map(Some)) {
             let filter = Filter { state, ..Filter::default() };
             seen.push(format!("{state:?} {:?}", spool.list(filter, 1_000).await.unwrap()));

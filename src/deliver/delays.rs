@@ -1,0 +1,316 @@
+//! What an organization is told of delays: once for a route and period, and again when it is over.
+//!
+//! A record that has waited for `report_after` is late. Then one report says how many wait, since when, and what the
+//! archive said last; while it lasts, another one every [`REMIND`]. A route that refuses us for good ([`SHUT_FOR`]) is told of
+//! without waiting that long: time does not mend a wrong password. When the archive takes records again and none is late,
+//! one report says so. What was told is kept in the spool and outlives a restart.
+//!
+//! Decides by [`word`], a value; the rest looks and acts.
+
+use super::circuits::Health;
+use super::lane::{changed, over};
+use super::office::{Freight, Office, Way};
+use crate::config::Retry;
+use crate::journal::{MAX_NAMED, Named, News, Outage};
+use crate::mail::Timestamp;
+use crate::spool::{Backlog, Setback, SpoolError, Warned};
+use crate::watch;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+/// How long a delay must last to be told again.
+pub const REMIND: Duration = Duration::from_secs(24 * 3_600);
+/// How long a route that refuses us for good is given to change its mind before that is told.
+pub const SHUT_FOR: Duration = Duration::from_secs(15);
+/// The longest time between two looks, …
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// … the same while something is amiss, …
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// … and the shortest. So long a route must take records before that is told, so that the figures are true.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+
+/// What is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Nothing,
+    /// It lasts, and has been told not long ago.
+    NotAgain,
+    /// Records are late, …
+    Late,
+    /// … or the route refuses us.
+    Shut,
+    Restored,
+}
+
+/// Decides what is to be told at `now` of `route`, whose state is `health`, and what waits for it.
+fn word(now: Timestamp, report_after: Duration, backlog: &Backlog, route: &str, health: &Health) -> Word {
+    let is_late = backlog.oldest.is_some_and(|oldest| now.since(oldest) >= report_after);
+    let shut = health.down.as_ref().filter(|down| down.shut && backlog.waiting > 0);
+    let is_shut = shut.is_some_and(|down| now.since(down.since) >= SHUT_FOR);
+    let news = match (is_shut, is_late) {
+        (true, _) => Some(Word::Shut),
+        (false, true) => Some(Word::Late),
+        (false, false) => None,
+    };
+    match (&backlog.warned, news) {
+        (None, None) => Word::Nothing,
+        (None, Some(news)) => news,
+        (Some(warned), Some(news)) => {
+            // Another route is another story, once it has had its time.
+            let period = if warned.outage.route == route { REMIND } else { report_after.min(REMIND) };
+            let is_new = now.since(warned.last) >= period;
+            if is_new { news } else { Word::NotAgain }
+        }
+        (Some(warned), None) => {
+            let takes = health.down.is_none() && health.accepted.is_some_and(|at| at >= warned.last);
+            if takes { Word::Restored } else { Word::Nothing }
+        }
+    }
+}
+
+/// Watches over one organization's records.
+pub(super) struct Watch {
+    pub(super) office: Arc<Office>,
+    pub(super) organization: String,
+}
+
+/// What a watch has seen in former looks.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The telling of a delay of which it has been logged that it is not told again.
+    silent_since: Option<Timestamp>,
+    /// When the route was first found to take records again.
+    restored_at: Option<Timestamp>,
+}
+
+impl Watch {
+    /// Ends when the end begins, or with the supervisor's sender.
+    pub(super) async fn run(self, mut end: watch::Receiver<()>) {
+        let mut config = self.office.config.clone();
+        let mut circuits = self.office.circuits.changes();
+        let mut memory = Memory::default();
+        loop {
+            config.borrow_and_update();
+            circuits.borrow_and_update();
+            let Some(way) = self.office.way(&self.organization, Freight::Records) else { return };
+            let wait = self.look(&way, &mut memory).await.unwrap_or_else(|error| {
+                tracing::warn!(event = "deliver.stalled", organization = self.organization, %error, "the spool does not say what waits");
+                LOOK_AGAIN
+            });
+            tokio::select! {
+                biased;
+                () = over(&self.office, &mut end) => return,
+                () = changed(&mut config) => {}
+                () = changed(&mut circuits) => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Looks, tells what there is to tell, gives up what is too old; says when to look again.
+    async fn look(&self, way: &Way, memory: &mut Memory) -> Result<Duration, SpoolError> {
+        let (retry, route) = (&way.config.retry, way.label());
+        let health = self.office.health(way);
+        let now = self.office.clock.now();
+        let mut backlog = self.office.spool.backlog(&self.organization).await?;
+        if let Some(down) = &health.down
+            && backlog.oldest.is_some_and(|oldest| now.since(oldest) >= retry.give_up)
+        {
+            let setback =
+                Setback { route: route.clone(), reply: down.reply.text.clone(), reply_is_smtp: down.reply.is_smtp };
+            self.give_up(retry, &setback, now).await?;
+            backlog = self.office.spool.backlog(&self.organization).await?;
+        }
+        let word = word(now, retry.report_after, &backlog, &route, &health);
+        let restored_at = if word == Word::Restored { memory.restored_at.unwrap_or(now) } else { now };
+        memory.restored_at = (word == Word::Restored).then_some(restored_at);
+        match word {
+            Word::Nothing => {}
+            Word::NotAgain => self.log_silence(&backlog, memory),
+            Word::Late => {
+                let until = now.minus(retry.report_after);
+                self.tell_delay(way, &health, &backlog, until, now).await?;
+            }
+            Word::Shut => self.tell_delay(way, &health, &backlog, now, now).await?,
+            Word::Restored if now.since(restored_at) < LOOK_SOON => return Ok(LOOK_SOON),
+            Word::Restored => {
+                if let Some(warned) = backlog.warned.clone() {
+                    self.tell_end(warned, &backlog, now).await?;
+                }
+            }
+        }
+        Ok(next_look(retry, &backlog, &health, now))
+    }
+
+    /// Fails what has waited for too long behind a route that is down: nobody tries it, so nobody else gives it up.
+    async fn give_up(&self, retry: &Retry, setback: &Setback, now: Timestamp) -> Result<(), SpoolError> {
+        let until = now.minus(retry.give_up);
+        loop {
+            let given_up = self.office.spool.give_up(&self.organization, until, setback.clone(), now).await?;
+            for record in &given_up {
+                tracing::error!(event = "record.failed", %record, organization = self.organization, route = setback.route, reply = setback.reply, reason = "given up", "the record is kept as failed");
+            }
+            if given_up.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn tell_delay(
+        &self,
+        way: &Way,
+        health: &Health,
+        backlog: &Backlog,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), SpoolError> {
+        let late = self.office.spool.waiting(&self.organization, until, MAX_NAMED, now).await?;
+        let outage = outage(&way.label(), health, backlog, &late, now);
+        let late = with_route(late, &outage);
+        tracing::warn!(
+            event = "record.delayed",
+            organization = self.organization,
+            route = outage.route,
+            reply = outage.reply,
+            waiting = outage.waiting,
+            late = late.total(),
+            "records wait; the organization is told"
+        );
+        let report = self.office.seed(now).tell(&self.organization, News::Delayed { outage, late });
+        self.office.spool.tell(report).await
+    }
+
+    async fn tell_end(&self, warned: Warned, backlog: &Backlog, now: Timestamp) -> Result<(), SpoolError> {
+        let delivered = self.office.spool.acked_since(&self.organization, warned.first).await?;
+        let outage = Outage { waiting: backlog.waiting, ..warned.outage };
+        let report = self.office.seed(now).tell(&self.organization, News::Restored { outage, delivered });
+        self.office.spool.tell(report).await
+    }
+
+    /// Says once for each told delay that more records wait than were told of.
+    fn log_silence(&self, backlog: &Backlog, memory: &mut Memory) {
+        let Some(warned) = &backlog.warned else { return };
+        if backlog.waiting > warned.outage.waiting && memory.silent_since != Some(warned.last) {
+            memory.silent_since = Some(warned.last);
+            let next = warned.last.plus(REMIND).rfc3339();
+            tracing::info!(
+                event = "report.suppressed",
+                organization = self.organization,
+                kind = "delayed",
+                waiting = backlog.waiting,
+                next,
+                reason = "the delay has been told already",
+                "more records wait; that is not told again before the next time"
+            );
+        }
+    }
+}
+
+fn next_look(retry: &Retry, backlog: &Backlog, health: &Health, now: Timestamp) -> Duration {
+    let ends = [retry.report_after, retry.give_up].map(|wait| backlog.oldest.map(|oldest| oldest.plus(wait)));
+    let next = ends.into_iter().flatten().filter(|end| *end > now).min();
+    let amiss = backlog.warned.is_some() || health.down.is_some();
+    let longest = if amiss { LOOK_AGAIN } else { LOOK_EVERY.min(retry.report_after) };
+    next.map_or(longest, |end| end.since(now).min(longest)).max(LOOK_SOON)
+}
+
+fn outage(route: &str, health: &Health, backlog: &Backlog, late: &Named, now: Timestamp) -> Outage {
+    let oldest = late.records.first();
+    let down = health.down.as_ref();
+    // Without a failure of the route the oldest record knows what was said.
+    let (reply, reply_is_smtp) = match (down, oldest) {
+        (Some(down), _) => (down.reply.text.clone(), down.reply.is_smtp),
+        (None, Some(oldest)) => (oldest.reply.clone(), oldest.reply_is_smtp),
+        (None, None) => (String::new(), false),
+    };
+    let since = [down.map(|down| down.since), backlog.oldest].into_iter().flatten().min();
+    Outage {
+        route: route.to_owned(),
+        since: since.unwrap_or(now),
+        reply,
+        reply_is_smtp,
+        shut: down.is_some_and(|down| down.shut),
+        waiting: backlog.waiting,
+        next_probe: down.map(|down| down.next_probe).or_else(|| oldest.and_then(|oldest| oldest.next_attempt)),
+    }
+}
+
+/// Records name the route they wait for, and its last word where none was said to them.
+fn with_route(mut late: Named, outage: &Outage) -> Named {
+    for notice in &mut late.records {
+        notice.route.clone_from(&outage.route);
+        if notice.reply.is_empty() {
+            notice.reply.clone_from(&outage.reply);
+            notice.reply_is_smtp = outage.reply_is_smtp;
+        }
+    }
+    late
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::circuits::Down;
+    use super::*;
+    use crate::deliver::Said;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_794_304_800_000);
+    const AFTER: Duration = Duration::from_secs(4 * 3_600);
+    const ROUTE: &str = "smtp://archive.example:25";
+
+    fn backlog(oldest_ago: u64, warned_ago: Option<u64>) -> Backlog {
+        let told = |ago| NOW.minus(Duration::from_secs(ago));
+        let outage = outage(ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW);
+        let warned = warned_ago.map(|ago| Warned { outage, first: told(ago), last: told(ago) });
+        Backlog { waiting: 3, oldest: Some(told(oldest_ago)), warned }
+    }
+
+    fn down(ago: u64, shut: bool) -> Health {
+        let reply = Said { text: "535 5.7.8 no".into(), is_smtp: true };
+        let since = NOW.minus(Duration::from_secs(ago));
+        Health { down: Some(Down { since, reply, shut, next_probe: NOW }), accepted: None }
+    }
+
+    fn accepted(ago: u64) -> Health {
+        Health { down: None, accepted: Some(NOW.minus(Duration::from_secs(ago))) }
+    }
+
+    #[test]
+    fn a_delay_is_told_once_for_route_and_period_and_its_end_once() {
+        let hours = |hours: u64| hours * 3_600;
+        let none = Health::default;
+        for (name, health, backlog, expected) in [
+            ("nothing is late", none(), backlog(hours(3), None), Word::Nothing),
+            ("late", none(), backlog(hours(4), None), Word::Late),
+            ("late behind a route that is down", down(hours(5), false), backlog(hours(4), None), Word::Late),
+            ("down, not late", down(hours(3), false), backlog(hours(3), None), Word::Nothing),
+            ("told", down(hours(9), false), backlog(hours(9), Some(hours(5))), Word::NotAgain),
+            ("told a day ago", down(hours(30), false), backlog(hours(29), Some(hours(24))), Word::Late),
+            ("refused a moment ago", down(14, true), backlog(14, None), Word::Nothing),
+            ("refused", down(15, true), backlog(15, None), Word::Shut),
+            ("refused and told", down(hours(9), true), backlog(hours(9), Some(hours(8))), Word::NotAgain),
+            ("takes again, late ones left", accepted(5), backlog(hours(9), Some(hours(5))), Word::NotAgain),
+            ("takes again", accepted(5), backlog(10, Some(hours(5))), Word::Restored),
+            ("took before it was told", accepted(hours(6)), backlog(10, Some(hours(5))), Word::Nothing),
+            ("nobody knows after a restart", none(), backlog(10, Some(hours(5))), Word::Nothing),
+            ("still down", down(hours(5), false), backlog(10, Some(hours(5))), Word::Nothing),
+        ] {
+            assert_eq!(word(NOW, AFTER, &backlog, ROUTE, &health), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_route_is_another_story_once_it_has_had_its_time() {
+        let word = |warned_ago| {
+            word(NOW, AFTER, &backlog(9 * 3_600, Some(warned_ago)), "mx:other.example", &Health::default())
+        };
+        assert_eq!((word(60), word(4 * 3_600)), (Word::NotAgain, Word::Late));
+    }
+
+    #[test]
+    fn a_route_without_records_is_not_told_of() {
+        let empty = Backlog::default();
+        assert_eq!(word(NOW, AFTER, &empty, ROUTE, &down(600, true)), Word::Nothing);
+    }
+}

@@ -1,0 +1,143 @@
+//! What organizations are told: notices gather, become reports, and told delays are remembered.
+
+use super::both;
+use crate::journal::{MAX_NAMED, Named, News, Outage};
+use crate::mail::RecordId;
+use crate::queue::{DISTANCES, GATHER, SETTLE, State};
+use crate::spool::fixtures::*;
+use crate::spool::*;
+
+both! {
+    a_failure_leaves_a_notice_that_is_told_when_it_has_settled
+    what_fails_together_becomes_one_report_with_each_record_by_name
+    the_next_report_keeps_its_distance
+    failures_beyond_the_maximum_are_counted
+    each_organization_is_told_of_its_own
+    a_told_delay_is_remembered_until_its_end_is_told
+    a_report_about_several_records_has_none_attached
+}
+
+async fn sending(world: &World, count: u8) -> Vec<RecordId> {
+    for identity in 0..count {
+        world.relay(&Message::new(identity, &["a@x.example"]), Verdict::Accepted).await;
+    }
+    world.claim_all().await.iter().map(|claim| claim.fields.id).collect()
+}
+
+fn named(claim: &ReportClaim) -> &Named {
+    claim.fields.news.named().unwrap()
+}
+
+async fn a_failure_leaves_a_notice_that_is_told_when_it_has_settled(world: World) {
+    let ids = sending(&world, 1).await;
+    let mut changes = world.spool.changes();
+    changes.borrow_and_update();
+    world.refuse(ids[0]).await;
+    changes.changed().await.unwrap();
+    let agenda = world.spool.agenda(ORGANIZATION).await.unwrap();
+    assert_eq!(agenda, Agenda { notices: Some(world.now().plus(SETTLE)), ..Agenda::default() });
+    assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap(), "not yet");
+    world.clock.advance(SETTLE);
+    let seed = world.seed();
+    assert!(world.spool.gather(ORGANIZATION, seed).await.unwrap());
+    assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap(), "all is told");
+    let agenda = world.spool.agenda(ORGANIZATION).await.unwrap();
+    assert_eq!(agenda, Agenda { reports: Some(world.now()), ..Agenda::default() });
+    let claims = world.claim_reports().await;
+    let fields = &claims[0].fields;
+    assert_eq!((fields.id, fields.date, fields.organization.as_str()), (seed.id, seed.date, ORGANIZATION));
+    assert_eq!((fields.message_uuid, fields.boundary), (seed.message_uuid, seed.boundary));
+}
+
+async fn what_fails_together_becomes_one_report_with_each_record_by_name(world: World) {
+    let ids = sending(&world, 40).await;
+    let mut notices = Vec::new();
+    for id in ids {
+        notices.push(world.refuse(id).await);
+        world.clock.advance(Duration::from_millis(500));
+    }
+    world.gather().await;
+    let claims = world.claim_reports().await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(named(&claims[0]), &Named { records: notices, more: 0 });
+}
+
+async fn the_next_report_keeps_its_distance(world: World) {
+    let ids = sending(&world, 2).await;
+    world.refuse(ids[0]).await;
+    world.gather().await;
+    let told = world.now();
+    world.clock.advance(Duration::from_secs(1));
+    world.refuse(ids[1]).await;
+    world.clock.advance(GATHER);
+    assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap());
+    assert_eq!(world.spool.agenda(ORGANIZATION).await.unwrap().notices, Some(told.plus(DISTANCES[0])));
+    world.gather().await;
+    assert_eq!(world.claim_reports().await.len(), 2);
+}
+
+async fn failures_beyond_the_maximum_are_counted(world: World) {
+    let id = sending(&world, 1).await[0];
+    for _ in 0..MAX_NAMED + 7 {
+        world.refuse(id).await;
+        // Back to where it can fail again.
+        world.operate(id, Operation::Retry).await.unwrap();
+        world.spool.claim(ORGANIZATION, world.now(), 1).await.unwrap();
+    }
+    world.gather().await;
+    let claims = world.claim_reports().await;
+    assert_eq!((named(&claims[0]).records.len(), named(&claims[0]).more), (MAX_NAMED, 7));
+}
+
+async fn each_organization_is_told_of_its_own(world: World) {
+    let other = Message { organizations: vec!["another"], ..Message::new(9, &["a@x.example"]) };
+    let other = world.relay(&other, Verdict::Accepted).await.record();
+    let ids = sending(&world, 1).await;
+    world.spool.claim("another", world.now(), 9).await.unwrap();
+    world.refuse(ids[0]).await;
+    world.refuse(other).await;
+    world.gather().await;
+    assert!(world.spool.gather("another", world.seed()).await.unwrap());
+    assert_eq!(named(&world.claim_reports().await[0]).single().unwrap().record, ids[0]);
+    let claims = world.spool.claim_reports("another", world.now(), 9).await.unwrap();
+    assert_eq!(named(&claims[0]).single().unwrap().record, other);
+}
+
+async fn a_told_delay_is_remembered_until_its_end_is_told(world: World) {
+    let warned = || async { world.spool.backlog(ORGANIZATION).await.unwrap().warned };
+    assert_eq!(warned().await, None);
+    let mut outage = Outage {
+        route: "smtp://archive.example.com:25".into(),
+        since: world.now(),
+        reply: "451 later".into(),
+        reply_is_smtp: true,
+        shut: false,
+        waiting: 3,
+        next_probe: None,
+    };
+    let first = world.now();
+    let delayed = |outage: &Outage| News::Delayed { outage: outage.clone(), late: Named::default() };
+    world.spool.tell(world.seed().tell(ORGANIZATION, delayed(&outage))).await.unwrap();
+    assert_eq!(warned().await, Some(Warned { outage: outage.clone(), first, last: first }));
+    world.clock.advance(Duration::from_secs(86_400));
+    outage.waiting = 9;
+    world.spool.tell(world.seed().tell(ORGANIZATION, delayed(&outage))).await.unwrap();
+    assert_eq!(warned().await, Some(Warned { outage: outage.clone(), first, last: world.now() }));
+    assert_eq!(world.spool.backlog("another").await.unwrap().warned, None);
+    world.clock.advance(Duration::from_secs(1));
+    world.spool.tell(world.seed().tell(ORGANIZATION, News::Restored { outage, delivered: 9 })).await.unwrap();
+    assert_eq!(warned().await, None);
+    let claims = world.claim_reports().await;
+    let kinds: Vec<_> = claims.iter().map(|claim| (claim.fields.news.as_str(), claim.record.is_some())).collect();
+    assert_eq!(kinds, [("delayed", false), ("delayed", false), ("restored", false)]);
+}
+
+async fn a_report_about_several_records_has_none_attached(world: World) {
+    for id in sending(&world, 2).await {
+        world.refuse(id).await;
+    }
+    world.gather().await;
+    let claims = world.claim_reports().await;
+    assert!(claims[0].record.is_none());
+    assert_eq!(world.in_state(State::Failed).await.len(), 2);
+}
