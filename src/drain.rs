@@ -53,6 +53,15 @@ impl Drain {
         });
     }
 
+    /// Starts a task that nobody waits for: one that only looks on, and ends with the process.
+    #[allow(clippy::disallowed_methods, reason = "the home of spawn")]
+    pub fn spawn_unawaited<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tokio::spawn(task);
+    }
+
     /// Ends when no task is open.
     pub async fn done(&self) {
         let mut open = self.open.subscribe();

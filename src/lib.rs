@@ -5,6 +5,7 @@
 //! ```text
 //! 7  cli                         what an administrator types
 //! 6  app                         every part built from the configuration, started, waited for, drained
+//! 5  admin                       health and metrics over HTTP: a leaf
 //! 4  receive  forward  deliver   inbound sessions; next-hop conversations; records and reports outward
 //! 3  spool  maildir              durable storage
 //! 2  smtp  journal  queue        pure: the protocol as values, the record, the life of an entry as data
@@ -13,6 +14,7 @@
 //!
 //! Beside the stairs stand `config`, `clock`, `drain`, `net`, `telemetry` and `watch`; any floor may use them.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;

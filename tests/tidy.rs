@@ -12,6 +12,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("main", 8),
     ("cli", 7),
     ("app", 6),
+    ("admin", 5),
     ("receive", 4),
     ("forward", 4),
     ("deliver", 4),

@@ -16,10 +16,8 @@ use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
-use crate::spool::{
-    CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, Spool, SpoolError, Volatile, disk, require_lasting,
-};
-use crate::telemetry::{self, HashKey, Telemetry};
+use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
+use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,6 +45,14 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// Free the address of `[admin]`, or give the privilege to use it.
+    #[error("[admin]: can't listen on {address}: {error}")]
+    Admin {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
     /// Mend what a route needs (a CA file, say).
     #[error("next hop of listener {name:?}: {error}")]
     NextHop {
@@ -66,16 +72,22 @@ pub enum StartError {
 /// [`StartError`]; nothing was started then, and nothing is lost.
 pub fn run(file: &Path) -> Result<(), StartError> {
     let config = Arc::new(Config::load(file)?);
-    let telemetry = telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
+    let metrics = config.admin.is_some().then(Metrics::new);
+    let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
     files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(file, config, telemetry));
+    let served = runtime.block_on(serve(file, config, telemetry, metrics));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
     served
 }
 
-async fn serve(file: &Path, config: Arc<Config>, telemetry: Telemetry) -> Result<(), StartError> {
+async fn serve(
+    file: &Path,
+    config: Arc<Config>,
+    telemetry: Telemetry,
+    metrics: Option<Metrics>,
+) -> Result<(), StartError> {
     let mut signals = Signals::listen()?;
     let clock = clock::system();
     let (spool, recovered) = open_spool(&config, &clock).await?;
@@ -86,15 +98,26 @@ async fn serve(file: &Path, config: Arc<Config>, telemetry: Telemetry) -> Result
         path = %config.spool.path.display(),
         "the spool is open"
     );
+    let commit_seconds = spool.commit_seconds();
     let network = net::system();
     let surroundings = Surroundings {
-        spool,
+        spool: Arc::new(spool),
         clock,
         entropy: Arc::new(OsEntropy),
         resolver: Arc::new(SystemResolver::new(Arc::clone(&network))),
         network,
     };
+    let admin = match config.admin {
+        Some(address) => {
+            let bound = surroundings.network.listen(address).await;
+            Some(bound.map_err(|error| StartError::Admin { address, error })?)
+        }
+        None => None,
+    };
     let mut relay = Relay::start(config, surroundings).await?;
+    if let (Some(socket), Some(metrics)) = (admin, metrics) {
+        relay.start_admin(socket, metrics, commit_seconds);
+    }
     while let Signal::Reload = signals.next().await {
         reload(file, &mut relay, &telemetry);
     }
@@ -103,7 +126,7 @@ async fn serve(file: &Path, config: Arc<Config>, telemetry: Telemetry) -> Result
     Ok(())
 }
 
-async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(Arc<dyn Spool>, Recovered), StartError> {
+async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpool, Recovered), StartError> {
     let options = Options {
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
@@ -119,8 +142,7 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(Arc<dyn Spo
         Ok::<_, StartError>(EmbeddedSpool::open(&path, options)?)
     })
     .await;
-    let (spool, recovered) = opened.map_err(std::io::Error::other)??;
-    Ok((Arc::new(spool), recovered))
+    opened.map_err(std::io::Error::other)?
 }
 
 /// Reads the file anew and applies it.

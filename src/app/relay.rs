@@ -4,6 +4,7 @@
 //! simulation starts the same relay that the daemon does.
 
 use super::StartError;
+use crate::admin::{self, Watched};
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::deliver::{self, Delivery, Resolver};
@@ -11,10 +12,12 @@ use crate::drain::Drain;
 use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
-use crate::net::SharedNetwork;
+use crate::net::{Listen, SharedNetwork};
 use crate::receive::{self, Parts, Setup};
 use crate::spool::{Pressure, Spool};
+use crate::telemetry::Metrics;
 use crate::watch;
+use prometheus_client::metrics::histogram::Histogram;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -119,6 +122,23 @@ impl Relay {
         &self.delivery
     }
 
+    /// Serves health and metrics on `socket` until the end.
+    pub fn start_admin(&self, socket: Box<dyn Listen>, metrics: Metrics, commit_seconds: Histogram) {
+        tracing::info!(event = "listener.started", listener = "admin", address = %socket.address(), "serving /livez, /readyz, /metrics");
+        let watched = Watched {
+            setups: self.setups.iter().map(watch::Sender::subscribe).collect(),
+            listeners: self.addresses.clone(),
+            delivery: self.delivery.clone(),
+            spool: Arc::clone(&self.surroundings.spool),
+            commit_seconds,
+            pressure: self.pressure.clone(),
+            clock: Arc::clone(&self.surroundings.clock),
+            drain: self.drain.clone(),
+            metrics,
+        };
+        self.drain.spawn_unawaited(admin::serve(socket, watched));
+    }
+
     /// Makes `config` the configuration of the next transaction and the next attempt, whole, or not at all.
     ///
     /// # Errors
@@ -138,6 +158,9 @@ impl Relay {
         let old = self.config.borrow();
         if config.spool != old.spool {
             return Err("[spool] can't change while the daemon runs: restart it".to_owned());
+        }
+        if config.admin != old.admin {
+            return Err("[admin] can't change while the daemon runs: restart it".to_owned());
         }
         let sockets = |config: &Config| -> Vec<_> {
             config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()
@@ -252,7 +275,7 @@ fn start_listener(listening: receive::Listening, setup: Setup, parts: &Parts) ->
     );
     let (sender, receiver) = watch::channel(Arc::new(setup));
     parts.drain.spawn("idle connections of a next hop", expire_idle(receiver.clone(), parts.drain.clone()));
-    parts.drain.spawn(format!("listener on {}", listening.address), listening.serve(receiver, parts.clone()));
+    parts.drain.spawn(receive::listener_label(listening.address), listening.serve(receiver, parts.clone()));
     sender
 }
 

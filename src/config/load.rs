@@ -10,6 +10,7 @@ use report::Report;
 use section::{Kind, Section};
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -33,10 +34,14 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Where the spool is unless the file says otherwise.
 const DEFAULT_SPOOL: &str = "/var/lib/journal-relay";
 
-const ROOT: Kind =
-    Kind { path: "", title: "the file", keys: &["hostname", "spool", "listener", "organization", "retry", "log"] };
+const ROOT: Kind = Kind {
+    path: "",
+    title: "the file",
+    keys: &["hostname", "spool", "listener", "organization", "retry", "admin", "log"],
+};
 const SPOOL: Kind = Kind { path: "spool", title: "[spool]", keys: &["path", "on_failure", "allow_volatile"] };
 const RETRY: Kind = Kind { path: "retry", title: "[retry]", keys: &["first", "longest", "give_up", "report_after"] };
+const ADMIN: Kind = Kind { path: "admin", title: "[admin]", keys: &["address"] };
 const LOG: Kind = Kind { path: "log", title: "[log]", keys: &["format", "level", "addresses"] };
 
 impl Config {
@@ -88,6 +93,7 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
     let hostname = root.text("hostname", values::hostname).map_or_else(|| machine.hostname.clone(), |name| name.value);
     let spool = read_spool(root);
     let retry = read_retry(root);
+    let admin = read_admin(root);
     let log = read_log(root, machine);
     let listeners = listener::read_all(root);
     let organizations = organization::read_all(root);
@@ -98,6 +104,7 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
         listeners: listeners.into_iter().map(|placed| placed.listener).collect(),
         organizations: organizations.into_iter().map(|placed| placed.organization).collect(),
         retry,
+        admin,
         log,
     }
 }
@@ -135,6 +142,12 @@ fn read_retry(root: Section<'_>) -> Retry {
         }
     }
     retry
+}
+
+fn read_admin(root: Section<'_>) -> Option<SocketAddr> {
+    let section = root.table("admin", ADMIN)?;
+    section.require(&["address"]);
+    section.text("address", values::socket_address).map(|placed| placed.value)
 }
 
 fn read_log(root: Section<'_>, machine: &Machine) -> Log {

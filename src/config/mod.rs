@@ -30,6 +30,8 @@ pub struct Config {
     pub organizations: Vec<Organization>,
     /// How often records and reports are tried.
     pub retry: Retry,
+    /// Where health and metrics are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
     /// What is written to stderr.
     pub log: Log,
 }
@@ -115,6 +117,17 @@ pub enum Direction {
     Outgoing,
     /// From its users to its users alone.
     Internal,
+}
+
+impl Direction {
+    /// The word of the configuration, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+            Self::Internal => "internal",
+        }
+    }
 }
 
 /// `*`, `*@domain` or an address.

@@ -29,7 +29,11 @@ use dial::Dialer;
 use local::MaildirLeg;
 use pool::Pool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+
+/// How long a next hop that answered is taken to answer still.
+pub const ANSWER_HOLDS: Duration = Duration::from_secs(15);
 
 /// Where mail goes on to.
 pub struct NextHop {
@@ -38,6 +42,8 @@ pub struct NextHop {
     way: Way,
     /// What the latest EHLO offered.
     learnt: Mutex<Option<Extensions>>,
+    /// When the latest connection was tried, and whether it came about.
+    tried: Mutex<Option<(Instant, bool)>>,
     /// Held while a connection is made for no other reason than to learn.
     learning: tokio::sync::Mutex<()>,
 }
@@ -65,7 +71,14 @@ impl NextHop {
             Route::Maildir(path) => Way::Maildir(Maildir::new(path)),
             Route::Mx => return Err(ForwardError::Mx),
         };
-        Ok(Arc::new(Self { label, settings, way, learnt: Mutex::default(), learning: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self {
+            label,
+            settings,
+            way,
+            learnt: Mutex::default(),
+            tried: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// For logs: `smtp://127.0.0.1:10025`.
@@ -97,6 +110,28 @@ impl NextHop {
             self.keep(connection);
         }
         Ok(extensions)
+    }
+
+    /// Whether the latest connection came about; none before the first. A maildir is always there.
+    pub fn is_up(&self) -> Option<bool> {
+        match &self.way {
+            Way::Smtp { .. } => self.tried.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, up)| up),
+            Way::Maildir(_) => Some(true),
+        }
+    }
+
+    /// Whether it answers: it did within [`ANSWER_HOLDS`], or a new connection comes about, which is kept for the next
+    /// transaction.
+    pub async fn check(&self) -> Result<(), Unreachable> {
+        let tried = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(self.way, Way::Maildir(_)) || tried.is_some_and(|(at, up)| up && at.elapsed() < ANSWER_HOLDS) {
+            return Ok(());
+        }
+        let mut connection = self.dial().await?;
+        if connection.settle() {
+            self.keep(connection);
+        }
+        Ok(())
     }
 
     /// A conversation for one transaction: on an idle connection, or on a new one.
@@ -136,7 +171,9 @@ impl NextHop {
             return Err(Unreachable::Resolve { host: self.label(), why: "it is no server".to_owned() });
         };
         // Boxed: a handshake is large, and rare beside the transactions that are awaited with it.
-        let connection = Box::pin(dialer.dial()).await?;
+        let dialled = Box::pin(dialer.dial()).await;
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), dialled.is_ok()));
+        let connection = dialled?;
         let offered = connection.offer().extensions().clone();
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(offered);
         Ok(connection)

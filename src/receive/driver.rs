@@ -64,7 +64,9 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    tracing::info!(event = "session.opened", session = %id, client = %peer, tls = "none", "a client connected");
+    // Its name can't change under it.
+    let listener = setup.borrow().listener.name.clone();
+    tracing::info!(event = "session.opened", session = %id, listener, client = %peer, tls = "none", "a client connected");
     let hostname = setup.borrow().config.hostname.clone();
     let session =
         Session::new(Settings { hostname: hostname.clone(), max_recipients: MAX_RECIPIENTS, max_errors: MAX_ERRORS });
@@ -83,7 +85,7 @@ pub(super) async fn serve<S>(
     let reason = driver.converse().await;
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
-    tracing::info!(event = "session.closed", session = %id, client = %peer, tls = "none", reason, "the session is over");
+    tracing::info!(event = "session.closed", session = %id, listener, client = %peer, tls = "none", reason, "the session is over");
 }
 
 struct Driver<S> {

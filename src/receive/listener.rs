@@ -62,6 +62,11 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
+/// What the task of a listener is called while it accepts.
+pub fn listener_label(address: SocketAddr) -> String {
+    format!("listener on {address}")
+}
+
 /// Binds a listener's socket.
 ///
 /// # Errors

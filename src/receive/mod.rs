@@ -15,6 +15,6 @@ mod records;
 mod transaction;
 
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
-pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen};
+pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen, listener_label};
 pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};

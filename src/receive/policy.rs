@@ -177,6 +177,7 @@ mod tests {
             listeners: Vec::new(),
             organizations,
             retry: Retry { first: hour, longest: hour, give_up: hour, report_after: hour },
+            admin: None,
             log: Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full },
         }
     }

@@ -2,7 +2,7 @@
 //! that journals it.
 
 use super::policy::{Journaling, concerns};
-use crate::config::Config;
+use crate::config::{Config, Direction};
 use crate::journal::{HeaderFacts, Observation, RecordFields, Relayed, label_recipients, original};
 use crate::mail::{Address, Entropy, QueueId, RecordId, ReversePath, Timestamp};
 use crate::spool::RecordDraft;
@@ -67,6 +67,13 @@ pub fn draft_records(
         drafts.push(RecordDraft { fields, coalesce: organization.coalesce });
     }
     drafts
+}
+
+/// Which way a message goes, from the view of the first organization that it concerns, in the order of the configuration.
+pub(super) fn direction(config: &Config, envelope: &Envelope, facts: &HeaderFacts) -> Option<Direction> {
+    let author = facts.from.as_deref().and_then(|from| Address::parse(from).ok());
+    let concerned = concerns(config, &envelope.reverse_path, author.as_ref(), &envelope.recipients);
+    concerned.first().map(|concern| concern.direction)
 }
 
 /// A version 4 UUID. Drawn once the octets are in: nobody can have written the boundary into the message.

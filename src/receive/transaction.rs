@@ -9,7 +9,8 @@ use super::bounce::BounceMail;
 use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
 use super::received::{Protocol, received_line};
-use super::records::{Envelope, draft_records};
+use super::records::{Envelope, direction, draft_records};
+use crate::config::Direction;
 use crate::forward::{Leg, Lost};
 use crate::journal::{HeaderFacts, Observation, Observer};
 use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, ReversePath, SessionId};
@@ -48,6 +49,8 @@ pub(super) struct Transaction {
     message: Option<Message>,
     /// A bounce to a journaling sender, which goes no further than this relay.
     bounce: Option<Box<BounceMail>>,
+    /// Which way the message goes, from the view of the first organization that it concerns.
+    direction: Option<Direction>,
     /// What the end of data will be answered with, once that is settled before.
     trouble: Option<Reply>,
 }
@@ -81,6 +84,7 @@ impl Transaction {
             accepted: Vec::new(),
             message: None,
             bounce: None,
+            direction: None,
             trouble: None,
             setup,
             mail,
@@ -287,6 +291,7 @@ impl Transaction {
             reverse_path: self.mail.reverse_path.clone(),
             recipients: std::mem::take(&mut self.accepted),
         };
+        self.direction = direction(&self.setup.config, &envelope, &facts);
         let records = match &observation.own {
             Some(own) => {
                 self.log_own_mail(own);

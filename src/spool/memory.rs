@@ -7,8 +7,8 @@ mod news;
 use super::embedded::MAX_CLAIM;
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Agenda, Backlog, Claim, Draft, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending, Receipt,
-    ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
+    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending,
+    Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict, Waiting,
 };
 use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
@@ -266,6 +266,26 @@ impl Spool for MemorySpool {
 
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]> {
         self.now(|kept| Ok(*kept.secret.get_or_insert(proposal)))
+    }
+
+    fn figures(&self) -> Pending<Figures> {
+        self.now(|kept| {
+            let mut groups: BTreeMap<(String, &str), Waiting> = BTreeMap::new();
+            for kept in kept.records.values().filter(|kept| kept.standing.ended.is_none()) {
+                let (organization, state) = (kept.fields.organization.clone(), kept.standing.status().state);
+                let oldest = kept.fields.original.received;
+                let new = || Waiting { organization: organization.clone(), state, count: 0, oldest };
+                let group = groups.entry((organization.clone(), state.as_str())).or_insert_with(new);
+                group.count += 1;
+                group.oldest = group.oldest.min(oldest);
+            }
+            let octets = kept.messages.values().map(|octets| octets.len() as u64).sum();
+            Ok(Figures { waiting: groups.into_values().collect(), octets })
+        })
+    }
+
+    fn probe(&self, _: Timestamp) -> Pending<()> {
+        self.now(|_| Ok(()))
     }
 
     fn room(&self) -> Pending<Room> {

@@ -299,6 +299,28 @@ pub struct Recovered {
     pub unknown: u64,
 }
 
+/// What a spool holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Live records, by organization and state.
+    pub waiting: Vec<Waiting>,
+    /// Octets of the database and of the files.
+    pub octets: u64,
+}
+
+/// The records of one organization in one state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Whose.
+    pub organization: String,
+    /// Where they are.
+    pub state: State,
+    /// How many.
+    pub count: u64,
+    /// When the oldest was made.
+    pub oldest: Timestamp,
+}
+
 /// Durable storage of messages on their way and of their records.
 pub trait Spool: Send + Sync + 'static {
     /// A place for the octets of one message. Costs nothing until octets come.
@@ -396,6 +418,12 @@ pub trait Spool: Send + Sync + 'static {
     /// The spool's secret, with which its records are sealed: `proposal` when it has none yet, durable before it is told,
     /// else the one that was kept first. Only the spool's owner can read it; it is never logged.
     fn secret(&self, proposal: [u8; 32]) -> Pending<[u8; 32]>;
+
+    /// How many records wait and since when, and what the spool takes. Costs what waits, whatever the history holds.
+    fn figures(&self) -> Pending<Figures>;
+
+    /// A small write, made durable: whether the spool takes one.
+    fn probe(&self, now: Timestamp) -> Pending<()>;
 
     /// The room that the file system has left.
     fn room(&self) -> Pending<Room>;

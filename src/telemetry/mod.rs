@@ -17,12 +17,14 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, callsite};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
 mod format;
+mod metrics;
 mod redact;
 mod value;
 
+pub use metrics::Metrics;
 pub use redact::HashKey;
 use redact::Redactor;
 use value::Line;
@@ -42,11 +44,16 @@ pub struct Telemetry(Arc<Writer>);
 ///
 /// There is one log in a process: called again, this changes the one there is (its key stays) and returns it.
 pub fn start(log: &Log, key: &HashKey) -> Telemetry {
+    start_counting(log, key, None)
+}
+
+/// The same, and counts what happens in `metrics`, whatever the log shows.
+pub fn start_counting(log: &Log, key: &HashKey, metrics: Option<&Metrics>) -> Telemetry {
     static STARTED: OnceLock<Telemetry> = OnceLock::new();
     let telemetry = STARTED.get_or_init(|| {
         let telemetry = Telemetry::to(Box::new(std::io::stderr()), log, key, clock::system());
         // Somebody else's subscriber, as a test may have set one, stays.
-        let _ = tracing::subscriber::set_global_default(telemetry.subscriber());
+        let _ = tracing::subscriber::set_global_default(telemetry.subscriber_counting(metrics));
         telemetry
     });
     telemetry.reconfigure(log);
@@ -62,7 +69,12 @@ impl Telemetry {
 
     /// What `tracing` is to be given: for a whole process, or in a test for one closure.
     pub fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
-        tracing_subscriber::registry().with(Lines(Arc::clone(&self.0)))
+        self.subscriber_counting(None)
+    }
+
+    fn subscriber_counting(&self, metrics: Option<&Metrics>) -> impl Subscriber + Send + Sync + use<> {
+        let lines = Lines(Arc::clone(&self.0)).with_filter(Heard(Arc::clone(&self.0)));
+        tracing_subscriber::registry().with(lines).with(metrics.map(Metrics::layer))
     }
 
     /// Takes new settings; they hold from the next line on.
@@ -106,18 +118,23 @@ impl Writer {
     }
 }
 
-/// Turns events into lines.
-struct Lines(Arc<Writer>);
+/// What the log shows.
+struct Heard(Arc<Writer>);
 
-impl<S: Subscriber> Layer<S> for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+impl<S> Filter<S> for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         metadata.is_event() && *metadata.level() <= most_verbose(metadata.target(), self.0.log().level)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::from_level(self.0.log().level))
     }
+}
 
+/// Turns events into lines.
+struct Lines(Arc<Writer>);
+
+impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         self.0.write(event);
     }

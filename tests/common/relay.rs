@@ -216,7 +216,7 @@ impl Relay {
         self.program = Some(program);
         let log = Arc::clone(&self.log);
         std::thread::spawn(move || listen(BufReader::new(stderr), &log));
-        let started = self.wait_event("listener.started", |_| true);
+        let started = self.wait_event("listener.started", |event| event.text("listener") != "admin");
         self.address = Some(started.text("address").parse().unwrap_or_else(|error| panic!("{error}: {started:?}")));
     }
 

@@ -14,6 +14,18 @@ fn listener(name: &str, address: &str, next_hop: &str) -> String {
 }
 
 #[test]
+fn the_admin_address_is_an_address_and_has_to_be_there() {
+    check_added(&[
+        ("[admin]\naddress = \"127.0.0.1:8025\"\n", ""),
+        ("[admin]\n", "c.toml:11:1: [admin] lacks the key \"address\"; required are address"),
+        (
+            "[admin]\nport = 8025\naddress = \"127.0.0.1:8025\"\n",
+            "c.toml:12:1: unknown key \"port\" in [admin]; allowed are address",
+        ),
+    ]);
+}
+
+#[test]
 fn a_duplicate_organization_is_reported_at_its_second_place() {
     check_added(&[
         (

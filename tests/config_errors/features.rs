@@ -41,7 +41,6 @@ fn a_feature_of_a_later_version_is_refused_by_name() {
             "[spool]\non_failure = \"bypass\"\n",
             &format!("c.toml:12:14: spool.on_failure = \"bypass\": {ABSENT} \"tempfail\""),
         ),
-        ("[admin]\naddress = \"127.0.0.1:8025\"\n", &format!("c.toml:11:2: admin: {ABSENT} no [admin] table")),
     ]);
 }
 

@@ -108,7 +108,7 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
     check_added(&[
         (
             "[loging]\n",
-            "c.toml:11:2: unknown key \"loging\"; allowed are hostname, spool, listener, organization, retry, log",
+            "c.toml:11:2: unknown key \"loging\"; allowed are hostname, spool, listener, organization, retry, admin, log",
         ),
         (
             "[spool]\ndir = 1\n",

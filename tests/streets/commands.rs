@@ -269,7 +269,10 @@ fn the_example_configuration_starts_as_it_is_and_journals_the_example_message() 
     let mut relay = Relay::prepare(Setup::with_routes("maildir:/", "maildir:/"), tempfile::tempdir().unwrap());
     let data = relay.home().join("journal-relay-data");
     // Another place and any free port: the daemon's own are for people.
-    let moved = example.replace("journal-relay-data", data.to_str().unwrap()).replace("127.0.0.1:2525", "127.0.0.1:0");
+    let moved = example
+        .replace("journal-relay-data", data.to_str().unwrap())
+        .replace("127.0.0.1:2525", "127.0.0.1:0")
+        .replace("127.0.0.1:8025", "127.0.0.1:0");
     assert_ne!(moved, example);
     relay.configure(&moved);
     relay.launch();

@@ -20,6 +20,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admin;
 mod books;
 mod bounces;
 mod commands;

@@ -79,7 +79,7 @@ fn the_example_shows_every_key() {
     assert_eq!(keys(root), sorted(ROOT));
     assert_eq!(keys(first("listener")), sorted(listener::LISTENER));
     assert_eq!(keys(first("organization")), sorted(organization::ORGANIZATION));
-    for kind in [SPOOL, RETRY, LOG] {
+    for kind in [SPOOL, RETRY, ADMIN, LOG] {
         assert_eq!(keys(root[kind.path].get_ref().as_table().unwrap()), sorted(kind));
     }
 }

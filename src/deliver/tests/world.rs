@@ -55,6 +55,7 @@ pub(super) fn config(organizations: Vec<Organization>, retry: Retry) -> Arc<Conf
         listeners: Vec::new(),
         organizations,
         retry,
+        admin: None,
         log: Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full },
     })
 }

@@ -3,6 +3,7 @@
 use super::super::is_trusted;
 use super::super::records::Envelope;
 use super::Transaction;
+use crate::config::Direction;
 use crate::journal::{Observation, OwnMail};
 use crate::mail::{Address, RecordId, Reply};
 
@@ -26,6 +27,7 @@ impl Transaction {
             session = %self.session,
             queue_id = %self.queue_id,
             listener = %self.setup.listener.name,
+            direction = self.direction.map(Direction::as_str),
             record = own.record.as_ref().map(RecordId::as_str),
             kind = if own.is_record { "record" } else { "report" },
             "our own mail came back; it is relayed and not journaled"
@@ -38,6 +40,7 @@ impl Transaction {
             session = %self.session,
             queue_id = %self.queue_id,
             listener = %self.setup.listener.name,
+            direction = self.direction.map(Direction::as_str),
             client = %self.client,
             sender = self.mail.reverse_path.as_str(),
             stage = "end of data",
@@ -54,6 +57,7 @@ impl Transaction {
             session = %self.session,
             queue_id = %self.queue_id,
             listener = %self.setup.listener.name,
+            direction = self.direction.map(Direction::as_str),
             client = %self.client,
             trusted = is_trusted(&self.setup.listener, self.client),
             sender = self.mail.reverse_path.as_str(),
@@ -72,6 +76,7 @@ impl Transaction {
             session = %self.session,
             queue_id = %self.queue_id,
             listener = %self.setup.listener.name,
+            direction = self.direction.map(Direction::as_str),
             client = %self.client,
             sender = self.mail.reverse_path.as_str(),
             recipient = recipient.map(Address::as_str),

@@ -156,8 +156,10 @@ impl Core {
             roll_back(db);
             return Err(Failure { last: is_final(&error), error: answer_for(&error), uncertain: false });
         }
+        let begun = Instant::now();
         match statement(db, "COMMIT") {
             Ok(()) => {
+                self.shared.commit_seconds.observe(begun.elapsed().as_secs_f64());
                 all.keep_files();
                 Ok(all)
             }

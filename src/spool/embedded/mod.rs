@@ -17,6 +17,7 @@ mod decide;
 mod drivers;
 mod history;
 mod news;
+mod opening;
 mod readers;
 mod reports;
 mod returned;
@@ -30,12 +31,11 @@ mod tests;
 mod view;
 mod writer;
 
-use self::core::Parts;
-use super::disk::{self, Hold, SharedDisk, make_lasting};
+use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Agenda, Backlog, Claim, Draft, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt, Recovered,
+    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt,
     ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
 };
 use crate::clock::SharedClock;
@@ -43,9 +43,10 @@ use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
 use decide::{Body, Prepared};
+use prometheus_client::metrics::histogram::Histogram;
 use readers::Readers;
-use rusqlite::{Connection, ErrorCode};
-use std::path::{Path, PathBuf};
+use rusqlite::Connection;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use steps::{Step, StepError};
@@ -86,67 +87,14 @@ pub struct EmbeddedSpool {
 }
 
 impl EmbeddedSpool {
-    /// Opens the spool in `path` for the daemon, makes it at the first start (directories 0700, files 0600), and puts in
-    /// order what a crash left. Blocks; on a simulated disk it needs tokio's runtime instead.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unusable`]: another daemon has it (its process is named), the schema is newer, the directory can't be
-    /// used.
-    pub fn open(path: &Path, options: Options) -> Result<(Self, Recovered), SpoolError> {
-        let disk = Arc::clone(&options.disk);
-        make_lasting(&*disk, path).map_err(|error| at(path, &error))?;
-        let lock = disk.lock(path)?;
-        let mut db = schema::open_writable(&*disk, path, true)?;
-        schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(Arc::clone(&disk), path.join(OCTETS)).map_err(|error| at(path, &error))?;
-        disk.sync_directory(path).map_err(|error| at(path, &error))?;
-        let is_carried_over = match self::core::carry_over(&db) {
-            Ok(()) => true,
-            // Without room, or beside a command that is reading, it is tried again before the first transaction.
-            Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => {
-                false
-            }
-            Err(error) => return Err(in_directory(path, SpoolError::Unusable(error.to_string()))),
-        };
-        let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
-        let spool = Self::start(path, db, store, Some((lock, is_carried_over)), Some(options))?;
-        Ok((spool, recovered))
-    }
-
-    /// Opens the spool in `path` for queue commands, beside a running daemon or without one: [`Spool::list`],
-    /// [`Spool::show`], [`Spool::agenda`], [`Spool::changes`] and [`Spool::operate`] work, everything else is the
-    /// daemon's and fails. Nothing is made or recovered. While no daemon runs, records that one was sending when it ended
-    /// count as waiting (or deferred). Blocks.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unusable`]: there is no spool, or its schema is not this program's.
-    pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
-        let db = schema::open_writable(&*disk, path, false)?;
-        schema::require_current(&db).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(disk, path.join(OCTETS)).map_err(|error| at(path, &error))?;
-        Self::start(path, db, store, None, None)
-    }
-
     /// Transactions committed since it was opened.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
     }
 
-    fn start(
-        path: &Path,
-        db: Connection,
-        store: Arc<OctetStore>,
-        daemon: Option<(Hold, bool)>,
-        options: Option<Options>,
-    ) -> Result<Self, SpoolError> {
-        let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
-        let checkpoint_pages = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
-        let (lock, is_carried_over) = daemon.map_or((None, true), |(lock, carried)| (Some(lock), carried));
-        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages, is_carried_over };
-        let writer = Writer::start(parts)?;
-        let directory = path.to_owned();
-        let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());
-        Ok(Self { readers, directory, store, writer, options })
+    /// How long its commits take, in seconds; goes on counting.
+    pub fn commit_seconds(&self) -> Histogram {
+        self.writer.commit_seconds()
     }
 
     fn owner(&self) -> Result<&Options, SpoolError> {
@@ -384,6 +332,20 @@ impl Spool for EmbeddedSpool {
         self.writer.call(0, move |step| secret::keep(step.db, proposal), |_, _| {})
     }
 
+    fn figures(&self) -> Pending<Figures> {
+        self.readers.ask(view::figures)
+    }
+
+    fn probe(&self, now: Timestamp) -> Pending<()> {
+        let step = move |step: &mut Step<'_>| {
+            step.db
+                .prepare_cached("INSERT OR REPLACE INTO probe (id, at) VALUES (1, ?)")?
+                .execute([now.as_millis()])?;
+            Ok(())
+        };
+        self.writer.call(0, step, |_, ()| {})
+    }
+
     fn room(&self) -> Pending<Room> {
         let (disk, directory) = (Arc::clone(self.store.disk()), self.directory.clone());
         Box::pin(async move {
@@ -433,15 +395,4 @@ impl Beside {
 
 fn failed<T: Send + 'static>(error: SpoolError) -> Pending<T> {
     Box::pin(std::future::ready(Err(error)))
-}
-
-fn at(path: &Path, error: &std::io::Error) -> SpoolError {
-    SpoolError::Unusable(format!("{}: {error}", path.display()))
-}
-
-fn in_directory(path: &Path, error: SpoolError) -> SpoolError {
-    match error {
-        SpoolError::Unusable(why) => SpoolError::Unusable(format!("{}: {why}", path.display())),
-        error => error,
-    }
 }

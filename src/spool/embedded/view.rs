@@ -9,7 +9,7 @@ use crate::mail::{RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::files::OctetStore;
 use crate::spool::life;
-use crate::spool::{Agenda, Backlog, Filter, Listing, Octets, SpoolError};
+use crate::spool::{Agenda, Backlog, Figures, Filter, Listing, Octets, SpoolError, Waiting};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 /// Up to `limit` entries, oldest first. `stale` says that no daemon runs: what is being sent then waits in truth.
@@ -107,6 +107,26 @@ pub(super) fn acked_since(db: &Connection, organization: &str, since: Timestamp)
     )?;
     let count: i64 = statement.query_row(params![organization, since.as_millis()], |row| row.get(0))?;
     Ok(count.unsigned_abs())
+}
+
+/// What waits by organization and state, and what the spool takes: partial indexes alone are read.
+pub(super) fn figures(db: &Connection) -> Result<Figures, StepError> {
+    const WAITING: &str = "SELECT organization, CASE WHEN held AND state IN ('waiting', 'deferred', 'failed') THEN 'held' \
+         ELSE state END, count(*), min(created) FROM record WHERE ended IS NULL GROUP BY organization, state, held";
+    let mut statement = db.prepare_cached(WAITING)?;
+    let waiting = statement.query_map([], |row| {
+        Ok(Waiting {
+            organization: row.get(0)?,
+            state: rows::word(row, 1)?,
+            count: row.get::<_, i64>(2)?.unsigned_abs(),
+            oldest: Timestamp::from_millis(row.get(3)?),
+        })
+    })?;
+    let waiting: Vec<Waiting> = waiting.collect::<rusqlite::Result<_>>()?;
+    let number = |text: &str| -> rusqlite::Result<i64> { db.prepare_cached(text)?.query_row([], |row| row.get(0)) };
+    let pages = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+    let files = number("SELECT coalesce(sum(size), 0) FROM message WHERE octets IS NULL")?;
+    Ok(Figures { waiting, octets: pages.saturating_add(files).unsigned_abs() })
 }
 
 /// The rows whose visible state is wanted; the words of states are our own.

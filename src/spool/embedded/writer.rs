@@ -16,6 +16,7 @@ use super::steps::{Step, StepError};
 use crate::drain::Drain;
 use crate::spool::{Pending, SpoolError};
 use crate::watch;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,7 @@ const ROOM: u32 = 8_192;
 pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     pub(super) changes: watch::Sender<u64>,
+    pub(super) commit_seconds: Histogram,
 }
 
 impl Shared {
@@ -57,7 +59,12 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread, or within the runtime a task, when `parts` lie on a simulated disk.
     pub(super) fn start(parts: Parts) -> Result<Self, SpoolError> {
-        let shared = Arc::new(Shared { commits: AtomicU64::new(0), changes: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            commits: AtomicU64::new(0),
+            changes: watch::Sender::new(0),
+            // From 0.1 ms to half a minute.
+            commit_seconds: Histogram::new(exponential_buckets(0.0001, 4.0, 10)),
+        });
         let simulated = parts.store.disk().vfs().is_some();
         let core = Core::new(parts, Arc::clone(&shared));
         let queue = if simulated {
@@ -79,6 +86,11 @@ impl Writer {
     /// Transactions committed so far.
     pub(super) fn commits(&self) -> u64 {
         self.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// How long commits take.
+    pub(super) fn commit_seconds(&self) -> Histogram {
+        self.shared.commit_seconds.clone()
     }
 
     /// See [`Spool::changes`](crate::spool::Spool::changes).

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::queue::State;
+use crate::spool::Recovered;
 use rusqlite::ffi;
 use tokio::sync::oneshot;
 

@@ -8,9 +8,11 @@ mod savepoints;
 
 use super::steps::{Step, StepError};
 use super::*;
+use crate::spool::Recovered;
 use crate::spool::disk::{SystemDisk, system};
 use crate::spool::fixtures::Prepared;
 use crate::spool::fixtures::*;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::mpsc;
 

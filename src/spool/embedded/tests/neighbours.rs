@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::queue::State;
+use crate::spool::Recovered;
 
 #[tokio::test]
 async fn a_second_daemon_is_refused_and_told_who_has_the_spool() {

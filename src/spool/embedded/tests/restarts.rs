@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::queue::State;
+use crate::spool::Recovered;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 #[tokio::test]
 async fn whatever_was_promised_is_there_after_a_kill() {

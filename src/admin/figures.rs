@@ -1,0 +1,78 @@
+//! The exposition: what was counted, and what is asked of the rooms at this moment.
+
+use super::Watched;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// For the spool to say what waits.
+const SPOOL_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The text of OpenMetrics 1.0.
+pub(super) async fn exposition(watched: &Watched) -> Result<String, String> {
+    let mut now = Registry::with_prefix("journal_relay");
+    routes(&mut now, watched);
+    // A spool that can't answer hides nothing else.
+    match timeout(SPOOL_TIMEOUT, watched.spool.figures()).await {
+        Ok(Ok(figures)) => {
+            let time = watched.clock.now();
+            let waiting = gauges(&mut now, "records_waiting", "Records in the spool");
+            let oldest: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
+            now.register("oldest_waiting_seconds", "Age of the oldest record that waits", oldest.clone());
+            for group in &figures.waiting {
+                let organization = ("organization", group.organization.clone());
+                let labels = vec![organization.clone(), ("state", group.state.to_string())];
+                waiting.get_or_create(&labels).inc_by(whole(group.count));
+                let gauge = oldest.get_or_create_owned(&vec![organization]);
+                gauge.set(gauge.get().max(time.since(group.oldest).as_secs_f64()));
+            }
+            let octets: Gauge = Gauge::default();
+            octets.set(whole(figures.octets));
+            now.register("spool_bytes", "Octets that the spool takes", octets);
+        }
+        Ok(Err(error)) => tracing::warn!(event = "admin.incomplete", %error, "the spool's figures are missing"),
+        Err(_) => tracing::warn!(event = "admin.incomplete", error = "no answer", "the spool's figures are missing"),
+    }
+    now.register("spool_commit_seconds", "Transactions of the spool, sync included", watched.commit_seconds.clone());
+    if let (Some(room), _) = watched.pressure.state() {
+        let free: Gauge = Gauge::default();
+        free.set(whole(room.free_octets));
+        now.register("spool_free_bytes", "Octets free on the spool's file system, at the last look", free);
+    }
+    let mut text = String::new();
+    encode_registry(&mut text, watched.metrics.registry())
+        .and_then(|()| encode_registry(&mut text, &now))
+        .and_then(|()| encode_eof(&mut text))
+        .map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+fn routes(registry: &mut Registry, watched: &Watched) {
+    let next_hops = gauges(registry, "next_hop_up", "Whether the next hop answered at the last connection");
+    for setup in &watched.setups {
+        let next_hop = &setup.borrow().next_hop;
+        if let Some(up) = next_hop.is_up() {
+            next_hops.get_or_create(&vec![("next_hop", next_hop.label())]).set(i64::from(up));
+        }
+    }
+    let archives = gauges(registry, "archive_up", "Whether the route worked at its last attempt");
+    for (route, up) in watched.delivery.route_states() {
+        archives.get_or_create(&vec![("route", route)]).set(i64::from(up));
+    }
+}
+
+fn gauges(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
+    let family: Family<Labels, Gauge> = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,86 @@
+//! Whether mail would be taken now, and why not.
+
+use super::Watched;
+use crate::receive::listener_label;
+use crate::spool::SpoolError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// How long an answer of the spool or of a next hop holds: whoever asks more often causes no more work.
+const HOLDS: Duration = Duration::from_secs(5);
+/// For each of them to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A reason and when it was found; none: all is well.
+type Found = Option<(Instant, Option<String>)>;
+
+/// What was found last.
+#[derive(Default)]
+pub(super) struct Health {
+    spool: Mutex<Found>,
+    next_hops: Mutex<Found>,
+}
+
+impl Health {
+    /// Why mail would not be taken; none when it would.
+    pub(super) async fn reasons(&self, watched: &Watched) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if watched.drain.has_begun() {
+            reasons.push("draining".to_owned());
+            return reasons;
+        }
+        let open = watched.drain.open_labels();
+        for (name, address) in &watched.listeners {
+            if !open.contains(&listener_label(*address)) {
+                reasons.push(format!("listener {name} does not accept"));
+            }
+        }
+        if let (Some(room), true) = watched.pressure.state() {
+            reasons.push(format!("spool: too little room, {} octets free", room.free_octets));
+        }
+        reasons.extend(fresh(&self.spool, spool(watched)).await);
+        reasons.extend(fresh(&self.next_hops, next_hops(watched)).await);
+        reasons
+    }
+}
+
+/// What was found a moment ago, or is found now.
+async fn fresh(found: &Mutex<Found>, look: impl Future<Output = Option<String>>) -> Option<String> {
+    // One look at a time: those who come meanwhile get what it finds.
+    let mut found = found.lock().await;
+    if let Some((at, reason)) = found.as_ref().filter(|(at, _)| at.elapsed() < HOLDS) {
+        let _ = at;
+        return reason.clone();
+    }
+    let reason = look.await;
+    *found = Some((Instant::now(), reason.clone()));
+    reason
+}
+
+/// A real write, small and synced.
+async fn spool(watched: &Watched) -> Option<String> {
+    match timeout(ANSWER_TIMEOUT, watched.spool.probe(watched.clock.now())).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            watched.pressure.look_soon();
+            Some(if matches!(error, SpoolError::Full(_)) { error.to_string() } else { format!("spool: {error}") })
+        }
+        Err(_) => Some(format!("spool: no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+    }
+}
+
+/// One that answers is enough; every silent one is named when none does.
+async fn next_hops(watched: &Watched) -> Option<String> {
+    let mut silent = Vec::new();
+    for setup in &watched.setups {
+        let next_hop = Arc::clone(&setup.borrow().next_hop);
+        match timeout(ANSWER_TIMEOUT, next_hop.check()).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => silent.push(format!("{}: {error}", next_hop.label())),
+            Err(_) => silent.push(format!("{}: no answer within {} s", next_hop.label(), ANSWER_TIMEOUT.as_secs())),
+        }
+    }
+    Some(format!("no next hop answers: {}", silent.join("; ")))
+}
