@@ -170,13 +170,18 @@ impl Books {
         Self { ledger: Ledger::default(), clock, chance: Arc::new(Chance::new(1)) }
     }
 
-    /// Opens the spool on a disk.
+    /// Opens the spool on a disk; its log is carried over often.
     pub fn open(&self, disk: &SimulatedDisk) -> Result<(Desk, Recovered), SpoolError> {
+        self.open_with(disk, 12)
+    }
+
+    /// The same; its log is carried over when it has so many pages.
+    pub fn open_with(&self, disk: &SimulatedDisk, checkpoint_pages: u32) -> Result<(Desk, Recovered), SpoolError> {
         let options = Options {
             disk: disk.shared(),
             clock: Arc::clone(&self.clock) as SharedClock,
             keep_history: KEEP_HISTORY,
-            checkpoint_pages: 12,
+            checkpoint_pages,
             message_uuid,
         };
         let (spool, recovered) = EmbeddedSpool::open(&path(), options)?;
