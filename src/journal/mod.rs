@@ -9,6 +9,7 @@
 
 mod bounce;
 mod fields;
+mod gap;
 mod header;
 mod header_lines;
 mod identity;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use bounce::{Action, Bounce, MAX_DIAGNOSTIC};
 pub use fields::{Label, OctetsKind, Original, Recipient, RecordFields};
+pub use gap::{Gap, MAX_QUEUE_IDS};
 pub use header::{HeaderFacts, MAX_SUBJECT};
 pub use identity::{message_id, message_uuid};
 pub use mac::{MAC_FIELD, MacKey, OwnMail};

@@ -145,6 +145,7 @@ fn subject(fields: &ReportFields) -> String {
             format!("Journal records delayed: {organization}, {} records wait", outage.waiting)
         }
         (News::Restored { .. }, _) => format!("Journal records are delivered again: {organization}"),
+        (News::Bypassed(gap), _) => format!("Gap in the journal: {organization}, {} without a record", gap.counted()),
     }
 }
 

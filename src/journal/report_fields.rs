@@ -4,6 +4,7 @@
 //! organization gather; a report is one mail that tells many of them, or what became of a route.
 
 use super::fields::RecordFields;
+use super::gap::Gap;
 use super::identity::message_id;
 use crate::mail::{RecordId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -185,6 +186,8 @@ pub enum News {
         /// Records that the archive has taken since it was told.
         delivered: u64,
     },
+    /// Messages were relayed that have no record.
+    Bypassed(Gap),
 }
 
 impl News {
@@ -194,6 +197,7 @@ impl News {
             Self::Failed(_) => "failed",
             Self::Delayed { .. } => "delayed",
             Self::Restored { .. } => "restored",
+            Self::Bypassed(_) => "bypassed",
         }
     }
 
@@ -201,7 +205,7 @@ impl News {
     pub fn named(&self) -> Option<&Named> {
         match self {
             Self::Failed(named) | Self::Delayed { late: named, .. } => Some(named),
-            Self::Restored { .. } => None,
+            Self::Restored { .. } | Self::Bypassed(_) => None,
         }
     }
 

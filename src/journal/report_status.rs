@@ -1,6 +1,7 @@
 //! What a report says to programs: message/delivery-status (RFC 3464, section 2), a group for the report and one for each
 //! record it names.
 
+use super::gap::Gap;
 use super::report::ReportContext;
 use super::report_fields::{Cause, News, Notice, Outage, ReportFields};
 use super::text::one_line;
@@ -25,6 +26,7 @@ pub(super) fn delivery_status(fields: &ReportFields, context: &ReportContext<'_>
         News::Delayed { outage, late } if late.records.is_empty() => write_outage(&mut out, outage, fields, context),
         News::Delayed { late, .. } => late.records.iter().for_each(|notice| write_group(&mut out, notice, context)),
         News::Restored { outage, .. } => write_outage(&mut out, outage, fields, context),
+        News::Bypassed(gap) => write_gap(&mut out, gap, context),
     }
     out
 }
@@ -56,6 +58,17 @@ fn write_outage(out: &mut Vec<u8>, outage: &Outage, fields: &ReportFields, conte
     write_status(out, "Action", "delayed");
     write_status(out, "Status", &status(Cause::Waits, &outage.reply, outage.reply_is_smtp));
     write_said(out, &outage.route, &outage.reply, outage.reply_is_smtp);
+}
+
+/// The group of a report about messages without a record: what the archive was to get was never made.
+fn write_gap(out: &mut Vec<u8>, gap: &Gap, context: &ReportContext<'_>) {
+    push(out, "\r\n");
+    write_status(out, "Final-Recipient", &final_recipient(context.journaling_address));
+    write_status(out, "Action", "failed");
+    // RFC 3463, section 3.4: other or undefined mail system status.
+    write_status(out, "Status", "5.3.0");
+    write_said(out, "", &gap.reason, false);
+    write_status(out, "Last-Attempt-Date", &gap.until.rfc5322());
 }
 
 fn write_said(out: &mut Vec<u8>, route: &str, reply: &str, reply_is_smtp: bool) {

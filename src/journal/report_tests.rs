@@ -1,7 +1,7 @@
 //! Notifications as administrators and programs read them.
 
 use super::super::samples_tests::{DATE, TO_ARCHIVE, address, fields as record_fields, journaling_sender};
-use super::super::{Cause, Named, Notice, OctetsKind, Outage, ReportSeed, message_id, render};
+use super::super::{Cause, Gap, Named, Notice, OctetsKind, Outage, ReportSeed, message_id, render};
 use super::*;
 use std::time::Duration;
 
@@ -277,4 +277,26 @@ fn the_end_of_a_delay_is_told_with_its_figures() {
         assert!(parts[1].contains(said), "{said:?} is missing in\n{}", parts[1]);
     }
     assert!(parts[2].contains("Action: delivered\r\nStatus: 2.0.0\r\n"), "{}", parts[2]);
+}
+
+#[test]
+fn a_gap_is_told_with_its_times_its_reason_and_queue_ids() {
+    let ids: Vec<crate::mail::QueueId> =
+        (0..103).map(|number| format!("01jcb4x5w0{number:06}").parse().unwrap()).collect();
+    let mut gap = Gap::open(ids[0], "the spool is full: no room\r\nOrganization: other", DATE);
+    ids[1..].iter().for_each(|id| gap.add(*id, DATE.plus(Duration::from_secs(3_600))));
+    let parts = parts(&telling(News::Bypassed(gap)), None);
+    assert_eq!(parts.len(), 3);
+    assert!(parts[0].contains("Subject: Gap in the journal: acme, 103 messages without a record\r\n"), "{}", parts[0]);
+    for said in [
+        "103 messages relayed WITHOUT a record",
+        "First:         Tue, 10 Nov 2026 10:00:00",
+        "Last:          Tue, 10 Nov 2026 11:00:00",
+        "The reason:    the spool is full: no room  Organization: other\r\n",
+        "01jcb4x5w0000099\r\n  and 3 more, in the log",
+    ] {
+        assert!(parts[1].contains(said), "{said:?} is missing in\n{}", parts[1]);
+    }
+    assert!(parts[2].contains("Action: failed\r\nStatus: 5.3.0\r\n"), "{}", parts[2]);
+    assert!(parts[2].contains("Diagnostic-Code: x-journal-relay; the spool is full: no room"), "{}", parts[2]);
 }

@@ -1,6 +1,7 @@
 //! What a report says to people, in plain words. Subjects are content and never said.
 
 use super::fields::RecordFields;
+use super::gap::Gap;
 use super::report::ReportContext;
 use super::report_fields::{Cause, Named, News, Notice, Outage, ReportFields};
 use super::text::one_line;
@@ -23,6 +24,7 @@ pub(super) fn explanation(
         },
         News::Delayed { outage, late } => delayed(&mut lines, fields, outage, late, record, context),
         News::Restored { outage, delivered } => restored(&mut lines, fields, outage, *delivered, context),
+        News::Bypassed(gap) => bypassed(&mut lines, fields, gap),
     }
     // One entry, one line: a value can't pass for words of ours.
     lines.iter().map(|line| keep_indent(line)).collect()
@@ -248,6 +250,28 @@ fn restored(
     lines.push(format!("  Delivered:     {delivered} since you were told of the delay"));
     lines.push(format!("  Still waiting: {}", outage.waiting));
     say(lines, &["", "There is nothing you must do. Records that failed meanwhile were reported by themselves."]);
+}
+
+fn bypassed(lines: &mut Vec<String>, fields: &ReportFields, gap: &Gap) {
+    lines.push(format!("The journal has a GAP: {} relayed WITHOUT a record.", gap.counted()));
+    say(lines, &["The relay could not keep them, and its configuration says that mail goes on then"]);
+    say(lines, &["(spool.on_failure = \"bypass\"). Their recipients have them; the archive will not get them.", ""]);
+    lines.push(format!("Organization:  {}", fields.organization));
+    lines.push(format!("Messages:      {}", gap.messages));
+    lines.push(format!("First:         {}", gap.since.rfc5322()));
+    lines.push(format!("Last:          {}", gap.until.rfc5322()));
+    lines.push(format!("The reason:    {}", gap.reason));
+    say(lines, &["", "What you can do"]);
+    say(lines, &["  Mend the spool: look at its disk, at free octets and inodes, and at the log (spool.pressure)."]);
+    say(lines, &["  The relay does not have the messages. Senders, recipients and Message-IDs that you need for the"]);
+    say(lines, &["  archive are with your mail server; each message is in the log of the relay by its queue id"]);
+    say(lines, &["  (record.bypassed, message.accepted), which is in the message's Received: line, too.", ""]);
+    say(lines, &["Further messages, if there are any, are told in another report. All gaps so far:"]);
+    say(lines, &["  journal-relay queue gaps", "", "The queue ids"]);
+    lines.extend(gap.queue_ids.iter().map(|id| format!("  {id}")));
+    if gap.more() > 0 {
+        lines.push(format!("  and {} more, in the log", gap.more()));
+    }
 }
 
 fn keep_indent(line: &str) -> String {

@@ -7,10 +7,10 @@ mod news;
 use super::embedded::MAX_CLAIM;
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, Octets, Operation, Options, Outcome, Pending,
-    Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict, Waiting,
+    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Options, Outcome,
+    Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict, Waiting,
 };
-use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
+use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::intake::Gathered;
@@ -37,6 +37,7 @@ struct Everything {
     reports: BTreeMap<RecordId, Report>,
     secret: Option<[u8; 32]>,
     telling: BTreeMap<String, Telling>,
+    gaps: Vec<(RecordId, NotedGap)>,
 }
 
 struct Report {
@@ -198,6 +199,17 @@ impl Spool for MemorySpool {
             kept.tell(report);
             Ok(())
         })
+    }
+
+    fn note_gap(&self, organization: &str, gap: Gap, seed: ReportSeed) -> Pending<()> {
+        self.now_due(|kept| {
+            kept.note_gap(organization, gap, seed);
+            Ok(())
+        })
+    }
+
+    fn gaps(&self, limit: usize) -> Pending<Vec<NotedGap>> {
+        self.now(|kept| Ok(kept.last_gaps(limit)))
     }
 
     fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {

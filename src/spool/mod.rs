@@ -31,7 +31,7 @@ pub use life::MessageUuid;
 pub use memory::MemorySpool;
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 
-use crate::journal::{Named, Notice, Outage, RecordFields, ReportFields, ReportSeed};
+use crate::journal::{Gap, Named, Notice, Outage, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use crate::watch;
@@ -290,6 +290,15 @@ pub enum Receipt {
     },
 }
 
+/// A gap in an organization's journal that has been noted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedGap {
+    /// Whose.
+    pub organization: String,
+    /// What is known of it.
+    pub gap: Gap,
+}
+
 /// What start-up found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -366,6 +375,13 @@ pub trait Spool: Send + Sync + 'static {
 
     /// Keeps a report that is due at once. One of a delay is remembered as told ([`Backlog::warned`]) until the delay's end is.
     fn tell(&self, report: ReportFields) -> Pending<()>;
+
+    /// Notes that messages of `organization` were relayed without a record, with a report of it that is due at once. Asked
+    /// again with the same seed it changes nothing: for who does not know how the first time went.
+    fn note_gap(&self, organization: &str, gap: Gap, seed: ReportSeed) -> Pending<()>;
+
+    /// The last `limit` gaps of the past year, oldest first.
+    fn gaps(&self, limit: usize) -> Pending<Vec<NotedGap>>;
 
     /// The same as [`claim`](Self::claim) for reports.
     fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>>;

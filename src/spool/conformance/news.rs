@@ -1,8 +1,8 @@
 //! What organizations are told: notices gather, become reports, and told delays are remembered.
 
 use super::both;
-use crate::journal::{MAX_NAMED, Named, News, Outage};
-use crate::mail::RecordId;
+use crate::journal::{Gap, MAX_NAMED, Named, News, Outage};
+use crate::mail::{OsEntropy, QueueId, RecordId};
 use crate::queue::{DISTANCES, GATHER, SETTLE, State};
 use crate::spool::fixtures::*;
 use crate::spool::*;
@@ -15,6 +15,7 @@ both! {
     each_organization_is_told_of_its_own
     a_told_delay_is_remembered_until_its_end_is_told
     a_report_about_several_records_has_none_attached
+    a_gap_is_noted_once_and_told_at_once
 }
 
 async fn sending(world: &World, count: u8) -> Vec<RecordId> {
@@ -140,4 +141,35 @@ async fn a_report_about_several_records_has_none_attached(world: World) {
     let claims = world.claim_reports().await;
     assert!(claims[0].record.is_none());
     assert_eq!(world.in_state(State::Failed).await.len(), 2);
+}
+
+async fn a_gap_is_noted_once_and_told_at_once(world: World) {
+    let gap = |reason: &str| {
+        let mut gap = Gap::open(QueueId::new(world.now(), &OsEntropy), reason, world.now());
+        gap.add(QueueId::new(world.now(), &OsEntropy), world.now().plus(Duration::from_secs(9)));
+        gap
+    };
+    let noted = |organization: &str, gap: &Gap| NotedGap { organization: organization.to_owned(), gap: gap.clone() };
+    assert_eq!(world.spool.gaps(9).await.unwrap(), []);
+    let mut changes = world.spool.changes();
+    changes.borrow_and_update();
+    let (first, seed) = (gap("the spool is full"), world.seed());
+    world.spool.note_gap(ORGANIZATION, first.clone(), seed).await.unwrap();
+    changes.changed().await.unwrap();
+    // Who did not hear the answer asks again.
+    world.spool.note_gap(ORGANIZATION, first.clone(), seed).await.unwrap();
+    let second = gap("again");
+    world.spool.note_gap("another", second.clone(), world.seed()).await.unwrap();
+    let both = [noted(ORGANIZATION, &first), noted("another", &second)];
+    assert_eq!(world.spool.gaps(9).await.unwrap(), both);
+    assert_eq!(world.spool.gaps(1).await.unwrap(), both[1..]);
+    let claims = world.claim_reports().await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!((claims[0].fields.id, &claims[0].fields.news), (seed.id, &News::Bypassed(first)));
+    assert!(claims[0].record.is_none());
+    // The report goes, and the gap stays known.
+    world.spool.settle_report(seed.id, Outcome::Acked { reply: "250 ok".into() }, world.now()).await.unwrap();
+    world.spool.note_gap(ORGANIZATION, gap("late"), seed).await.unwrap();
+    assert_eq!(world.claim_reports().await.len(), 0);
+    assert_eq!(world.spool.gaps(9).await.unwrap(), both);
 }

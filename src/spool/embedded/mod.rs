@@ -15,6 +15,7 @@ mod batch;
 mod core;
 mod decide;
 mod drivers;
+mod gaps;
 mod history;
 mod news;
 mod opening;
@@ -35,11 +36,11 @@ use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, Octets, Operation, Outcome, Pending, Receipt,
-    ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
+    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Outcome, Pending,
+    Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
 };
 use crate::clock::SharedClock;
-use crate::journal::{Named, RecordFields, ReportFields, ReportSeed};
+use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
 use decide::{Body, Prepared};
@@ -251,6 +252,15 @@ impl Spool for EmbeddedSpool {
 
     fn tell(&self, report: ReportFields) -> Pending<()> {
         self.write(move |step| news::tell(step, &report))
+    }
+
+    fn note_gap(&self, organization: &str, gap: Gap, seed: ReportSeed) -> Pending<()> {
+        let organization = organization.to_owned();
+        self.write(move |step| gaps::note(step, &organization, &gap, seed))
+    }
+
+    fn gaps(&self, limit: usize) -> Pending<Vec<NotedGap>> {
+        self.readers.ask(move |db| gaps::last(db, limit))
     }
 
     fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {

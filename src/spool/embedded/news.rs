@@ -49,7 +49,7 @@ pub(super) fn gather(step: &mut Step<'_>, organization: &str, seed: ReportSeed) 
 pub(super) fn tell(step: &mut Step<'_>, report: &ReportFields) -> Result<(), StepError> {
     reports::insert(step.db, report)?;
     match &report.news {
-        News::Failed(_) => {}
+        News::Failed(_) | News::Bypassed(_) => {}
         News::Delayed { outage, .. } => {
             let first = warned(step.db, &report.organization)?.map_or(report.date, |before| before.first);
             let warned = Warned { outage: outage.clone(), first, last: report.date };

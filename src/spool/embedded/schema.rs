@@ -138,6 +138,19 @@ pub(super) const MIGRATIONS: &[&str] = &[
         at INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE gap (                  -- messages that were relayed without a record
+        id INTEGER PRIMARY KEY,
+        report TEXT NOT NULL UNIQUE,    -- which told it; a gap is noted once
+        organization TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        messages INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        queue_ids TEXT NOT NULL         -- of the first of them, JSON
+    ) STRICT;
+    CREATE INDEX gap_until ON gap (until);
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

@@ -2,11 +2,11 @@
 //! moves of many records at once that a route's state asks for.
 
 use super::{Everything, Report, first_of};
-use crate::journal::{MAX_NAMED, Named, News, Notice, ReportFields, ReportSeed};
+use crate::journal::{Gap, MAX_NAMED, Named, News, Notice, ReportFields, ReportSeed};
 use crate::mail::{RecordId, Timestamp};
 use crate::queue::{Pace, State};
 use crate::spool::life::{self, Kept};
-use crate::spool::{Agenda, Backlog, Setback, SpoolError, Warned};
+use crate::spool::{Agenda, Backlog, NotedGap, Setback, SpoolError, Warned};
 
 /// What is kept for one organization until it is told.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Everything {
     pub(super) fn tell(&mut self, report: ReportFields) {
         let telling = self.telling.entry(report.organization.clone()).or_default();
         match &report.news {
-            News::Failed(_) => {}
+            News::Failed(_) | News::Bypassed(_) => {}
             News::Delayed { outage, .. } => {
                 let first = telling.warned.as_ref().map_or(report.date, |before| before.first);
                 telling.warned = Some(Warned { outage: outage.clone(), first, last: report.date });
@@ -46,6 +46,19 @@ impl Everything {
             News::Restored { .. } => telling.warned = None,
         }
         self.insert_report(report);
+    }
+
+    pub(super) fn note_gap(&mut self, organization: &str, gap: Gap, seed: ReportSeed) {
+        if self.gaps.iter().any(|(report, _)| *report == seed.id) {
+            return;
+        }
+        self.gaps.push((seed.id, NotedGap { organization: organization.to_owned(), gap: gap.clone() }));
+        self.insert_report(seed.tell(organization, News::Bypassed(gap)));
+    }
+
+    pub(super) fn last_gaps(&self, limit: usize) -> Vec<NotedGap> {
+        let first = self.gaps.len().saturating_sub(limit);
+        self.gaps.iter().skip(first).map(|(_, noted)| noted.clone()).collect()
     }
 
     fn insert_report(&mut self, fields: ReportFields) {
