@@ -13,7 +13,7 @@ use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::{Listen, SharedNetwork};
-use crate::receive::{self, Parts, Setup};
+use crate::receive::{self, Gaps, Parts, Setup};
 use crate::spool::{Pressure, Spool};
 use crate::telemetry::Metrics;
 use crate::watch;
@@ -57,6 +57,7 @@ pub struct Relay {
     addresses: Vec<(String, SocketAddr)>,
     delivery: Delivery,
     pressure: Pressure,
+    gaps: Gaps,
 }
 
 impl Relay {
@@ -84,12 +85,15 @@ impl Relay {
         let parts = Parts {
             spool: Arc::clone(&surroundings.spool),
             pressure: pressure.clone(),
+            gaps: Gaps::default(),
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
             bounces: Arc::new(Semaphore::new(receive::MAX_BOUNCES)),
             drain: drain.clone(),
         };
+        let Surroundings { spool, clock, entropy, .. } = surroundings.clone();
+        drain.spawn("gaps in the journal", parts.gaps.clone().keep(spool, clock, entropy, drain.clone()));
         let addresses =
             bound.iter().map(|(listening, setup)| (setup.listener.name.clone(), listening.address)).collect();
         let setups = bound.into_iter().map(|(listening, setup)| start_listener(listening, setup, &parts)).collect();
@@ -104,7 +108,7 @@ impl Relay {
             resolver: Arc::clone(&surroundings.resolver),
             network: Arc::clone(&surroundings.network),
         });
-        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure })
+        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure, gaps: parts.gaps })
     }
 
     /// The configuration in effect.
@@ -156,8 +160,9 @@ impl Relay {
 
     fn prepare(&self, config: &Arc<Config>) -> Result<Vec<Setup>, String> {
         let old = self.config.borrow();
-        if config.spool != old.spool {
-            return Err("[spool] can't change while the daemon runs: restart it".to_owned());
+        let place = |config: &Config| (config.spool.path.clone(), config.spool.allow_volatile);
+        if place(config) != place(&old) {
+            return Err("path and allow_volatile of [spool] can't change while the daemon runs: restart it".to_owned());
         }
         if config.admin != old.admin {
             return Err("[admin] can't change while the daemon runs: restart it".to_owned());
@@ -199,6 +204,7 @@ impl Relay {
         }
         // Cut short, it loses nothing: connections close by themselves, and start-up puts the spool in order.
         let _ = tokio::time::timeout(CLOSE, self.close_idle()).await;
+        self.close_gaps().await;
         match tokio::time::timeout(CLOSE, self.surroundings.spool.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -224,6 +230,20 @@ impl Relay {
                     tracing::info!(event = "daemon.draining", open = ?self.drain.open_labels(), "work is still open");
                 }
             }
+        }
+    }
+
+    /// Gaps that the spool has not noted are in the log alone from here on.
+    async fn close_gaps(&self) {
+        let Surroundings { spool, clock, entropy, .. } = &self.surroundings;
+        let _ = tokio::time::timeout(CLOSE, self.gaps.close(&**spool, clock, &**entropy)).await;
+        let messages = self.gaps.messages();
+        if messages > 0 {
+            tracing::error!(
+                event = "spool.pressure",
+                messages,
+                "messages were relayed without a record and the spool could not note it: the log alone names them (record.bypassed)"
+            );
         }
     }
 

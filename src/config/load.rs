@@ -5,7 +5,7 @@
 //! itself only what it names (`password_file`, `ca_file`) is read. What a value means is said in [`super`]; features of the
 //! contract that this version lacks stand in `later`, one line each.
 
-use super::{Config, Log, LogAddresses, LogFormat, Retry, Spool};
+use super::{Config, Log, LogAddresses, LogFormat, OnFailure, Retry, Spool};
 use report::Report;
 use section::{Kind, Section};
 use std::fs::File;
@@ -111,8 +111,9 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
 
 fn read_spool(root: Section<'_>) -> Spool {
     let section = root.table("spool", SPOOL).unwrap_or_else(|| root.absent(SPOOL));
-    section.text("on_failure", values::one_of(&[("tempfail", ())]));
+    let ways = values::one_of(&[("tempfail", OnFailure::Tempfail), ("bypass", OnFailure::Bypass)]);
     Spool {
+        on_failure: section.text("on_failure", ways).map_or_else(OnFailure::default, |way| way.value),
         path: section.text("path", values::path).map_or_else(|| PathBuf::from(DEFAULT_SPOOL), |path| path.value),
         allow_volatile: section.flag("allow_volatile").unwrap_or(false),
     }

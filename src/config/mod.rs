@@ -43,6 +43,18 @@ pub struct Spool {
     pub path: PathBuf,
     /// It may be on a file system that loses its content with the machine's memory or a container.
     pub allow_volatile: bool,
+    /// What happens to mail that it can't take.
+    pub on_failure: OnFailure,
+}
+
+/// `spool.on_failure`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// It is answered 4xx, and the client tries again.
+    #[default]
+    Tempfail,
+    /// It is relayed without a record, and the gap is reported.
+    Bypass,
 }
 
 /// `[[listener]]`

@@ -1,7 +1,11 @@
 //! What the spool does for one transaction: it promises room at MAIL, takes the octets as they come, and makes message and
 //! records durable at the end of data. Each wait has a limit, and each failure makes somebody look at the room.
+//!
+//! Where the configuration says `bypass`, a failure is no answer to the client: from then on the message goes on without the
+//! spool, and [`Keeping::prepare`] says which organizations it has no record for.
 
 use super::listener::Parts;
+use crate::config::OnFailure;
 use crate::mail::{QueueId, Reply};
 use crate::spool::{Draft, Intake, Receipt, Reservation, Returned, SpoolError};
 use std::time::Duration;
@@ -16,11 +20,23 @@ pub(super) struct Keeping {
     /// Held until the message is over.
     reservation: Option<Reservation>,
     intake: Option<Intake>,
+    on_failure: OnFailure,
+    /// Why the message goes on without the spool.
+    bypassed: Option<String>,
+}
+
+/// The records that a message should have had.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    /// Whose.
+    pub(super) organizations: Vec<String>,
+    /// Why they can't be kept.
+    pub(super) reason: String,
 }
 
 impl Keeping {
-    pub(super) fn new(parts: &Parts) -> Self {
-        Self { parts: parts.clone(), reservation: None, intake: None }
+    pub(super) fn new(parts: &Parts, on_failure: OnFailure) -> Self {
+        Self { parts: parts.clone(), reservation: None, intake: None, on_failure, bypassed: None }
     }
 
     /// Asks for room for a message of the size that the client declared.
@@ -28,18 +44,27 @@ impl Keeping {
     /// # Errors
     /// The answer to MAIL.
     pub(super) fn admit(&mut self, declared: Option<u64>) -> Result<(), Reply> {
-        let admitted = self.parts.pressure.admit(declared);
-        self.reservation = Some(admitted.map_err(|error| {
-            // The pressure itself is an event, once.
-            tracing::debug!(event = "spool.pressure", %error, "a message has to wait for room");
-            reply_to(&error)
-        })?);
-        Ok(())
+        let error = match self.parts.pressure.admit(declared) {
+            Ok(reservation) => {
+                self.reservation = Some(reservation);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if self.on_failure == OnFailure::Bypass {
+            self.bypassed = Some(error.to_string());
+            return Ok(());
+        }
+        // The pressure itself is an event, once.
+        tracing::debug!(event = "spool.pressure", %error, "a message has to wait for room");
+        Err(reply_to(&error))
     }
 
     /// The octets will come.
     pub(super) fn begin(&mut self, queue_id: QueueId) {
-        self.intake = Some(self.parts.spool.begin(queue_id));
+        if self.bypassed.is_none() {
+            self.intake = Some(self.parts.spool.begin(queue_id));
+        }
     }
 
     /// Takes more octets.
@@ -47,22 +72,37 @@ impl Keeping {
     /// # Errors
     /// The answer to the end of data; nothing is kept then.
     pub(super) async fn append(&mut self, octets: &[u8]) -> Result<(), Reply> {
-        let Some(intake) = &mut self.intake else { return Err(self.refuse(&not_begun())) };
+        if self.bypassed.is_some() {
+            return Ok(());
+        }
+        let Some(intake) = &mut self.intake else { return self.fail(&not_begun()) };
         let kept = timeout(SPOOL_TIMEOUT, intake.append(octets)).await;
         if let Some(reservation) = &mut self.reservation {
             reservation.reach(intake.len());
         }
-        kept.unwrap_or_else(|_| Err(hung())).map_err(|error| self.refuse(&error))
+        kept.unwrap_or_else(|_| Err(hung())).or_else(|error| self.fail(&error))
     }
 
-    /// Makes the message and its records durable.
+    /// Makes the message and its records durable. Where it goes on without the spool, gives the records that it should
+    /// have had, if any; then nobody may take a verdict on it to the spool: a wait that was given up is undone there, and
+    /// a verdict could come in between and make it count.
     ///
     /// # Errors
     /// The answer to the end of data; nothing is kept then, also where the wait was given up.
-    pub(super) async fn prepare(&mut self, draft: Draft) -> Result<(), Reply> {
-        let Some(intake) = self.intake.take() else { return Err(self.refuse(&not_begun())) };
-        let prepared = timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(intake, draft)).await;
-        prepared.unwrap_or_else(|_| Err(hung())).map_err(|error| self.refuse(&error))
+    pub(super) async fn prepare(&mut self, draft: Draft) -> Result<Option<Unrecorded>, Reply> {
+        let organizations: Vec<_> = draft.records.iter().map(|record| record.fields.organization.clone()).collect();
+        if self.bypassed.is_none() {
+            let prepared = match self.intake.take() {
+                Some(intake) => timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(intake, draft)).await,
+                None => Ok(Err(not_begun())),
+            };
+            match prepared.unwrap_or_else(|_| Err(hung())) {
+                Ok(()) => return Ok(None),
+                Err(error) => self.fail(&error)?,
+            }
+        }
+        let reason = self.bypassed.take().filter(|_| !organizations.is_empty());
+        Ok(reason.map(|reason| Unrecorded { organizations, reason }))
     }
 
     /// Takes what a bounce says of a record.
@@ -75,6 +115,18 @@ impl Keeping {
             SpoolError::NotNow(_) => Reply::new(451, "4.3.0 the record is being sent right now, try again later"),
             error => self.refuse(&error),
         })
+    }
+
+    /// The spool can't go on with the message: the message goes on without it, or is refused.
+    fn fail(&mut self, error: &SpoolError) -> Result<(), Reply> {
+        let refusal = self.refuse(error);
+        if self.on_failure == OnFailure::Tempfail {
+            return Err(refusal);
+        }
+        self.bypassed = Some(error.to_string());
+        // Memory, file and room are free again.
+        (self.intake, self.reservation) = (None, None);
+        Ok(())
     }
 
     fn refuse(&self, error: &SpoolError) -> Reply {
@@ -98,3 +150,7 @@ fn hung() -> SpoolError {
 fn not_begun() -> SpoolError {
     SpoolError::Failing("no octets were expected".to_owned())
 }
+
+#[cfg(test)]
+#[path = "keeping_tests.rs"]
+mod tests;

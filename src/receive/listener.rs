@@ -4,6 +4,7 @@
 //! and not to one under way. When the daemon drains, the socket is closed first.
 
 use super::driver;
+use super::gaps::Gaps;
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::drain::Drain;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub spool: Arc<dyn Spool>,
     /// Whether there is room for more.
     pub pressure: Pressure,
+    /// What was relayed without a record.
+    pub gaps: Gaps,
     /// The time.
     pub clock: SharedClock,
     /// Chance, for ids.

@@ -7,6 +7,7 @@
 
 mod bounce;
 mod driver;
+mod gaps;
 mod keeping;
 mod listener;
 mod policy;
@@ -15,6 +16,7 @@ mod records;
 mod transaction;
 
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
+pub use gaps::{EVERY, Gaps};
 pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen, listener_label};
 pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};

@@ -141,7 +141,7 @@ fn is_in_scope(scope: &Scope, address: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Log, LogAddresses, LogFormat, Retry, Route, Spool, UnlistedRecipients};
+    use crate::config::{Log, LogAddresses, LogFormat, OnFailure, Retry, Route, Spool, UnlistedRecipients};
     use crate::mail::DomainPattern;
     use std::time::Duration;
 
@@ -173,7 +173,7 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         Config {
             hostname: "relay.example.org".to_owned(),
-            spool: Spool { path: "spool".into(), allow_volatile: true },
+            spool: Spool { path: "spool".into(), allow_volatile: true, on_failure: OnFailure::Tempfail },
             listeners: Vec::new(),
             organizations,
             retry: Retry { first: hour, longest: hour, give_up: hour, report_after: hour },

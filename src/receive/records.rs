@@ -77,7 +77,7 @@ pub(super) fn direction(config: &Config, envelope: &Envelope, facts: &HeaderFact
 }
 
 /// A version 4 UUID. Drawn once the octets are in: nobody can have written the boundary into the message.
-fn random_uuid(entropy: &dyn Entropy) -> Uuid {
+pub(super) fn random_uuid(entropy: &dyn Entropy) -> Uuid {
     let mut chance = [0; 16];
     entropy.fill(&mut chance);
     uuid::Builder::from_random_bytes(chance).into_uuid()

@@ -6,7 +6,7 @@
 //! the next hop, for which a message without final dot is nothing (RFC 5321, section 4.1.1.4).
 
 use super::bounce::BounceMail;
-use super::keeping::Keeping;
+use super::keeping::{Keeping, Unrecorded};
 use super::listener::{Parts, Setup};
 use super::received::{Protocol, received_line};
 use super::records::{Envelope, direction, draft_records};
@@ -72,7 +72,7 @@ impl Transaction {
         parts: &Parts,
     ) -> Result<Self, Reply> {
         let mut transaction = Self {
-            keeping: Keeping::new(parts),
+            keeping: Keeping::new(parts, setup.config.spool.on_failure),
             session,
             hello: hello.clone(),
             client,
@@ -300,41 +300,60 @@ impl Transaction {
             None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),
         };
         let draft = Draft { queue_id: self.queue_id, records };
-        if let Err(reply) = self.keeping.prepare(draft).await {
-            self.log_refusal("end of data", None, &reply);
-            return reply;
+        match self.keeping.prepare(draft).await {
+            Ok(unrecorded) => self.release_message(&envelope, &observation, unrecorded).await,
+            Err(reply) => {
+                self.log_refusal("end of data", None, &reply);
+                reply
+            }
         }
-        self.release_message(&envelope, &observation).await
+    }
+
+    /// Takes the verdict to the spool, or to the gaps where the message has no record that it should have.
+    fn decide(&self, verdict: Verdict, unrecorded: Option<&Unrecorded>) {
+        let Some(unrecorded) = unrecorded else {
+            // Nobody waits for the verdict to be durable: lost in a crash, it counts as unknown, and the record goes.
+            return drop(self.parts.spool.decide(self.queue_id, verdict));
+        };
+        if verdict != Verdict::Refused {
+            for organization in &unrecorded.organizations {
+                self.parts.gaps.note(organization, self.queue_id, &unrecorded.reason, self.parts.clock.now());
+            }
+        }
     }
 
     /// Sends the final dot and takes the verdict to the spool and the client.
-    async fn release_message(mut self, envelope: &Envelope, observation: &Observation) -> Reply {
-        let spool = Arc::clone(&self.parts.spool);
+    async fn release_message(
+        mut self,
+        envelope: &Envelope,
+        observation: &Observation,
+        unrecorded: Option<Unrecorded>,
+    ) -> Reply {
+        let unrecorded = unrecorded.as_ref();
         let Some(mut leg) = self.leg.take() else {
-            drop(spool.decide(self.queue_id, Verdict::Refused));
+            self.decide(Verdict::Refused, unrecorded);
             return lost_reply();
         };
         match leg.finish().await {
             Ok(reply) if reply.is_completion() => {
-                // Nobody waits for the verdict to be durable: lost in a crash, it counts as unknown, and the record goes.
-                drop(spool.decide(self.queue_id, Verdict::Accepted));
+                self.decide(Verdict::Accepted, unrecorded);
                 leg.release();
                 self.log_acceptance(envelope, observation, &reply);
                 reply
             }
             Ok(reply) => {
-                drop(spool.decide(self.queue_id, Verdict::Refused));
+                self.decide(Verdict::Refused, unrecorded);
                 leg.release();
                 self.log_refusal("end of data", None, &reply);
                 if reply.code() == 354 { Reply::new(451, "4.4.1 the next hop broke the protocol") } else { reply }
             }
             Err(lost) => {
                 let verdict = if matches!(lost, Lost::OutOfOrder(_)) { Verdict::Refused } else { Verdict::Unknown };
-                drop(spool.decide(self.queue_id, verdict));
+                self.decide(verdict, unrecorded);
                 self.warn_of_next_hop(&lost);
                 let reply = lost_reply();
                 if verdict == Verdict::Unknown {
-                    self.log_unknown(&reply);
+                    self.log_unknown(&reply, unrecorded.is_none());
                 } else {
                     self.log_refusal("end of data", None, &reply);
                 }

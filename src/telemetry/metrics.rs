@@ -28,6 +28,7 @@ struct Counted {
     messages: Family<Labels, Counter>,
     records: Family<Labels, Counter>,
     reports: Family<Labels, Counter>,
+    bypassed: Family<Labels, Counter>,
     sessions: Family<Labels, Gauge>,
     delivery: Histogram,
     generation: Gauge,
@@ -47,6 +48,7 @@ impl Metrics {
             messages: Family::default(),
             records: Family::default(),
             reports: Family::default(),
+            bypassed: Family::default(),
             sessions: Family::default(),
             // From 0.1 s to nine days: an archive may be down for long.
             delivery: Histogram::new(exponential_buckets(0.1, 4.0, 12)),
@@ -89,6 +91,9 @@ impl Metrics {
             }
             "record.committed" | "record.merged" | "record.deferred" | "record.failed" | "record.discarded" => {
                 record(seen.event.trim_start_matches("record."));
+            }
+            "record.bypassed" => {
+                counted.bypassed.get_or_create(&vec![("organization", seen.organization.clone())]).inc();
             }
             "report.sent" => report(&seen.kind.to_ascii_lowercase()),
             "report.suppressed" => report("suppressed"),
@@ -133,6 +138,7 @@ impl Counted {
             "What became of journal records; deferred ones count at each attempt",
             self.records.clone(),
         );
+        registry.register("bypassed", "Messages relayed without a record that they should have", self.bypassed.clone());
         registry.register("reports", "Notifications sent, and those suppressed", self.reports.clone());
         registry.register("sessions", "Sessions of clients that are open", self.sessions.clone());
         registry.register("delivery_seconds", "From a message's arrival to the archive's 250", self.delivery.clone());
@@ -248,6 +254,7 @@ mod tests {
             tracing::info!(event = "message.refused", listener = %"in", stage = "MAIL", reply = %"452 4.3.1 full");
             tracing::info!(event = "record.acked", organization, age_ms = 1_500_u64);
             tracing::debug!(event = "record.acked", organization, age_ms = 1_500_u64);
+            tracing::error!(event = "record.bypassed", organization, queue_id = "q", reason = "full");
             tracing::info!(event = "config.reloaded");
         });
         let mut text = String::new();
@@ -257,6 +264,7 @@ mod tests {
             "journal_relay_messages_total{listener=\"in\",direction=\"incoming\",outcome=\"accepted\"} 1",
             "journal_relay_messages_total{listener=\"in\",direction=\"none\",outcome=\"deferred\"} 1",
             "journal_relay_records_total{organization=\"acme\",outcome=\"acked\"} 1",
+            "journal_relay_bypassed_total{organization=\"acme\"} 1",
             "journal_relay_delivery_seconds_sum 1.5",
             "journal_relay_config_generation 2",
         ] {

@@ -20,7 +20,6 @@ enum Values {
 
 /// Key, values, and what is allowed instead.
 const LATER: &[(&str, Values, &str)] = &[
-    ("spool.on_failure", Values::Words(&["bypass"]), r#""tempfail""#),
     ("listener.mode", Values::Words(&["queue"]), r#""proxy""#),
     ("listener.client_identity", Values::Words(&["xclient", "xforward", "proxy-v1", "proxy-v2"]), r#""none""#),
     ("listener.proxy_protocol_from", Values::Filled, "[]"),

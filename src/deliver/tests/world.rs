@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{
-    Config, Direction, Log, LogAddresses, LogFormat, Organization, Retry, Scope, Spool as SpoolConfig,
+    Config, Direction, Log, LogAddresses, LogFormat, OnFailure, Organization, Retry, Scope, Spool as SpoolConfig,
     UnlistedRecipients,
 };
 use crate::deliver::{Deliver, Delivery, start};
@@ -51,7 +51,7 @@ pub(super) fn organization(name: &str, journaling_route: Route, report_route: Ro
 pub(super) fn config(organizations: Vec<Organization>, retry: Retry) -> Arc<Config> {
     Arc::new(Config {
         hostname: "relay.example.org".to_owned(),
-        spool: SpoolConfig { path: "/nowhere".into(), allow_volatile: true },
+        spool: SpoolConfig { path: "/nowhere".into(), allow_volatile: true, on_failure: OnFailure::Tempfail },
         listeners: Vec::new(),
         organizations,
         retry,

@@ -34,7 +34,8 @@ impl Transaction {
         );
     }
 
-    pub(super) fn log_unknown(&self, reply: &Reply) {
+    pub(super) fn log_unknown(&self, reply: &Reply, has_record: bool) {
+        let record = if has_record { "its record is kept and says so" } else { "it has no record" };
         tracing::warn!(
             event = "message.refused",
             session = %self.session,
@@ -46,7 +47,7 @@ impl Transaction {
             stage = "end of data",
             outcome = "unknown",
             reply = %reply,
-            "the next hop was lost behind the final dot and may have the message; its record is kept and says so"
+            "the next hop was lost behind the final dot and may have the message; {record}"
         );
     }
 
