@@ -32,7 +32,7 @@ impl Desk<'_> {
         if head.is_some() && !as_json {
             print_line("nothing waits")?;
         }
-        Ok(())
+        if as_json { Ok(()) } else { self.tell_of_gaps().await }
     }
 
     pub(super) async fn show(&self, id: RecordId, as_json: bool) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 //! through pages, and what has moved on meanwhile is passed over.
 
 mod export;
+mod gaps;
 mod list;
 mod progress;
 mod steer;
@@ -70,6 +71,12 @@ pub(super) enum Command {
         /// Why.
         #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
+    },
+    /// Gaps in the journal: times in which mail was relayed without a record (spool.on_failure = "bypass").
+    Gaps {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
     },
     /// Write every waiting record as ID.eml, readable by its owner alone; a file of that name is replaced.
     Export {
@@ -140,6 +147,7 @@ impl Desk<'_> {
                 self.steer_all(&[Some(State::Held)], organization.clone(), &Operation::Release).await
             }
             Command::Discard { ids, reason } => self.steer(ids, &Operation::Discard { reason: reason.clone() }).await,
+            Command::Gaps { json } => self.gaps(*json).await,
             Command::Export { directory } => self.export(directory).await,
         }
     }
