@@ -23,7 +23,7 @@ pub use corpus::{Wire as SampleWire, corpus};
 pub use postfix::{Postfix, Running, free_port, installed};
 pub use program::{Program, cpu_ticks, pause, signal};
 pub use record::{Record, Report, fields, strip_folded_received, strip_received};
-pub use relay::{Event, Relay, Setup, run};
+pub use relay::{Event, Relay, Setup, json_lines, run};
 pub use sink::{Answer, Gate, Sink, Stage, Transaction, drop_line, say};
 
 use std::net::Ipv4Addr;

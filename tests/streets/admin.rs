@@ -16,12 +16,12 @@ fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub fn get(address: SocketAddr, path: &str) -> (u16, String) {
     request(address, "GET", path)
 }
 
 /// A daemon with `[admin]`, and where that is.
-fn start(mut setup: Setup) -> (Relay, SocketAddr) {
+pub fn start(mut setup: Setup) -> (Relay, SocketAddr) {
     setup.more = "\n[admin]\naddress = \"127.0.0.1:0\"\n".into();
     let relay = setup.start();
     let started = relay.wait_event("listener.started", |event| event.text("listener") == "admin");
@@ -29,7 +29,7 @@ fn start(mut setup: Setup) -> (Relay, SocketAddr) {
 }
 
 /// The value of a series, written as in the exposition.
-fn value(metrics: &str, series: &str) -> Option<f64> {
+pub fn value(metrics: &str, series: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 

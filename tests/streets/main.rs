@@ -23,6 +23,7 @@ mod common;
 mod admin;
 mod books;
 mod bounces;
+mod bypass;
 mod commands;
 mod crash;
 mod drain;

@@ -6,10 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 /// A small disk of its own, as root can have one.
-struct Disk(tempfile::TempDir);
+pub struct Disk(tempfile::TempDir);
 
 impl Disk {
-    fn mount(size: &str) -> Option<Self> {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn mount(size: &str) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"]).arg(home.path());
