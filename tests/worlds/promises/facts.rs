@@ -117,8 +117,10 @@ pub fn excuse(history: &History, first: &Arrival, second: &Arrival) -> Option<&'
     history.troubles.iter().find_map(|trouble| {
         let began = (first.when..=known).contains(&trouble.from);
         let overlaps = trouble.from <= known && trouble.until >= first.when;
+        // What was on the line when the relay ended arrives all the same.
+        let was_gone = (trouble.from..=trouble.until).contains(&first.when);
         match trouble.what {
-            Wrong::Crash | Wrong::Power if began => Some("the relay ended before the reply was durable"),
+            Wrong::Crash | Wrong::Power if began || was_gone => Some("the relay ended before the reply was durable"),
             Wrong::Line(peer) if peer == first.at && overlaps => Some("the reply was lost on the line"),
             Wrong::Down(peer) if peer == first.at && began => Some("the reply was lost with the server"),
             Wrong::Restart if began => Some("the relay was told to end before the reply came"),
