@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A 5yz before RCPT is about us or the server's health, not about the record: refusing everything that waits because of a
-//! wrong password would be wrong.
+//! wrong password would be wrong. MAIL tells the record's size, though: what is said of that is said of the record alone
+//! (RFC 1870, section 6.1), and keeps no other record from the archive.
 
 use crate::mail::{Reply, ReplyClass};
 use std::fmt;
@@ -166,6 +167,10 @@ impl Verdict {
             Cause::Reply(reply) => {
                 let shut = reply.class() == ReplyClass::Permanent;
                 match failure.stage {
+                    Stage::Mail if is_about_size(&reply) && shut => Self::Refused { reply: smtp(&reply) },
+                    Stage::Mail if is_about_size(&reply) => {
+                        Self::Deferred { reply: smtp(&reply), fault: Fault::Record }
+                    }
                     Stage::Rcpt | Stage::Data | Stage::EndOfData if shut => Self::Refused { reply: smtp(&reply) },
                     Stage::Rcpt | Stage::Data | Stage::EndOfData => {
                         Self::Deferred { reply: smtp(&reply), fault: Fault::Record }
@@ -183,6 +188,14 @@ impl Verdict {
             Self::Accepted { reply, .. } | Self::Deferred { reply, .. } | Self::Refused { reply } => reply,
         }
     }
+}
+
+/// RFC 1870, section 6.1: the answers to a size that is declared at MAIL. RFC 3463, section 3.4, has words for them; a 552
+/// that has another one is about something else, a quota perhaps.
+fn is_about_size(reply: &Reply) -> bool {
+    let first = reply.lines().first().and_then(|line| line.split(' ').next()).unwrap_or_default();
+    let is_enhanced = first.split('.').count() == 3 && first.starts_with(['4', '5']);
+    matches!(first, "5.3.4" | "4.3.4") || reply.code() == 452 || (reply.code() == 552 && !is_enhanced)
 }
 
 fn smtp(reply: &Reply) -> Said {
@@ -278,6 +291,23 @@ mod tests {
             (Stage::Data, Cause::Ours("disk".into()), Fault::Ours),
         ] {
             assert_eq!(fault(stage, cause.clone()), expected, "{stage:?} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn what_mail_is_told_of_the_size_is_about_the_record_alone() {
+        let mail = |code, text: &str| verdict(Stage::Mail, Cause::Reply(Reply::new(code, text)));
+        for (code, text) in [(552, "too big"), (552, "5.3.4 too big"), (554, "5.3.4 too big"), (550, "5.3.4 no")] {
+            assert!(matches!(mail(code, text), Verdict::Refused { .. }), "{code} {text}");
+        }
+        for (code, text) in [(452, "4.3.1 insufficient system storage"), (451, "4.3.4 too big just now")] {
+            assert!(matches!(mail(code, text), Verdict::Deferred { fault: Fault::Record, .. }), "{code} {text}");
+        }
+        for (code, text) in [(550, "5.7.1 not in 5.3.4"), (552, "5.2.2 over quota")] {
+            assert!(
+                matches!(mail(code, text), Verdict::Deferred { fault: Fault::Sender { shut: true }, .. }),
+                "{text}"
+            );
         }
     }
 
