@@ -193,3 +193,15 @@ fn odd_fields_exempt_nothing() {
 fn the_key_is_not_shown() {
     assert_eq!(format!("{:?}", key()), "MacKey");
 }
+
+#[test]
+fn no_more_is_added_to_our_own_mail_than_servers_add() {
+    let trace = |octets: usize| {
+        [b"Received: from a\r\n".to_vec(), [&[b' '][..], &vec![b'x'; 900], b"\r\n"].concat().repeat(octets / 903)]
+            .concat()
+    };
+    assert!(seen(&[trace(MAX_TRACE - 1_000), record()].concat()).is_some());
+    assert!(seen(&[trace(MAX_TRACE + 1_000), record()].concat()).is_none());
+    let many = b"DKIM-Signature: what nobody is to read\r\n".repeat(MAX_TRACE / 40 + 1);
+    assert!(seen(&[many, record()].concat()).is_none());
+}
