@@ -5,18 +5,23 @@
 
 use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
+use super::transaction::too_large;
 use crate::journal::{Action, Bounce};
 use crate::mail::{Address, QueueId, Reply, SessionId};
 use crate::spool::{Receipt, Returned};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// Octets of a bounce that are kept: 8 MiB. What is behind them is taken and not looked at; a record that comes back longer
 /// can't be restored.
 pub const MAX_BOUNCE: usize = 8 * 1024 * 1024;
 /// Bounces under way at a time; the next one is asked to come again.
 pub const MAX_BOUNCES: usize = 8;
+/// How long one may take: who trickles octets must not keep the places from others for good.
+pub(super) const BOUNCE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// A bounce on its way in.
 pub(super) struct BounceMail {
@@ -26,6 +31,8 @@ pub(super) struct BounceMail {
     octets: Vec<u8>,
     size: u64,
     place: Option<OwnedSemaphorePermit>,
+    /// When its octets began.
+    since: Option<Instant>,
 }
 
 impl BounceMail {
@@ -34,7 +41,14 @@ impl BounceMail {
         let of_it = of_it.filter(|organization| organization.sender.same_mailbox_ignoring_case(forward_path));
         let organizations =
             of_it.map(|organization| (organization.name.clone(), organization.journaling_route.to_string())).collect();
-        Self { forward_path: forward_path.clone(), organizations, octets: Vec::new(), size: 0, place: None }
+        Self {
+            forward_path: forward_path.clone(),
+            organizations,
+            octets: Vec::new(),
+            size: 0,
+            place: None,
+            since: None,
+        }
     }
 
     /// Whether it is to that address already.
@@ -47,18 +61,28 @@ impl BounceMail {
         match Arc::clone(&parts.bounces).try_acquire_owned() {
             Ok(place) => {
                 self.place = Some(place);
+                self.since = Some(Instant::now());
                 Reply::new(354, "send the bounce, end with a dot on a line by itself")
             }
             Err(_) => Reply::new(451, "4.3.2 too many bounces at a time, try again later"),
         }
     }
 
-    /// Takes octets; tells how many there were so far.
-    pub(super) fn take(&mut self, octets: &[u8]) -> u64 {
+    /// Takes octets of at most `limit` in all.
+    ///
+    /// # Errors
+    /// The answer to the end of data; the bounce is to be let go, and its place with it.
+    pub(super) fn take(&mut self, octets: &[u8], limit: u64) -> Result<(), Reply> {
         self.size = self.size.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
         let room = MAX_BOUNCE.saturating_sub(self.octets.len()).min(octets.len());
         self.octets.extend_from_slice(octets.get(..room).unwrap_or_default());
-        self.size
+        if self.size > limit {
+            return Err(too_large(limit));
+        }
+        if self.since.is_some_and(|since| since.elapsed() >= BOUNCE_TIMEOUT) {
+            return Err(Reply::new(451, "4.4.2 the bounce takes too long, try again later"));
+        }
+        Ok(())
     }
 
     /// The answer to the end of data. The place is held until then.
@@ -105,4 +129,28 @@ impl BounceMail {
 
 fn unknown() -> Reply {
     Reply::new(550, "5.1.1 this address has no mailbox: it takes bounces of journal records it knows, and nothing else")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounce_that_trickles_or_is_too_large_is_let_go() {
+        let mut bounce = BounceMail {
+            forward_path: Address::parse("sender@example.org").unwrap(),
+            organizations: Vec::new(),
+            octets: Vec::new(),
+            size: 0,
+            place: None,
+            since: Some(Instant::now()),
+        };
+        let mut code = |octets: &[u8]| bounce.take(octets, 100).map_or_else(|reply| reply.code(), |()| 250);
+        assert_eq!(code(b"x"), 250);
+        tokio::time::advance(BOUNCE_TIMEOUT - Duration::from_secs(1)).await;
+        assert_eq!(code(b"x"), 250);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(code(b"x"), 451);
+        assert_eq!(code(&[b'x'; 98]), 552);
+    }
 }

@@ -62,9 +62,18 @@ impl Keeping {
 
     /// The octets will come.
     pub(super) fn begin(&mut self, queue_id: QueueId) {
-        if self.bypassed.is_none() {
-            self.intake = Some(self.parts.spool.begin(queue_id));
+        if self.bypassed.is_some() {
+            return;
         }
+        if let Some(reservation) = &mut self.reservation {
+            reservation.promise();
+        }
+        self.intake = Some(self.parts.spool.begin(queue_id));
+    }
+
+    /// Nothing of the message will be kept: its octets and its room are free at once, however long the client goes on.
+    pub(super) fn let_go(&mut self) {
+        (self.intake, self.reservation) = (None, None);
     }
 
     /// Takes more octets.
@@ -76,10 +85,13 @@ impl Keeping {
             return Ok(());
         }
         let Some(intake) = &mut self.intake else { return self.fail(&not_begun()) };
-        let kept = timeout(SPOOL_TIMEOUT, intake.append(octets)).await;
-        if let Some(reservation) = &mut self.reservation {
-            reservation.reach(intake.len());
+        let length = intake.len().saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
+        if let Some(reservation) = &mut self.reservation
+            && let Err(error) = reservation.reach(length)
+        {
+            return self.fail(&error);
         }
+        let kept = timeout(SPOOL_TIMEOUT, intake.append(octets)).await;
         kept.unwrap_or_else(|_| Err(hung())).or_else(|error| self.fail(&error))
     }
 
@@ -124,8 +136,7 @@ impl Keeping {
             return Err(refusal);
         }
         self.bypassed = Some(error.to_string());
-        // Memory, file and room are free again.
-        (self.intake, self.reservation) = (None, None);
+        self.let_go();
         Ok(())
     }
 

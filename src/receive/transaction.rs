@@ -236,8 +236,8 @@ impl Transaction {
         }
         let limit = self.setup.listener.max_message_size;
         if let Some(bounce) = &mut self.bounce {
-            if bounce.take(octets) > limit {
-                self.give_up(too_large(limit));
+            if let Err(reply) = bounce.take(octets, limit) {
+                self.give_up(reply);
             }
             return;
         }
@@ -385,6 +385,8 @@ impl Transaction {
 
     fn give_up(&mut self, reply: Reply) {
         self.leg = None;
+        self.bounce = None;
+        self.keeping.let_go();
         self.trouble = Some(reply);
     }
 
@@ -404,7 +406,7 @@ fn one_at_a_time() -> Reply {
     Reply::new(452, "4.5.3 a bounce of a journal record comes alone: send the other recipient by itself")
 }
 
-fn too_large(limit: u64) -> Reply {
+pub(super) fn too_large(limit: u64) -> Reply {
     Reply::new(552, format!("5.3.4 the message is larger than {limit} octets"))
 }
 

@@ -3,8 +3,9 @@
 //! Free octets and inodes are looked at every few seconds, and at once after a failure. Below a minimum new mail is refused
 //! early, so that nobody sends a message in vain and what waits can still be sent: each acknowledgement is a write, too. The
 //! pressure ends a quarter above the minimum, so that it does not come and go with every message. Octets that have been
-//! promised room (`SIZE=`, or those that came without it) count as used until the message is over, and after it until the
-//! next look sees them.
+//! promised room (`SIZE=` once the message begins, or those that came without it) count as used until the message is over;
+//! those that came count after it, until the next look sees them. A size that is only declared takes no room from others.
+//! Messages under way end, too, before they take what is kept for acknowledgements.
 
 use super::{Spool, SpoolError};
 use crate::drain::Drain;
@@ -28,6 +29,8 @@ const LOG_HEADROOM: u64 = 32 << 20;
 const MIN_INODES: u64 = 1_000;
 /// On a small file system the minima are this part of it.
 const SMALL_PART: u64 = 10;
+/// Messages under way may take this part of the minimum; the rest is for what waits already.
+const UNDER_WAY_PART: u64 = 2;
 /// The pressure ends this part above the minimum.
 const RELIEF_PART: u64 = 4;
 
@@ -73,6 +76,8 @@ struct Shared {
     under_way: AtomicU64,
     /// Octets of messages that were over since the last look.
     spent: AtomicU64,
+    /// Octets that came since the last look.
+    arrived: AtomicU64,
     largest_message: AtomicU64,
     look: Notify,
 }
@@ -103,7 +108,8 @@ impl Pressure {
         (seen.room, seen.low)
     }
 
-    /// Promises room to a message of the size that its client declared.
+    /// Whether there is room for a message of the size that its client declared. It is not promised yet: anybody may
+    /// declare anything, and [`Reservation::promise`] comes once a next hop wants the octets.
     ///
     /// # Errors
     /// [`SpoolError::Full`]: there is pressure already, or this message would make it.
@@ -123,8 +129,7 @@ impl Pressure {
                 )));
             }
         }
-        self.0.under_way.fetch_add(size, Ordering::Relaxed);
-        Ok(Reservation { shared: Arc::clone(&self.0), octets: size })
+        Ok(Reservation { pressure: self.clone(), declared: size, promised: 0, came: 0 })
     }
 
     /// Something could not be written: looks soon.
@@ -136,10 +141,11 @@ impl Pressure {
     pub async fn watch(self, spool: Arc<dyn Spool>, drain: Drain) {
         while !drain.has_begun() {
             // What is over from here on, the look may not see.
-            let spent = self.0.spent.load(Ordering::Relaxed);
+            let [spent, arrived] = [&self.0.spent, &self.0.arrived].map(|octets| octets.load(Ordering::Relaxed));
             if let Ok(Ok(room)) = timeout(LOOK_TIMEOUT, spool.room()).await {
                 self.note(room);
                 self.0.spent.fetch_sub(spent, Ordering::Relaxed);
+                self.0.arrived.fetch_sub(arrived, Ordering::Relaxed);
             }
             let rest = if self.state().1 { LOOK_UNDER_PRESSURE } else { LOOK_EVERY };
             tokio::select! {
@@ -192,26 +198,54 @@ impl Pressure {
     }
 }
 
-/// Room promised to one message, until it is dropped.
+/// Room for one message, until it is dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    shared: Arc<Shared>,
-    octets: u64,
+    pressure: Pressure,
+    declared: u64,
+    /// Octets that count as used.
+    promised: u64,
+    /// Octets that came.
+    came: u64,
 }
 
 impl Reservation {
-    /// The message has so many octets by now: more than it declared, perhaps.
-    pub fn reach(&mut self, octets: u64) {
-        let more = octets.saturating_sub(self.octets);
-        self.shared.under_way.fetch_add(more, Ordering::Relaxed);
-        self.octets = self.octets.max(octets);
+    /// The message begins: the size that was declared counts as used from here on.
+    pub fn promise(&mut self) {
+        self.take(self.declared);
+    }
+
+    /// The message will have so many octets now: more than it declared, perhaps.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`]: what is left is kept for acknowledgements.
+    pub fn reach(&mut self, octets: u64) -> Result<(), SpoolError> {
+        let shared = &self.pressure.0;
+        let more = octets.saturating_sub(self.came);
+        let arrived = shared.arrived.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        self.came = self.came.max(octets);
+        self.take(octets);
+        let Some(room) = self.pressure.state().0 else { return Ok(()) };
+        let left = room.free_octets.saturating_sub(arrived);
+        let kept = room.min_octets(self.pressure.0.largest_message.load(Ordering::Relaxed)) / UNDER_WAY_PART;
+        if left < kept {
+            return Err(SpoolError::Full(format!("{left} octets free; {kept} octets are kept for what waits already")));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, octets: u64) {
+        let more = octets.saturating_sub(self.promised);
+        self.pressure.0.under_way.fetch_add(more, Ordering::Relaxed);
+        self.promised = self.promised.max(octets);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shared.spent.fetch_add(self.octets, Ordering::Relaxed);
-        self.shared.under_way.fetch_sub(self.octets, Ordering::Relaxed);
+        // What never came is on no disk, and no look will find it.
+        self.pressure.0.spent.fetch_add(self.came, Ordering::Relaxed);
+        self.pressure.0.under_way.fetch_sub(self.promised, Ordering::Relaxed);
     }
 }
 
@@ -271,13 +305,41 @@ mod tests {
     fn messages_on_their_way_count_until_a_look_has_seen_them() {
         let pressure = Pressure::new(LARGEST);
         pressure.note(large(200 * MIB));
-        let first = pressure.admit(Some(60 * MIB)).unwrap();
+        let mut first = pressure.admit(Some(60 * MIB)).unwrap();
+        first.promise();
         assert!(pressure.admit(Some(60 * MIB)).is_err(), "two of them leave too little");
+        first.reach(60 * MIB).unwrap();
         let mut second = pressure.admit(None).unwrap();
-        second.reach(40 * MIB);
+        second.reach(40 * MIB).unwrap();
         assert!(pressure.admit(Some(10 * MIB)).is_err(), "a message without SIZE counts as it comes");
         drop((first, second));
         assert!(pressure.admit(Some(10 * MIB)).is_err(), "what is over is on the disk, and no look has seen it");
+    }
+
+    #[test]
+    fn a_size_that_is_only_declared_takes_no_room_from_others() {
+        let pressure = Pressure::new(LARGEST);
+        pressure.note(large(200 * MIB));
+        let idle: Vec<_> = (0..100).map(|_| pressure.admit(Some(60 * MIB)).unwrap()).collect();
+        assert!(pressure.admit(Some(60 * MIB)).is_ok(), "MAIL alone brings no octets");
+        drop(idle);
+        for _ in 0..100 {
+            let mut begun = pressure.admit(Some(60 * MIB)).unwrap();
+            begun.promise();
+            begun.reach(1_000).unwrap();
+            assert!(pressure.admit(Some(60 * MIB)).is_err(), "it may still come");
+        }
+        assert!(pressure.admit(Some(60 * MIB)).is_ok(), "what was declared and did not come is on no disk");
+    }
+
+    #[test]
+    fn messages_under_way_leave_what_acknowledgements_need() {
+        let pressure = Pressure::new(LARGEST);
+        pressure.note(large(200 * MIB));
+        let mut begun: Vec<_> = (0..4).map(|_| pressure.admit(None).unwrap()).collect();
+        let taken = (1..=64).map(|mib| begun.iter_mut().filter_map(|one| one.reach(mib * MIB).ok()).count() as u64);
+        // Of 96 MiB, 48 stay; each of the four has a share of the others.
+        assert_eq!(taken.sum::<u64>(), 200 - 48);
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,7 +349,7 @@ mod tests {
         spool.set_room(large(200 * MIB));
         drain.spawn("pressure", pressure.clone().watch(Arc::new(spool.clone()), drain.clone()));
         sleep(LOOK_UNDER_PRESSURE).await;
-        drop(pressure.admit(Some(60 * MIB)).unwrap());
+        pressure.admit(Some(60 * MIB)).unwrap().reach(60 * MIB).unwrap();
         assert!(pressure.admit(Some(60 * MIB)).is_err());
         sleep(LOOK_EVERY).await;
         drop(pressure.admit(Some(60 * MIB)).unwrap());
