@@ -1,5 +1,6 @@
 //! A client that keeps what it has until the relay has taken it, as mail servers do: after 4yz or a lost connection it comes
-//! again with the same octets. Sometimes it hangs up in the middle.
+//! again with the same octets. Sometimes it hangs up in the middle, and some messages it gives up after a few attempts: what
+//! the next hop took of them has no other chance of a record than the attempts there were.
 
 use super::dice::Dice;
 use super::history::{Attempt, Chronicle, Stage};
@@ -29,6 +30,8 @@ pub struct Job {
     pub piece: usize,
     /// How the first attempt ends, unless something else ends it before.
     pub hang_up: Option<HangUp>,
+    /// Attempts before the client gives up what is left; none: it never does.
+    pub tries: Option<u32>,
 }
 
 /// Where a client goes away.
@@ -84,7 +87,14 @@ impl Client {
     /// Tries until every recipient is taken or refused for good.
     async fn deliver(&mut self, wire: &mut Option<Wire>, mut job: Job) {
         let mut pending = job.recipients.clone();
+        let mut tried = 0;
         while !pending.is_empty() {
+            if job.tries.is_some_and(|most| tried >= most) {
+                self.trace.note(format!("client {}: mail {} is given up for {pending:?}", self.number, job.mail));
+                self.chronicle.write().given_up += 1;
+                return;
+            }
+            tried += 1;
             let mut attempt = Attempt {
                 client: self.number,
                 mail: job.mail,

@@ -151,6 +151,8 @@ pub struct Entry {
 pub struct History {
     pub mails: Vec<Mail>,
     pub attempts: Vec<Attempt>,
+    /// Jobs that clients gave up.
+    pub given_up: u64,
     pub arrivals: Vec<Arrival>,
     /// By number.
     pub said: BTreeMap<u64, Said>,

@@ -147,6 +147,7 @@ fn jobs(dice: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
                 1 => Some(HangUp::BehindDot),
                 _ => None,
             };
+            let tries = dice.chance(30).then(|| u32::try_from(dice.between(1, 3)).unwrap());
             jobs.push(Job {
                 mail,
                 recipients,
@@ -154,6 +155,7 @@ fn jobs(dice: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
                 pipelined: dice.chance(50),
                 piece: *dice.pick(&[700, 4_096, 40_000, 1_000_000]),
                 hang_up,
+                tries,
             });
         }
     }

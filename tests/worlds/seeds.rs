@@ -69,6 +69,7 @@ struct Figures {
     simulated_ms: u64,
     events: u64,
     attempts: usize,
+    given_up: u64,
     relayed: usize,
     records: usize,
     unknown: usize,
@@ -86,6 +87,7 @@ impl Figures {
         self.simulated_ms += outcome.lasted;
         self.events += outcome.sum.0;
         self.attempts += history.attempts.len();
+        self.given_up += history.given_up;
         let taken = |peer: Peer| history.arrivals.iter().filter(move |arrival| arrival.at == peer && arrival.taken);
         self.relayed += taken(Peer::NextHop).count();
         self.reports += taken(Peer::Reports).count();
@@ -124,9 +126,9 @@ impl fmt::Display for Figures {
         )?;
         writeln!(
             f,
-            "{} transactions tried, {} messages taken by the next hop, {} records ({} of unknown outcome, {} supplements), \
-             {} reports",
-            self.attempts, self.relayed, self.records, self.unknown, self.supplements, self.reports
+            "{} transactions tried, {} jobs given up, {} messages taken by the next hop, {} records ({} of unknown outcome, {} \
+             supplements), {} reports",
+            self.attempts, self.given_up, self.relayed, self.records, self.unknown, self.supplements, self.reports
         )?;
         writeln!(f, "faults: {:?}", self.faults)?;
         write!(f, "repeats: {:?}", self.repeats)
