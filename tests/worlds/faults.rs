@@ -207,6 +207,7 @@ impl Injector {
                 self.reloads += 1;
                 self.control.order(Order::Reload(config(self.coalesce, self.reloads)));
             }
+            Fault::Queue(wish, which) if is_up => self.control.order(Order::Wish(*wish, *which)),
             // Nobody is there for it, or something like it is going on already.
             _ => return,
         }

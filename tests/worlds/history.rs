@@ -1,6 +1,7 @@
 //! All that happened in a world, as the checker needs it. Times are milliseconds since the beginning.
 
 use super::mail::Mail;
+use super::operator::Wish;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -144,6 +145,32 @@ pub struct Entry {
     pub id: String,
     pub state: String,
     pub organization: String,
+    pub shown: Shown,
+}
+
+/// What else `queue show` tells of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shown {
+    pub message_id: String,
+    pub recipients: Vec<String>,
+    pub supplements: Option<String>,
+    /// Why it was discarded.
+    pub reason: String,
+    pub last_reply: String,
+}
+
+/// A queue command for one entry.
+#[derive(Debug, Clone)]
+pub struct Operated {
+    pub id: String,
+    pub wish: Wish,
+    pub asked: u64,
+    /// When it was done; none: it was refused, or nobody knows.
+    pub answered: Option<u64>,
+    /// Where the entry was then, or `refused`.
+    pub state: String,
+    /// With which it was discarded.
+    pub reason: String,
 }
 
 /// Everything.
@@ -160,6 +187,9 @@ pub struct History {
     pub log: Vec<Logged>,
     /// What the spool had at the very end, history included.
     pub spool: Vec<Entry>,
+    pub operated: Vec<Operated>,
+    /// By record: the original of what was to be discarded.
+    pub originals: BTreeMap<String, Arc<Vec<u8>>>,
     /// What start-up found after the last drain: records, unknown ones.
     pub recovered: (u64, u64),
     pub disk_operations: u64,

@@ -5,7 +5,7 @@
 //! plan      what a seed means: mails, behaviour of the servers, faults
 //! world     one run: hosts, time, the end            faults    injects them, and ends them
 //! client, server, relay                              who lives there
-//! net, store, clock, log                             the relay's surroundings
+//! net, store, clock, log                             the relay's surroundings          operator  queue commands
 //! history, trace                                     what happened, for the checker and for people
 //! promises  the one function that checks a run       seeds     runs many, says how to replay one
 //! ```
@@ -38,6 +38,7 @@ mod history;
 mod log;
 mod mail;
 mod net;
+mod operator;
 mod plan;
 mod promises;
 mod relay;

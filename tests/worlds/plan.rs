@@ -5,6 +5,7 @@ use super::dice::Dice;
 use super::disk;
 use super::history::Peer;
 use super::mail::{Mail, USERS, mails};
+use super::operator::Wish;
 use super::server::{Bad, Fuse, Mood};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub enum Fault {
     Restart(u64),
     /// SIGHUP with another configuration.
     Reload,
+    /// A queue command for one of the entries there are.
+    Queue(Wish, u64),
 }
 
 impl Fault {
@@ -80,6 +83,10 @@ impl Fault {
             Self::Kill(_) => "kill",
             Self::Restart(_) => "restart",
             Self::Reload => "reload",
+            Self::Queue(Wish::Retry, _) => "queue retry",
+            Self::Queue(Wish::Hold, _) => "queue hold",
+            Self::Queue(Wish::Release, _) => "queue release",
+            Self::Queue(Wish::Discard, _) => "queue discard",
         }
     }
 }
@@ -116,7 +123,7 @@ impl Plan {
             pipelining: [general.chance(70), general.chance(50), general.chance(50), true],
             patience: Duration::from_secs(if general.chance(4) { 700 } else { *general.pick(&[15, 40]) }),
             coalesce: [*general.pick(&["0s", "200ms", "3s"]), *general.pick(&["0s", "200ms", "3s"])],
-            faults: faults(&mut dice.fork("faults"), length),
+            faults: faults(&dice, length),
             mails,
             jobs,
             moods,
@@ -189,7 +196,26 @@ fn moods(dice: &mut Dice, peer: Peer, calm_from: u64) -> Vec<Mood> {
     moods
 }
 
-fn faults(dice: &mut Dice, length: u64) -> Vec<(u64, Fault)> {
+fn faults(dice: &Dice, length: u64) -> Vec<(u64, Fault)> {
+    let mut all = wishes(&mut dice.fork("operator"), length);
+    all.extend(troubles(&mut dice.fork("faults"), length));
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+/// In some worlds there is a restless operator.
+fn wishes(dice: &mut Dice, length: u64) -> Vec<(u64, Fault)> {
+    let count = if dice.chance(40) { dice.between(3, 12) } else { 0 };
+    let wish = |dice: &mut Dice| match dice.between(0, 9) {
+        0..=4 => Wish::Hold,
+        5..=6 => Wish::Release,
+        7 => Wish::Retry,
+        _ => Wish::Discard,
+    };
+    (0..count).map(|_| (dice.between(500, length), Fault::Queue(wish(dice), dice.draw()))).collect()
+}
+
+fn troubles(dice: &mut Dice, length: u64) -> Vec<(u64, Fault)> {
     let mut faults = Vec::new();
     for _ in 0..dice.between(0, 5) {
         let at = dice.between(500, length);
@@ -219,6 +245,5 @@ fn faults(dice: &mut Dice, length: u64) -> Vec<(u64, Fault)> {
         };
         faults.push((at, fault));
     }
-    faults.sort_by_key(|(at, _)| *at);
     faults
 }

@@ -3,13 +3,13 @@
 use super::clock::{SimClock, SimEntropy};
 use super::history::{Chronicle, Entry};
 use super::net::SimNetwork;
+use super::operator::{Operator, Wish};
 use super::trace::Trace;
 use journal_relay::app::{Relay, Surroundings};
-use journal_relay::clock::Clock as _;
 use journal_relay::config::{Config, Machine};
 use journal_relay::mail::Entropy;
 use journal_relay::queue::State;
-use journal_relay::spool::{Filter, Operation, Spool};
+use journal_relay::spool::Spool;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,8 +17,6 @@ use tokio::sync::Notify;
 
 /// The organizations' names, and which archive each has.
 pub const ORGANIZATIONS: [(&str, &str); 2] = [("north", "one"), ("south", "two")];
-/// Entries that one look shows; a world has fewer.
-const MANY: usize = 10_000;
 
 /// What the relay is told from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +27,10 @@ pub enum Order {
     Reload(String),
     /// Say what the spool has.
     Look,
-    /// `queue retry` of everything that failed.
-    RetryFailed,
+    /// A queue command for one of the entries.
+    Wish(Wish, u64),
+    /// `queue release` of everything that is held, and `queue retry` of everything that failed.
+    ReleaseAndRetry,
 }
 
 /// What the host and the world tell each other.
@@ -147,32 +147,23 @@ impl House {
                     relay.reconfigure(parse(&text)?)?;
                 }
                 Order::Look => self.look(&*spool).await,
-                Order::RetryFailed => self.retry_failed(&*spool).await,
+                Order::Wish(wish, which) => self.operator(&*spool).wish(wish, which).await,
+                Order::ReleaseAndRetry => {
+                    self.operator(&*spool).wish_all(Wish::Release, State::Held).await;
+                    self.operator(&*spool).wish_all(Wish::Retry, State::Failed).await;
+                }
             }
         }
     }
 
-    async fn retry_failed(&self, spool: &dyn Spool) {
-        let filter = Filter { state: Some(State::Failed), ..Filter::default() };
-        for listing in spool.list(filter, MANY).await.unwrap_or_default() {
-            let _ = spool.operate(listing.id, Operation::Retry, self.clock.now()).await;
-        }
+    fn operator<'s>(&'s self, spool: &'s dyn Spool) -> Operator<'s> {
+        Operator { spool, clock: &self.clock, chronicle: &self.chronicle, trace: &self.trace }
     }
 
     async fn look(&self, spool: &dyn Spool) {
-        let mut live = Vec::new();
-        let mut whole = Vec::new();
-        for state in State::ALL {
-            let Ok(found) = spool.list(Filter { state: Some(state), ..Filter::default() }, MANY).await else { return };
-            whole.extend(found.iter().map(|listing| Entry {
-                id: listing.id.to_string(),
-                state: listing.state.to_string(),
-                organization: listing.organization.clone(),
-            }));
-            if !state.is_history() {
-                live = whole.clone();
-            }
-        }
+        let Some(whole) = self.operator(spool).look().await else { return };
+        let is_live = |entry: &&Entry| !matches!(entry.state.as_str(), "acked" | "discarded");
+        let live = whole.iter().filter(is_live).cloned().collect();
         let mut is_due = false;
         for (organization, _) in ORGANIZATIONS {
             is_due |= spool.next_due(organization).await.ok().flatten().is_some();

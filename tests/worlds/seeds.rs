@@ -102,7 +102,7 @@ impl Figures {
         for arrival in history.arrivals.iter().filter(|arrival| arrival.at.is_archive() && arrival.taken) {
             let octets = arrival.octets.as_slice();
             if let Some(first) = seen.insert(octets, arrival) {
-                *self.repeats.entry(excuse(history, first, arrival).unwrap_or("no reason")).or_default() += 1;
+                *self.repeats.entry(excuse(history, first, arrival.when).unwrap_or("no reason")).or_default() += 1;
                 continue;
             }
             self.records += 1;

@@ -174,10 +174,10 @@ impl<'a> World<'a> {
         true
     }
 
-    /// Records that failed were refused by their archives; tried again by hand they are taken now.
+    /// Records that failed were refused by their archives; tried again by hand they are taken now, and held ones are let go.
     fn until_retried(&mut self) -> bool {
         while !self.control.seen().live.is_empty() {
-            self.control.order(Order::RetryFailed);
+            self.control.order(Order::ReleaseAndRetry);
             if !self.until_empty() {
                 return false;
             }
@@ -195,7 +195,7 @@ impl<'a> World<'a> {
                 return false;
             }
             let seen = world.control.seen();
-            let is_empty = !seen.is_due && seen.live.iter().all(|entry| entry.state == "failed");
+            let is_empty = !seen.is_due && seen.live.iter().all(|entry| matches!(entry.state.as_str(), "failed" | "held"));
             let is_new = seen.looks > looks.replace(seen.looks);
             if is_new && seen.is_up && is_empty && was_done.get() {
                 return true;

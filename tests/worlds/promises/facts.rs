@@ -1,9 +1,10 @@
 //! What the history says, put in order: which message an arrival is, which records there are.
 
 use super::super::common::Record;
-use super::super::history::{Arrival, History, Peer, Wrong};
+use super::super::history::{Arrival, Entry, History, Peer, Wrong};
 use super::super::mail::Mail;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 /// How long after an archive's reply the relay may not have made it durable yet, beside the time on the line.
 const SETTLING: u64 = 3_000;
@@ -14,11 +15,27 @@ pub struct Facts<'h> {
     contents: BTreeMap<&'h [u8], usize>,
     /// Every record whose last octet reached an archive.
     pub records: Vec<Received<'h>>,
+    /// Every record that an operator has given up.
+    pub discarded: Vec<Named>,
 }
 
 /// A record at an archive.
 pub struct Received<'h> {
     pub arrival: &'h Arrival,
+    pub record: Named,
+}
+
+impl Deref for Received<'_> {
+    type Target = Named;
+
+    fn deref(&self) -> &Named {
+        &self.record
+    }
+}
+
+/// What a record says.
+#[derive(Debug, Clone)]
+pub struct Named {
     pub id: String,
     pub message_id: String,
     pub organization: String,
@@ -34,7 +51,7 @@ impl<'h> Facts<'h> {
     pub fn of(history: &'h History) -> Result<Self, Vec<String>> {
         let contents =
             history.mails.iter().enumerate().map(|(number, mail)| (mail.octets.as_slice(), number)).collect();
-        let mut facts = Self { history, contents, records: Vec::new() };
+        let mut facts = Self { history, contents, records: Vec::new(), discarded: Vec::new() };
         let mut wrong = Vec::new();
         for arrival in history.arrivals.iter().filter(|arrival| arrival.at.is_archive()) {
             match facts.read(arrival) {
@@ -45,6 +62,7 @@ impl<'h> Facts<'h> {
                 )),
             }
         }
+        facts.discarded = facts.find_discarded();
         if wrong.is_empty() { Ok(facts) } else { Err(wrong) }
     }
 
@@ -59,8 +77,7 @@ impl<'h> Facts<'h> {
             .strip_prefix("amazonjournaling@")
             .and_then(|rest| rest.strip_suffix(".awsapps.com"))
             .ok_or_else(|| format!("it comes from {:?}", arrival.from))?;
-        Ok(Received {
-            arrival,
+        let record = Named {
             id: record.id().to_owned(),
             message_id: record.message_id().to_owned(),
             organization: organization.to_owned(),
@@ -68,7 +85,27 @@ impl<'h> Facts<'h> {
             recipients: record.recipients().into_iter().map(str::to_owned).collect(),
             is_unknown: record.field("X-Journal-Outcome") == Some("unknown"),
             supplements: record.field("X-Journal-Supplement").map(str::to_owned),
-        })
+        };
+        Ok(Received { arrival, record })
+    }
+
+    /// What the spool remembers of them; which mail it was an archive knows, or the operator, who looked before.
+    fn find_discarded(&self) -> Vec<Named> {
+        let is_discarded = |entry: &&Entry| entry.state == "discarded";
+        let named = |entry: &Entry| {
+            let sent = self.records.iter().find(|record| record.id == entry.id).map(|record| record.identity);
+            let seen = || self.history.originals.get(&entry.id).and_then(|octets| self.mail(octets));
+            Some(Named {
+                id: entry.id.clone(),
+                message_id: entry.shown.message_id.clone(),
+                organization: entry.organization.clone(),
+                identity: sent.or_else(|| seen().map(|mail| self.history.mails[mail].identity))?,
+                recipients: entry.shown.recipients.clone(),
+                is_unknown: false,
+                supplements: entry.shown.supplements.clone(),
+            })
+        };
+        self.history.spool.iter().filter(is_discarded).filter_map(named).collect()
     }
 
     /// Which mail these octets are.
@@ -92,6 +129,15 @@ impl<'h> Facts<'h> {
         self.history.arrivals.iter().filter(|arrival| arrival.at == Peer::NextHop)
     }
 
+    pub fn is_discarded(&self, id: &str) -> bool {
+        self.discarded.iter().any(|record| record.id == id)
+    }
+
+    /// Every record that counts: an archive took it, or an operator has given it up with a reason.
+    pub fn counted(&self) -> impl Iterator<Item = &Named> {
+        self.taken().map(|record| &record.record).chain(&self.discarded)
+    }
+
     /// Records that an archive took.
     pub fn taken(&self) -> impl Iterator<Item = &Received<'h>> {
         self.records.iter().filter(|record| record.arrival.taken)
@@ -108,8 +154,8 @@ impl<'h> Facts<'h> {
     }
 }
 
-/// Why what a server took may come again; none when it may not.
-pub fn excuse(history: &History, first: &Arrival, second: &Arrival) -> Option<&'static str> {
+/// Why what a server took may still be there at a later moment; none when it may not.
+pub fn excuse(history: &History, first: &Arrival, later: u64) -> Option<&'static str> {
     if !first.replied {
         return Some("the reply was not sent as it should be");
     }
@@ -124,7 +170,7 @@ pub fn excuse(history: &History, first: &Arrival, second: &Arrival) -> Option<&'
             Wrong::Line(peer) if peer == first.at && overlaps => Some("the reply was lost on the line"),
             Wrong::Down(peer) if peer == first.at && began => Some("the reply was lost with the server"),
             Wrong::Restart if began => Some("the relay was told to end before the reply came"),
-            Wrong::Disk if trouble.from <= second.when && trouble.until >= first.when => {
+            Wrong::Disk if trouble.from <= later && trouble.until >= first.when => {
                 Some("the reply could not be made durable")
             }
             _ => None,

@@ -1,6 +1,7 @@
 //! 1 *Journaled before released* and 2 *kept*.
 
 use super::facts::Facts;
+use super::operator;
 use std::collections::BTreeSet;
 
 /// Everything that the next hop has taken, its reply lost or not, is named in a record of each organization concerned.
@@ -10,7 +11,7 @@ pub(super) fn journaled_before_released(facts: &Facts<'_>, complaints: &mut Vec<
         let Some((number, mail)) = facts.relayed(arrival) else { continue };
         for organization in mail.concerns(&arrival.recipients) {
             let named: BTreeSet<&str> = facts
-                .taken()
+                .counted()
                 .filter(|record| record.organization == organization && record.identity == mail.identity)
                 .flat_map(|record| record.recipients.iter().map(String::as_str))
                 .collect();
@@ -31,7 +32,7 @@ pub(super) fn journaled_before_released(facts: &Facts<'_>, complaints: &mut Vec<
 pub(super) fn kept(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     let history = facts.history;
     let taken: BTreeSet<&str> = facts.taken().map(|record| record.id.as_str()).collect();
-    let mut acked = BTreeSet::new();
+    let (mut acked, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for entry in &history.spool {
         match entry.state.as_str() {
             "acked" => {
@@ -40,11 +41,15 @@ pub(super) fn kept(facts: &Facts<'_>, complaints: &mut Vec<String>) {
                     complaints.push(format!("2 kept: record {} is acked, and no archive took it", entry.id));
                 }
             }
+            "discarded" => {
+                gone.insert(entry.id.as_str());
+                complaints.extend(operator::unwished(history, entry));
+            }
             state => complaints.push(format!("2 kept: record {} is {state} in the end", entry.id)),
         }
     }
     for line in history.log.iter().filter(|line| line.event == "record.committed") {
-        if !acked.contains(line.text("record")) {
+        if !acked.contains(line.text("record")) && !gone.contains(line.text("record")) {
             complaints.push(format!(
                 "2 kept: record {} was committed at {} ms and is not in the spool's history",
                 line.text("record"),
@@ -52,7 +57,7 @@ pub(super) fn kept(facts: &Facts<'_>, complaints: &mut Vec<String>) {
             ));
         }
     }
-    for id in taken.iter().filter(|id| !acked.contains(**id)) {
+    for id in taken.iter().filter(|id| !acked.contains(**id) && !gone.contains(**id)) {
         complaints
             .push(format!("2 kept: record {id} was taken by an archive, and the spool does not know it as acked"));
     }

@@ -8,6 +8,7 @@ mod facts;
 mod honest;
 mod kept;
 mod once;
+mod operator;
 mod quiet;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub fn check(history: &History) -> Vec<String> {
     };
     kept::journaled_before_released(&facts, &mut complaints);
     kept::kept(&facts, &mut complaints);
+    operator::obeyed(&facts, &mut complaints);
     once::once(&facts, &mut complaints);
     exact::exact(&facts, &mut complaints);
     quiet::quiet(&facts, &mut complaints);

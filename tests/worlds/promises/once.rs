@@ -1,6 +1,6 @@
 //! 3 *Once*: one record per message and organization, supplements for later recipients alone, repeats with a reason.
 
-use super::facts::{Facts, Received, excuse};
+use super::facts::{Facts, Named, Received, excuse};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a verdict may not be durable yet.
@@ -8,8 +8,8 @@ const DECIDING: u64 = 3_000;
 
 pub(super) fn once(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     repeats(facts, complaints);
-    let mut groups: BTreeMap<(&str, usize), BTreeMap<&str, &Received<'_>>> = BTreeMap::new();
-    for record in facts.taken() {
+    let mut groups: BTreeMap<(&str, usize), BTreeMap<&str, &Named>> = BTreeMap::new();
+    for record in facts.counted() {
         groups.entry((&record.organization, record.identity)).or_default().insert(&record.id, record);
     }
     for ((organization, identity), records) in &groups {
@@ -43,7 +43,7 @@ fn repeats(facts: &Facts<'_>, complaints: &mut Vec<String>) {
             }
             let last_taken = records[..place].iter().rfind(|other| other.arrival.taken);
             if let Some(last) = last_taken
-                && excuse(facts.history, last.arrival, record.arrival).is_none()
+                && excuse(facts.history, last.arrival, record.arrival.when).is_none()
             {
                 complaints.push(format!(
                     "3 once: record {id}, taken by {} at {} ms with {:?}, came again at {} ms without a reason",
@@ -59,7 +59,7 @@ fn share(
     facts: &Facts<'_>,
     organization: &str,
     identity: usize,
-    records: &[&Received<'_>],
+    records: &[&Named],
     complaints: &mut Vec<String>,
 ) {
     let what = format!("message {identity} of {organization}");
@@ -76,24 +76,28 @@ fn share(
         }
         return;
     }
+    // What an operator has given up stands for no later copy of the message: that gets a record of its own.
+    let (gone, there): (Vec<&Named>, Vec<&Named>) = records.iter().partition(|record| facts.is_discarded(&record.id));
     let mut named: BTreeMap<&str, &str> = BTreeMap::new();
-    for record in records {
+    for record in &there {
         for recipient in &record.recipients {
             if let Some(other) = named.insert(recipient, &record.id) {
                 complaints.push(format!("3 once: {what}: {recipient} is named by records {other} and {}", record.id));
             }
         }
     }
-    let firsts: Vec<_> = records.iter().filter(|record| record.supplements.is_none()).collect();
-    if let [first] = firsts.as_slice() {
-        for record in records {
-            if record.supplements.as_ref().is_some_and(|named| *named != first.message_id) {
-                complaints.push(format!("3 once: {what}: record {} supplements a record there isn't", record.id));
-            }
+    let is_first = |record: &&&Named| record.supplements.is_none();
+    let firsts: Vec<_> = there.iter().filter(is_first).map(|record| &record.id).collect();
+    if firsts.len() > 1 || (firsts.is_empty() && gone.is_empty()) {
+        complaints.push(format!("3 once: {what} has not one first record but {firsts:?}"));
+        return;
+    }
+    let all: BTreeSet<&str> =
+        there.iter().chain(&gone).filter(is_first).map(|record| record.message_id.as_str()).collect();
+    for record in &there {
+        if record.supplements.as_ref().is_some_and(|named| !all.contains(named.as_str())) {
+            complaints.push(format!("3 once: {what}: record {} supplements a record there isn't", record.id));
         }
-    } else {
-        let ids: Vec<_> = firsts.iter().map(|record| &record.id).collect();
-        complaints.push(format!("3 once: {what} has not one first record but {ids:?}"));
     }
 }
 
@@ -102,7 +106,7 @@ fn possible(
     facts: &Facts<'_>,
     organization: &str,
     identity: usize,
-    records: &[&Received<'_>],
+    records: &[&Named],
     complaints: &mut Vec<String>,
 ) {
     let mails = &facts.history.mails;

@@ -38,7 +38,7 @@ fn reports(facts: &Facts<'_>, organization: &str, complaints: &mut Vec<String>) 
             continue;
         }
         if let Some(first) = distinct.insert(&arrival.octets, arrival)
-            && excuse(history, first, arrival).is_none()
+            && excuse(history, first, arrival.when).is_none()
         {
             complaints.push(format!("5 quiet: a report of {} ms came again at {} ms", first.when, arrival.when));
         }

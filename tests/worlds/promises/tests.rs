@@ -1,6 +1,9 @@
 //! The checker sees what it is for: a world in which all is well, and one for each way to break a promise.
 
-use super::super::history::{Arrival, Attempt, Entry, History, Logged, Peer, Said, Stage, Trouble, Wrong};
+use super::super::history::{
+    Arrival, Attempt, Entry, History, Logged, Operated, Peer, Said, Shown, Stage, Trouble, Wrong,
+};
+use super::super::operator::Wish;
 use super::super::mail::Mail;
 use super::check;
 use std::collections::BTreeMap;
@@ -83,7 +86,7 @@ fn logged(event: &str, fields: &[(&str, &str)]) -> Logged {
 }
 
 fn acked(id: &str) -> Entry {
-    Entry { id: id.to_owned(), state: "acked".to_owned(), organization: "south".to_owned() }
+    Entry { id: id.to_owned(), state: "acked".to_owned(), organization: "south".to_owned(), shown: Shown::default() }
 }
 
 /// One message, relayed, recorded, acknowledged.
@@ -153,6 +156,46 @@ fn a_record_that_left_the_spool_otherwise_is_seen() {
     let mut refused = well();
     refused.log.push(logged("record.failed", &[("reply", "550 5.7.1 never #6")]));
     assert_eq!(check(&refused), Vec::<String>::new());
+}
+
+fn operated(wish: Wish, asked: u64, state: &str) -> Operated {
+    let reason = "a reason".to_owned();
+    Operated { id: "r1".to_owned(), wish, asked, answered: Some(asked), state: state.to_owned(), reason }
+}
+
+#[test]
+fn a_held_record_that_is_sent_is_seen() {
+    broken("2 kept", |history| history.operated.push(operated(Wish::Hold, 1_600, "held")));
+    for released in [2_000, 3_000] {
+        let mut history = well();
+        history.operated = vec![operated(Wish::Hold, 1_600, "held"), operated(Wish::Release, released, "waiting")];
+        assert_eq!(check(&history), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_record_that_was_discarded_without_a_wish_or_was_not_is_seen() {
+    let discarded = |history: &mut History, reason: &str| {
+        history.arrivals.pop();
+        history.spool[0].state = "discarded".to_owned();
+        history.spool[0].shown = Shown {
+            recipients: vec![RECIPIENT.to_owned()],
+            reason: reason.to_owned(),
+            message_id: "<r1@x>".to_owned(),
+            ..Shown::default()
+        };
+        history.originals.insert("r1".to_owned(), Arc::new(mail().octets));
+    };
+    broken("2 kept", |history| discarded(history, "a reason"));
+    broken("2 kept", |history| {
+        discarded(history, "another");
+        history.operated.push(operated(Wish::Discard, 1_800, "discarded"));
+    });
+    broken("2 kept", |history| history.operated.push(operated(Wish::Discard, 1_800, "discarded")));
+    let mut history = well();
+    discarded(&mut history, "a reason");
+    history.operated.push(operated(Wish::Discard, 1_800, "discarded"));
+    assert_eq!(check(&history), Vec::<String>::new());
 }
 
 #[test]
