@@ -2,6 +2,7 @@
 
 use super::mail::Mail;
 use super::operator::Wish;
+use super::returns::Kind;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -159,6 +160,20 @@ pub struct Shown {
     pub last_reply: String,
 }
 
+/// A mail to the address that records come from.
+#[derive(Debug, Clone)]
+pub struct Returned {
+    pub kind: Kind,
+    /// The record that came back.
+    pub about: String,
+    /// Why, as the notification says.
+    pub diagnostic: String,
+    pub began: u64,
+    pub ended: u64,
+    /// 2yz or 5yz; none: it is not known.
+    pub reply: Option<String>,
+}
+
 /// A queue command for one entry.
 #[derive(Debug, Clone)]
 pub struct Operated {
@@ -188,6 +203,7 @@ pub struct History {
     /// What the spool had at the very end, history included.
     pub spool: Vec<Entry>,
     pub operated: Vec<Operated>,
+    pub returned: Vec<Returned>,
     /// By record: the original of what was to be discarded.
     pub originals: BTreeMap<String, Arc<Vec<u8>>>,
     /// What start-up found after the last drain: records, unknown ones.

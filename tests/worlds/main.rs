@@ -4,7 +4,7 @@
 //! ```text
 //! plan      what a seed means: mails, behaviour of the servers, faults
 //! world     one run: hosts, time, the end            faults    injects them, and ends them
-//! client, server, relay                              who lives there
+//! client, server, returns, relay                     who lives there
 //! net, store, clock, log                             the relay's surroundings          operator  queue commands
 //! history, trace                                     what happened, for the checker and for people
 //! promises  the one function that checks a run       seeds     runs many, says how to replay one
@@ -42,6 +42,7 @@ mod operator;
 mod plan;
 mod promises;
 mod relay;
+mod returns;
 mod seeds;
 mod server;
 mod store;

@@ -4,7 +4,7 @@ use super::history::{Chronicle, Entry, Operated, Shown};
 use super::trace::Trace;
 use journal_relay::clock::Clock;
 use journal_relay::mail::RecordId;
-use journal_relay::queue::State;
+use journal_relay::queue::{OCTETS_LOST, State};
 use journal_relay::spool::{Filter, Listing, Operation, Spool, SpoolError};
 use std::sync::Arc;
 
@@ -38,8 +38,17 @@ impl Operator<'_> {
         self.operate(wish, chosen).await;
     }
 
+    /// What is held is let go, what failed is tried again; what failed because its octets came to nothing is given up.
+    pub async fn tidy_up(&self) {
+        self.wish_all(Wish::Release, State::Held).await;
+        for listing in self.list(Filter { state: Some(State::Failed), ..Filter::default() }).await {
+            let is_lost = listing.last_reply.is_some_and(|reply| reply.starts_with(OCTETS_LOST));
+            self.operate(if is_lost { Wish::Discard } else { Wish::Retry }, listing.id).await;
+        }
+    }
+
     /// `queue COMMAND` for everything in that state.
-    pub async fn wish_all(&self, wish: Wish, state: State) {
+    async fn wish_all(&self, wish: Wish, state: State) {
         for listing in self.list(Filter { state: Some(state), ..Filter::default() }).await {
             self.operate(wish, listing.id).await;
         }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
     /// When everything that is wrong ends.
     pub calm_from: u64,
+    /// How many of 100 records come back from an archive.
+    pub returns: u64,
     /// `coalesce` of the organizations.
     pub coalesce: [&'static str; 2],
 }
@@ -124,6 +126,7 @@ impl Plan {
             patience: Duration::from_secs(if general.chance(4) { 700 } else { *general.pick(&[15, 40]) }),
             coalesce: [*general.pick(&["0s", "200ms", "3s"]), *general.pick(&["0s", "200ms", "3s"])],
             faults: faults(&dice, length),
+            returns: *dice.fork("returns").pick(&[0, 0, 5, 15, 40]),
             mails,
             jobs,
             moods,

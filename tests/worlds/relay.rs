@@ -8,7 +8,6 @@ use super::trace::Trace;
 use journal_relay::app::{Relay, Surroundings};
 use journal_relay::config::{Config, Machine};
 use journal_relay::mail::Entropy;
-use journal_relay::queue::State;
 use journal_relay::spool::Spool;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -29,8 +28,8 @@ pub enum Order {
     Look,
     /// A queue command for one of the entries.
     Wish(Wish, u64),
-    /// `queue release` of everything that is held, and `queue retry` of everything that failed.
-    ReleaseAndRetry,
+    /// Nothing is to stay held or failed.
+    TidyUp,
 }
 
 /// What the host and the world tell each other.
@@ -148,10 +147,7 @@ impl House {
                 }
                 Order::Look => self.look(&*spool).await,
                 Order::Wish(wish, which) => self.operator(&*spool).wish(wish, which).await,
-                Order::ReleaseAndRetry => {
-                    self.operator(&*spool).wish_all(Wish::Release, State::Held).await;
-                    self.operator(&*spool).wish_all(Wish::Retry, State::Failed).await;
-                }
+                Order::TidyUp => self.operator(&*spool).tidy_up().await,
             }
         }
     }

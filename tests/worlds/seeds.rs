@@ -2,7 +2,8 @@
 
 use super::history::{History, Peer};
 use super::plan::Plan;
-use super::promises::{check, excuse};
+use super::promises::{came_back, check, excuse};
+use super::returns::{Kind, field};
 use super::world::{self, Outcome};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,6 +76,7 @@ struct Figures {
     unknown: usize,
     supplements: usize,
     reports: usize,
+    returned: BTreeMap<Kind, u64>,
     faults: BTreeMap<&'static str, u64>,
     repeats: BTreeMap<&'static str, u64>,
 }
@@ -94,6 +96,9 @@ impl Figures {
         for (name, count) in &history.faults {
             *self.faults.entry(name).or_default() += count;
         }
+        for returned in &history.returned {
+            *self.returned.entry(returned.kind).or_default() += 1;
+        }
         self.count_records(history);
     }
 
@@ -102,7 +107,10 @@ impl Figures {
         for arrival in history.arrivals.iter().filter(|arrival| arrival.at.is_archive() && arrival.taken) {
             let octets = arrival.octets.as_slice();
             if let Some(first) = seen.insert(octets, arrival) {
-                *self.repeats.entry(excuse(history, first, arrival.when).unwrap_or("no reason")).or_default() += 1;
+                let id = field(octets, "X-Journal-Record");
+                let returned = came_back(history, &id, first.when, arrival.when).then_some("it came back");
+                let reason = excuse(history, first, arrival.when).or(returned).unwrap_or("no reason");
+                *self.repeats.entry(reason).or_default() += 1;
                 continue;
             }
             self.records += 1;
@@ -131,6 +139,7 @@ impl fmt::Display for Figures {
             self.attempts, self.given_up, self.relayed, self.records, self.unknown, self.supplements, self.reports
         )?;
         writeln!(f, "faults: {:?}", self.faults)?;
+        writeln!(f, "returned: {:?}", self.returned)?;
         write!(f, "repeats: {:?}", self.repeats)
     }
 }

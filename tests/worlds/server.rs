@@ -4,6 +4,7 @@
 use super::dice::Dice;
 use super::history::{Arrival, Chronicle, Peer, Said, Stage};
 use super::net::Power;
+use super::returns::Returns;
 use super::trace::Trace;
 use super::wire::Wire;
 use std::cell::RefCell;
@@ -64,6 +65,7 @@ struct Inner {
     eight_bit_mime: bool,
     pipelining: bool,
     dice: RefCell<Dice>,
+    returns: Returns,
     chronicle: Chronicle,
     trace: Trace,
     power: Power,
@@ -77,17 +79,19 @@ pub struct Setup {
     pub eight_bit_mime: bool,
     pub pipelining: bool,
     pub dice: Dice,
+    pub returns: Returns,
 }
 
 impl Server {
     pub fn new(setup: Setup, chronicle: Chronicle, trace: Trace, power: Power) -> Self {
-        let Setup { peer, moods, eight_bit_mime, pipelining, dice } = setup;
+        let Setup { peer, moods, eight_bit_mime, pipelining, dice, returns } = setup;
         Self(Rc::new(Inner {
             peer,
             moods,
             eight_bit_mime,
             pipelining,
             dice: RefCell::new(dice),
+            returns,
             chronicle,
             trace,
             power,
@@ -252,6 +256,13 @@ impl Talk {
             self.server.0.peer,
             if taken { "takes" } else { "leaves" }
         ));
+        if taken {
+            let (from, octets) = {
+                let history = chronicle.write();
+                (history.arrivals[place].from.clone(), Arc::clone(&history.arrivals[place].octets))
+            };
+            self.server.0.returns.consider(self.server.0.peer, &from, &octets);
+        }
         let answered = self.answer_as(Stage::Dot, "250 2.0.0 taken", bad).await;
         if let Ok(answered) = &answered {
             let mut history = chronicle.write();

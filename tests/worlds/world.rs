@@ -10,6 +10,7 @@ use super::log::{LogSink, keep_lines_wanted, take_panics, watch_panics};
 use super::net::{Power, SimNetwork};
 use super::plan::Plan;
 use super::relay::{Control, House, Order, config};
+use super::returns::Returns;
 use super::server::{Server, Setup};
 use super::store::Store;
 use super::trace::Trace;
@@ -103,6 +104,15 @@ impl<'a> World<'a> {
             spool: store.clone(),
         };
         sim.host(RELAY, move || house.clone().live());
+        let open = Rc::new(Cell::new(plan.jobs.iter().map(Vec::len).sum()));
+        let returns = Returns {
+            percent: plan.returns,
+            until: plan.calm_from,
+            dice: Rc::new(RefCell::new(dice.fork("returns"))),
+            chronicle: chronicle.clone(),
+            trace: trace.clone(),
+            open: Rc::clone(&open),
+        };
         let servers: Vec<_> = Peer::SERVERS
             .into_iter()
             .enumerate()
@@ -113,6 +123,7 @@ impl<'a> World<'a> {
                     eight_bit_mime: plan.eight_bit_mime[place],
                     pipelining: plan.pipelining[place],
                     dice: dice.fork(peer.host()),
+                    returns: returns.clone(),
                 };
                 let server = Server::new(setup, chronicle.clone(), trace.clone(), power.clone());
                 let host = server.clone();
@@ -120,7 +131,6 @@ impl<'a> World<'a> {
                 (peer, server)
             })
             .collect();
-        let open = Rc::new(Cell::new(plan.jobs.iter().map(Vec::len).sum()));
         clients(&mut sim, plan, &dice, &chronicle, &trace, &open);
         let injector =
             Injector::new(plan, servers, network, store.clone(), control.clone(), chronicle.clone(), trace.clone());
@@ -177,7 +187,7 @@ impl<'a> World<'a> {
     /// Records that failed were refused by their archives; tried again by hand they are taken now, and held ones are let go.
     fn until_retried(&mut self) -> bool {
         while !self.control.seen().live.is_empty() {
-            self.control.order(Order::ReleaseAndRetry);
+            self.control.order(Order::TidyUp);
             if !self.until_empty() {
                 return false;
             }
@@ -195,7 +205,8 @@ impl<'a> World<'a> {
                 return false;
             }
             let seen = world.control.seen();
-            let is_empty = !seen.is_due && seen.live.iter().all(|entry| matches!(entry.state.as_str(), "failed" | "held"));
+            let is_empty =
+                !seen.is_due && seen.live.iter().all(|entry| matches!(entry.state.as_str(), "failed" | "held"));
             let is_new = seen.looks > looks.replace(seen.looks);
             if is_new && seen.is_up && is_empty && was_done.get() {
                 return true;

@@ -1,7 +1,7 @@
 //! 1 *Journaled before released* and 2 *kept*.
 
 use super::facts::Facts;
-use super::operator;
+use super::{operator, returns};
 use std::collections::BTreeSet;
 
 /// Everything that the next hop has taken, its reply lost or not, is named in a record of each organization concerned.
@@ -62,7 +62,7 @@ pub(super) fn kept(facts: &Facts<'_>, complaints: &mut Vec<String>) {
             .push(format!("2 kept: record {id} was taken by an archive, and the spool does not know it as acked"));
     }
     for line in history.log.iter().filter(|line| line.event == "record.failed") {
-        if !is_refusal(facts, line.text("reply")) {
+        if !is_refusal(facts, line.text("reply")) && !returns::explains(history, line) {
             complaints.push(format!(
                 "2 kept: record {} failed at {} ms without an archive's refusal: {}",
                 line.text("record"),

@@ -10,12 +10,14 @@ mod kept;
 mod once;
 mod operator;
 mod quiet;
+mod returns;
 #[cfg(test)]
 mod tests;
 
 use super::history::History;
 use facts::Facts;
 pub use facts::excuse;
+pub use returns::came_back;
 
 /// Everything that is not as promised.
 pub fn check(history: &History) -> Vec<String> {
@@ -30,6 +32,7 @@ pub fn check(history: &History) -> Vec<String> {
     kept::journaled_before_released(&facts, &mut complaints);
     kept::kept(&facts, &mut complaints);
     operator::obeyed(&facts, &mut complaints);
+    returns::returns(&facts, &mut complaints);
     once::once(&facts, &mut complaints);
     exact::exact(&facts, &mut complaints);
     quiet::quiet(&facts, &mut complaints);

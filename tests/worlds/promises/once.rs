@@ -1,6 +1,7 @@
 //! 3 *Once*: one record per message and organization, supplements for later recipients alone, repeats with a reason.
 
 use super::facts::{Facts, Named, Received, excuse};
+use super::returns;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a verdict may not be durable yet.
@@ -27,7 +28,12 @@ fn repeats(facts: &Facts<'_>, complaints: &mut Vec<String>) {
         of_id.entry(&record.id).or_default().push(record);
         of_message_id.entry(&record.message_id).or_default().insert(&record.id);
     }
-    for (message_id, ids) in of_message_id.iter().filter(|(_, ids)| ids.len() > 1) {
+    for (message_id, ids) in &mut of_message_id {
+        // The name is the message's and its recipients', and one that was given up stands for no later copy.
+        ids.retain(|id| !facts.is_discarded(id));
+        if ids.len() < 2 {
+            continue;
+        }
         complaints.push(format!("3 once: records {ids:?} share the Message-ID {message_id}"));
     }
     for (id, records) in of_id {
@@ -44,6 +50,7 @@ fn repeats(facts: &Facts<'_>, complaints: &mut Vec<String>) {
             let last_taken = records[..place].iter().rfind(|other| other.arrival.taken);
             if let Some(last) = last_taken
                 && excuse(facts.history, last.arrival, record.arrival.when).is_none()
+                && !returns::came_back(facts.history, id, last.arrival.when, record.arrival.when)
             {
                 complaints.push(format!(
                     "3 once: record {id}, taken by {} at {} ms with {:?}, came again at {} ms without a reason",
@@ -55,13 +62,7 @@ fn repeats(facts: &Facts<'_>, complaints: &mut Vec<String>) {
 }
 
 /// The records of one message and organization share its recipients out among them.
-fn share(
-    facts: &Facts<'_>,
-    organization: &str,
-    identity: usize,
-    records: &[&Named],
-    complaints: &mut Vec<String>,
-) {
+fn share(facts: &Facts<'_>, organization: &str, identity: usize, records: &[&Named], complaints: &mut Vec<String>) {
     let what = format!("message {identity} of {organization}");
     let mails = &facts.history.mails;
     if !mails[identity].has_message_id {
@@ -102,13 +103,7 @@ fn share(
 }
 
 /// A record names recipients of transactions that the next hop may have taken, and of no others.
-fn possible(
-    facts: &Facts<'_>,
-    organization: &str,
-    identity: usize,
-    records: &[&Named],
-    complaints: &mut Vec<String>,
-) {
+fn possible(facts: &Facts<'_>, organization: &str, identity: usize, records: &[&Named], complaints: &mut Vec<String>) {
     let mails = &facts.history.mails;
     let possible: BTreeSet<&str> = facts
         .history

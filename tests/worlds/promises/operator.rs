@@ -3,6 +3,7 @@
 use super::super::history::{Entry, History, Operated, Wrong};
 use super::super::operator::Wish;
 use super::facts::{Facts, Received, excuse};
+use super::returns;
 
 /// How long octets that the relay has sent may be on their way, when nothing is wrong with the line.
 const ON_THE_WAY: u64 = 1_000;
@@ -64,7 +65,11 @@ fn gone(facts: &Facts<'_>, operated: &Operated, answered: u64, complaints: &mut 
     // What an archive has taken, and said so, nobody gives up.
     let known = facts.taken().find(|record| {
         let is_before = record.arrival.when < operated.asked;
-        record.id == *id && is_before && excuse(facts.history, record.arrival, operated.asked).is_none()
+        let is_there = excuse(facts.history, record.arrival, operated.asked).is_none();
+        record.id == *id
+            && is_before
+            && is_there
+            && !returns::came_back(facts.history, id, record.arrival.when, answered)
     });
     if let Some(record) = known {
         let when = record.arrival.when;

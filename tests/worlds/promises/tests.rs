@@ -1,10 +1,11 @@
 //! The checker sees what it is for: a world in which all is well, and one for each way to break a promise.
 
 use super::super::history::{
-    Arrival, Attempt, Entry, History, Logged, Operated, Peer, Said, Shown, Stage, Trouble, Wrong,
+    Arrival, Attempt, Entry, History, Logged, Operated, Peer, Returned, Said, Shown, Stage, Trouble, Wrong,
 };
-use super::super::operator::Wish;
 use super::super::mail::Mail;
+use super::super::operator::Wish;
+use super::super::returns::Kind;
 use super::check;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -196,6 +197,42 @@ fn a_record_that_was_discarded_without_a_wish_or_was_not_is_seen() {
     discarded(&mut history, "a reason");
     history.operated.push(operated(Wish::Discard, 1_800, "discarded"));
     assert_eq!(check(&history), Vec::<String>::new());
+}
+
+fn returned(kind: Kind, reply: &str) -> Returned {
+    let (about, diagnostic) = ("r1".to_owned(), "552 full".to_owned());
+    Returned { kind, about, diagnostic, began: 5_000, ended: 5_100, reply: Some(reply.to_owned()) }
+}
+
+#[test]
+fn a_record_that_came_back_and_is_not_kept_as_failed_is_seen() {
+    let failed = || Logged {
+        when: 5_050,
+        ..logged("record.failed", &[("record", "r1"), ("reply", "bounced: 552 full"), ("reason", "bounced")])
+    };
+    let kept = "250 2.0.0 the record is kept as failed";
+    let again = |history: &mut History| {
+        let again = Arrival { when: 9_000, ..history.arrivals[1].clone() };
+        history.arrivals.push(again);
+    };
+    let mut history = well();
+    history.returned.push(returned(Kind::Whole, kept));
+    history.log.push(failed());
+    again(&mut history);
+    assert_eq!(check(&history), Vec::<String>::new());
+    broken("2 kept", |history| {
+        history.returned.push(returned(Kind::Whole, kept));
+        history.log.push(failed());
+    });
+    broken("6 honest", |history| {
+        history.returned.push(returned(Kind::Whole, kept));
+        again(history);
+    });
+    broken("2 kept", |history| history.log.push(failed()));
+    broken("6 honest", |history| history.returned.push(returned(Kind::Whole, "550 5.1.1 who?")));
+    for kind in [Kind::Stranger, Kind::Foreign, Kind::Nothing, Kind::Letter] {
+        broken("6 honest", |history| history.returned.push(returned(kind, "250 2.0.0 noted")));
+    }
 }
 
 #[test]
