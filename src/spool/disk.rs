@@ -35,6 +35,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes a file for its owner alone (0600); [`io::ErrorKind::AlreadyExists`] when there is one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
 
+    /// Makes a file for its owner alone (0600) that takes up so many octets of the disk, or none when there is not so much
+    /// room. Nothing of it needs to be durable. [`io::ErrorKind::AlreadyExists`] when there is one.
+    fn hold_room(&self, path: &Path, octets: u64) -> io::Result<()>;
+
     /// Opens a file to read it from its beginning.
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
 
@@ -155,8 +159,19 @@ impl Disk for SystemDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Box::new(file))
+        Ok(Box::new(new_file(path)?))
+    }
+
+    fn hold_room(&self, path: &Path, octets: u64) -> io::Result<()> {
+        let mut file = new_file(path)?;
+        let held = match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, octets) {
+            // Not every file system can; what is written takes up its room on the others, too.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                io::copy(&mut io::repeat(0).take(octets), &mut file).map(drop)
+            }
+            held => held.map_err(io::Error::from),
+        };
+        held.inspect_err(|_| drop(self.remove(path)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
@@ -189,6 +204,10 @@ impl Disk for SystemDisk {
             total_inodes: found.f_files,
         })
     }
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 impl NewFile for File {

@@ -7,6 +7,7 @@
 use super::SpoolError;
 use super::disk::{Disk, NewFile, SharedDisk};
 use super::intake::Octets;
+use super::reserve::Reserve;
 use crate::mail::QueueId;
 use std::collections::HashSet;
 use std::io;
@@ -25,6 +26,7 @@ pub(super) struct OctetStore {
     /// Directories below that are known to be durable.
     shelves: Mutex<HashSet<PathBuf>>,
     failed_sync: FailedSync,
+    reserve: Arc<Reserve>,
 }
 
 /// The first sync that failed, and why. What the system shows of a file or directory then is not what the disk has, and
@@ -33,11 +35,17 @@ type FailedSync = Arc<OnceLock<String>>;
 
 impl OctetStore {
     /// The store in `directory`, which is made when it is missing.
-    pub(super) fn open(disk: SharedDisk, directory: PathBuf) -> io::Result<Arc<Self>> {
+    pub(super) fn open(disk: SharedDisk, directory: PathBuf, reserve: Reserve) -> io::Result<Arc<Self>> {
         make_if_missing(&*disk, &directory)?;
         let shelves = disk.list(&directory)?.into_iter().map(|entry| directory.join(entry.name)).collect();
         disk.sync_directory(&directory)?;
-        Ok(Arc::new(Self { disk, directory, shelves: Mutex::new(shelves), failed_sync: FailedSync::default() }))
+        let (shelves, failed_sync) = (Mutex::new(shelves), FailedSync::default());
+        Ok(Arc::new(Self { disk, directory, shelves, failed_sync, reserve: Arc::new(reserve) }))
+    }
+
+    /// The room that is held beside the octets.
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Where it is.
@@ -62,13 +70,15 @@ impl OctetStore {
         if let Some(why) = self.failed_sync.get() {
             return Err(io::Error::other(why.clone()));
         }
+        may_write(&self.reserve)?;
         let path = self.path(queue_id);
         if let Some(shelf) = path.parent() {
             self.make_shelf(shelf)?;
         }
         let file = self.disk.create(&path)?;
-        let (disk, failed_sync) = (Arc::clone(&self.disk), Arc::clone(&self.failed_sync));
-        Ok(OctetFile { file, disk, path, failed_sync, kept: AtomicBool::new(false) })
+        let (disk, reserve) = (Arc::clone(&self.disk), Arc::clone(&self.reserve));
+        let failed_sync = Arc::clone(&self.failed_sync);
+        Ok(OctetFile { file, disk, path, failed_sync, reserve, kept: AtomicBool::new(false) })
     }
 
     /// The octets of `queue_id`, which are `length`.
@@ -116,6 +126,7 @@ pub(super) struct OctetFile {
     disk: SharedDisk,
     path: PathBuf,
     failed_sync: FailedSync,
+    reserve: Arc<Reserve>,
     kept: AtomicBool,
 }
 
@@ -128,6 +139,7 @@ impl OctetFile {
 
     /// Adds octets at the end.
     pub(super) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        may_write(&self.reserve)?;
         self.file.write(octets)
     }
 
@@ -152,6 +164,10 @@ impl Drop for OctetFile {
     }
 }
 
+fn may_write(reserve: &Reserve) -> io::Result<()> {
+    reserve.admit().map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))
+}
+
 fn note(failed_sync: &FailedSync, path: &Path, synced: io::Result<()>) -> io::Result<()> {
     synced.inspect_err(|error| {
         let _ = failed_sync.set(format!("{} could not be synced: {error}", path.display()));
@@ -167,8 +183,11 @@ fn make_if_missing(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
 
 /// What an error of the file system means for the caller.
 pub(super) fn file_error(what: &str, error: &io::Error) -> SpoolError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpoolError::Full(format!("{what}: {error}")),
-        _ => SpoolError::Failing(format!("{what}: {error}")),
-    }
+    let why = format!("{what}: {error}");
+    if is_full(error) { SpoolError::Full(why) } else { SpoolError::Failing(why) }
+}
+
+/// Whether there was no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -242,6 +242,7 @@ mod tests {
     use super::*;
     use crate::mail::{OsEntropy, Timestamp};
     use crate::spool::disk::system;
+    use crate::spool::reserve::Reserve;
     use proptest::prelude::*;
 
     fn queue_id() -> QueueId {
@@ -250,7 +251,9 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Arc<OctetStore>) {
         let directory = tempfile::tempdir().unwrap();
-        let store = OctetStore::open(system(), directory.path().join("octets")).unwrap();
+        let store =
+            OctetStore::open(system(), directory.path().join("octets"), Reserve::beside(system(), directory.path()))
+                .unwrap();
         (directory, store)
     }
 

@@ -23,6 +23,7 @@ mod life;
 mod lock;
 pub mod memory;
 mod pressure;
+mod reserve;
 
 pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};

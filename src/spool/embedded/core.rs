@@ -101,11 +101,9 @@ impl Core {
 
     /// One transaction, and the answers.
     fn transact(&mut self, mut batch: Vec<Box<dyn Queued>>) {
-        let result = match &self.broken {
-            Some(error) => Err(error.clone()),
-            None => {
-                self.carry_over().and_then(|()| self.attempt(&mut batch)).map_err(|failure| self.take_note(failure))
-            }
+        let result = match self.broken.clone() {
+            Some(error) => Err(error),
+            None => self.try_with_reserve(&mut batch).map_err(|failure| self.take_note(failure)),
         };
         match result {
             Ok(effects) => {
@@ -130,11 +128,26 @@ impl Core {
                     again.for_each(drop);
                 }
                 if matches!(error, SpoolError::Full(_)) {
-                    // A log that is carried over begins anew at its front: room for what makes room, without a new octet.
-                    self.checkpoint("PASSIVE", 1);
+                    self.make_room();
                 }
             }
         }
+    }
+
+    /// A batch that finds no room is tried again, once, with the reserve's.
+    fn try_with_reserve(&mut self, batch: &mut [Box<dyn Queued>]) -> Result<Effects, Failure> {
+        let tried = self.carry_over().and_then(|()| self.attempt(batch));
+        let is_full = tried.as_ref().is_err_and(|failure| matches!(failure.error, SpoolError::Full(_)));
+        if !is_full || !self.parts.store.reserve().give_up() {
+            return tried;
+        }
+        self.make_room();
+        self.carry_over().and_then(|()| self.attempt(batch))
+    }
+
+    /// A log that is carried over begins anew at its front: room for what makes room, without a new octet.
+    fn make_room(&mut self) {
+        self.checkpoint("PASSIVE", 1);
     }
 
     /// Takes every step and commits. On failure everything is rolled back; octet files of its steps go with the steps.
@@ -246,6 +259,7 @@ impl Core {
             return;
         }
         self.pay();
+        self.parts.store.reserve().look_after();
         // On the writing connection this number moves by the commits of others alone.
         if let Ok(version) = data_version(&self.parts.db)
             && version != std::mem::replace(&mut self.data_version, version)

@@ -158,7 +158,12 @@ impl Spool for EmbeddedSpool {
             let prepared = Prepared { queue_id, size, body, records };
             // Whoever stopped waiting can't have released the message.
             let undo = move |writer: &Writer, ()| drop(post_decide(writer, queue_id, Verdict::Refused, &options));
-            spool.writer.call(octets, move |step| decide::prepare(step, &prepared), undo).await
+            let prepare = move |step: &mut Step<'_>| {
+                spool.store.reserve().admit()?;
+                decide::prepare(step, &prepared)
+            };
+            let writer = spool.writer.clone();
+            writer.call(octets, prepare, undo).await
         })
     }
 
@@ -347,7 +352,9 @@ impl Spool for EmbeddedSpool {
     }
 
     fn probe(&self, now: Timestamp) -> Pending<()> {
+        let store = Arc::clone(&self.store);
         let step = move |step: &mut Step<'_>| {
+            store.reserve().admit()?;
             step.db
                 .prepare_cached("INSERT OR REPLACE INTO probe (id, at) VALUES (1, ?)")?
                 .execute([now.as_millis()])?;

@@ -6,10 +6,18 @@ use super::writer::Writer;
 use super::{CHECKPOINT_PAGES, EmbeddedSpool, OCTETS, Options, schema, sweep};
 use crate::spool::disk::{Hold, SharedDisk, make_lasting};
 use crate::spool::files::OctetStore;
-use crate::spool::{Recovered, SpoolError};
+use crate::spool::reserve::Reserve;
+use crate::spool::{Recovered, Room, SpoolError};
 use rusqlite::{Connection, ErrorCode};
 use std::path::Path;
 use std::sync::Arc;
+
+/// The write-ahead log is carried over when it is this part of a small file system at the latest …
+const LOG_PART: u64 = 40;
+/// … but not for fewer pages than this.
+const FEWEST_PAGES: u32 = 32;
+/// A page of the database, with its frame's head in the log.
+const PAGE_OCTETS: u64 = 4_096 + 24;
 
 impl EmbeddedSpool {
     /// Opens the spool in `path` for the daemon, makes it at the first start (directories 0700, files 0600), and puts in
@@ -22,9 +30,12 @@ impl EmbeddedSpool {
         let disk = Arc::clone(&options.disk);
         make_lasting(&*disk, path).map_err(|error| at(path, &error))?;
         let lock = disk.lock(path)?;
+        // A disk that is full gets room for what the start has to write.
+        let reserve = Reserve::hold(Arc::clone(&disk), path);
         let mut db = schema::open_writable(&*disk, path, true)?;
         schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(Arc::clone(&disk), path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        let store =
+            OctetStore::open(Arc::clone(&disk), path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         disk.sync_directory(path).map_err(|error| at(path, &error))?;
         let is_carried_over = match core::carry_over(&db) {
             Ok(()) => true,
@@ -49,7 +60,8 @@ impl EmbeddedSpool {
     pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
         let db = schema::open_writable(&*disk, path, false)?;
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
-        let store = OctetStore::open(disk, path.join(OCTETS)).map_err(|error| at(path, &error))?;
+        let reserve = Reserve::beside(Arc::clone(&disk), path);
+        let store = OctetStore::open(disk, path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         Self::start(path, db, store, None, None)
     }
 
@@ -61,7 +73,8 @@ impl EmbeddedSpool {
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
-        let checkpoint_pages = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
+        let wanted = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
+        let checkpoint_pages = store.disk().room(path).map_or(wanted, |room| pages_on(&room, wanted));
         let (lock, is_carried_over) = daemon.map_or((None, true), |(lock, carried)| (Some(lock), carried));
         let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages, is_carried_over };
         let writer = Writer::start(parts)?;
@@ -69,6 +82,12 @@ impl EmbeddedSpool {
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());
         Ok(Self { readers, directory, store, writer, options })
     }
+}
+
+/// Pages of the log that are carried over together: on a small file system no more than the reserve has room for.
+fn pages_on(room: &Room, wanted: u32) -> u32 {
+    let fitting = room.total_octets / LOG_PART / PAGE_OCTETS;
+    u32::try_from(fitting).unwrap_or(u32::MAX).max(FEWEST_PAGES).min(wanted)
 }
 
 fn at(path: &Path, error: &std::io::Error) -> SpoolError {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::queue::State;
 use crate::spool::Recovered;
+use crate::spool::reserve::Reserve;
 use rusqlite::ffi;
 use tokio::sync::oneshot;
 
@@ -86,6 +87,12 @@ async fn a_full_spool_keeps_nothing_new_loses_nothing_old_and_recovers() {
     kept.sort();
     assert_eq!(house.world.in_state(State::Prepared).await, kept);
     house.sql("PRAGMA max_page_count = 1000000").await.unwrap();
+    let early = house.world.prepare(&message(4), &[b'x'; INLINE]).await;
+    assert!(
+        matches!(early, Err(SpoolError::Full(_))),
+        "nothing that brings octets is taken before the reserve is held"
+    );
+    house.spool.store.reserve().look_after();
     house.world.prepare(&message(4), &[b'x'; INLINE]).await.unwrap();
     assert_eq!(house.world.in_state(State::Prepared).await.len(), kept.len() + 1);
 }
@@ -127,7 +134,30 @@ async fn everybody_in_a_failed_transaction_gets_its_error() {
     assert_eq!(results.len(), 2);
     assert!(results.iter().all(|result| matches!(result, Err(SpoolError::Full(_)))), "{results:?}");
     assert!(house.world.live().await.is_empty());
+    house.spool.store.reserve().look_after();
     prepare_small(&house, id, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_move_that_finds_no_room_is_made_with_the_reserve_s_and_new_mail_is_not() {
+    let house = House::new();
+    let (release, busy) = house.occupy();
+    let mut gathering = vec![busy];
+    begin(&mut gathering).await;
+    let mut new = vec![prepare_small(&house, new_id(&house), 2)];
+    begin(&mut new).await;
+    let mut found_room = false;
+    let mut moves = vec![house.step(move |_| {
+        let no_room = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None);
+        if std::mem::replace(&mut found_room, true) { Ok(()) } else { Err(no_room.into()) }
+    })];
+    begin(&mut moves).await;
+    release.send(()).unwrap();
+    moves.remove(0).await.unwrap();
+    let refused = new.remove(0).await;
+    assert!(matches!(refused, Err(SpoolError::Full(_))), "{refused:?}");
+    house.spool.store.reserve().look_after();
+    house.spool.probe(house.world.now()).await.unwrap();
 }
 
 #[tokio::test]
@@ -296,7 +326,7 @@ async fn a_commit_that_ends_uncertain_keeps_the_files_for_the_next_start_to_judg
          CREATE TEMP TRIGGER orphan AFTER INSERT ON message BEGIN INSERT INTO child VALUES (1); END;",
     )
     .unwrap();
-    let store = OctetStore::open(system(), path.join(OCTETS)).unwrap();
+    let store = OctetStore::open(system(), path.join(OCTETS), Reserve::beside(system(), &path)).unwrap();
     let spool = EmbeddedSpool::start(&path, db, store, None, Some(options(&clock))).unwrap();
     let world = World { spool: Arc::new(spool.clone()), clock: Arc::clone(&clock), directory };
     let house = House { world, spool };

@@ -66,8 +66,10 @@ impl House {
     /// future to begin.
     pub(super) fn occupy(&self) -> (mpsc::Sender<()>, Pending<()>) {
         let (release, released) = mpsc::channel::<()>();
+        let mut released = Some(released);
         let busy = self.step(move |_| {
-            let _ = released.recv();
+            // A batch may be taken more than once.
+            let _ = released.take().map(|released| released.recv());
             Ok(())
         });
         (release, busy)

@@ -3,6 +3,7 @@
 use super::*;
 use crate::queue::State;
 use crate::spool::Recovered;
+use crate::spool::reserve::Reserve;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -96,7 +97,12 @@ async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
     let cut = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
     let sound = house.relay_large(&Message::new(3, &["a@x.example"])).await;
     let copy = house.copy();
-    let store = OctetStore::open(system(), copy.path().join("spool/octets")).unwrap();
+    let store = OctetStore::open(
+        system(),
+        copy.path().join("spool/octets"),
+        Reserve::beside(system(), &copy.path().join("spool")),
+    )
+    .unwrap();
     std::fs::remove_file(store.path(missing.queue_id)).unwrap();
     std::fs::write(store.path(cut.queue_id), b"short").unwrap();
     let (reborn, recovered) = House::open(copy, Arc::clone(&house.world.clock));
