@@ -10,7 +10,7 @@
 //! promises  the one function that checks a run       seeds     runs many, says how to replay one
 //! ```
 //!
-//! `cargo test --test worlds` runs 100 worlds. `WORLDS_SEEDS=0..5000 cargo test --test worlds
+//! `cargo test --test worlds` runs 300 worlds. `WORLDS_SEEDS=0..5000 cargo test --test worlds
 //! worlds_keep_what_is_promised -- --nocapture` runs any number and shows figures; with a single seed and `WORLDS_TRACE=1`
 //! the log is shown also when all is well.
 

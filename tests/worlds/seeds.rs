@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// How many worlds `cargo test` runs.
-const USUAL: u64 = 100;
+const USUAL: u64 = 300;
 
 /// The seeds of this run: `WORLDS_SEEDS=from..to` (without `to`) or `WORLDS_SEEDS=seed`.
 fn wanted() -> std::ops::Range<u64> {
