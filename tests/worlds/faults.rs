@@ -5,7 +5,7 @@ use super::disk;
 use super::history::{Chronicle, Peer, Trouble, Wrong};
 use super::net::SimNetwork;
 use super::plan::{Fault, Plan};
-use super::relay::{Control, Order, config};
+use super::relay::{Control, Order, Shape, config};
 use super::server::Server;
 use super::store::Store;
 use super::trace::Trace;
@@ -59,7 +59,7 @@ pub struct Injector {
     /// The latency of a quiet line, and of a power cut's last octets.
     latency: Duration,
     reloads: u64,
-    coalesce: [&'static str; 2],
+    shape: Shape,
     /// Broken lines are noticed when they are mended; otherwise only the waits of the protocol end them.
     lines_are_cut: bool,
 }
@@ -92,7 +92,7 @@ impl Injector {
             down: BTreeMap::new(),
             latency: plan.max_latency + 2 * plan.tick,
             reloads: 0,
-            coalesce: plan.coalesce,
+            shape: plan.shape,
             lines_are_cut: plan.seed % 64 != 3,
         }
     }
@@ -205,7 +205,7 @@ impl Injector {
             }
             Fault::Reload if is_up => {
                 self.reloads += 1;
-                self.control.order(Order::Reload(config(self.coalesce, self.reloads)));
+                self.control.order(Order::Reload(config(self.shape, self.reloads)));
             }
             Fault::Queue(wish, which) if is_up => self.control.order(Order::Wish(*wish, *which)),
             // Nobody is there for it, or something like it is going on already.

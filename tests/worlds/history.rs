@@ -160,6 +160,14 @@ pub struct Shown {
     pub last_reply: String,
 }
 
+/// Messages that were relayed without a record, as `queue gaps` tells of them.
+#[derive(Debug, Clone)]
+pub struct Gap {
+    pub organization: String,
+    pub messages: u64,
+    pub queue_ids: Vec<String>,
+}
+
 /// A mail to the address that records come from.
 #[derive(Debug, Clone)]
 pub struct Returned {
@@ -202,6 +210,9 @@ pub struct History {
     pub log: Vec<Logged>,
     /// What the spool had at the very end, history included.
     pub spool: Vec<Entry>,
+    pub gaps: Vec<Gap>,
+    /// The spool's failures are no reason to refuse mail.
+    pub bypass: bool,
     pub operated: Vec<Operated>,
     pub returned: Vec<Returned>,
     /// By record: the original of what was to be discarded.

@@ -1,11 +1,11 @@
 //! What an operator does to the queue, with the spool's functions that the queue commands call.
 
-use super::history::{Chronicle, Entry, Operated, Shown};
+use super::history::{Chronicle, Entry, Gap, Operated, Shown};
 use super::trace::Trace;
 use journal_relay::clock::Clock;
 use journal_relay::mail::RecordId;
 use journal_relay::queue::{OCTETS_LOST, State};
-use journal_relay::spool::{Filter, Listing, Operation, Spool, SpoolError};
+use journal_relay::spool::{Filter, Listing, NotedGap, Operation, Spool, SpoolError};
 use std::sync::Arc;
 
 /// Entries that one look shows; a world has fewer.
@@ -94,6 +94,16 @@ impl Operator<'_> {
             Err(_) => {}
         }
         self.trace.note(format!("operator: {wish:?} {id}: {:?}", answer.map(|listing| listing.state)));
+    }
+
+    /// `queue gaps`; none when they can't be read.
+    pub async fn gaps(&self) -> Option<Vec<Gap>> {
+        let gap = |noted: NotedGap| Gap {
+            organization: noted.organization,
+            messages: noted.gap.messages,
+            queue_ids: noted.gap.queue_ids.iter().map(ToString::to_string).collect(),
+        };
+        Some(self.spool.gaps(MANY).await.ok()?.into_iter().map(gap).collect())
     }
 
     /// Everything the spool has, history included; none when it can't be read.

@@ -6,6 +6,7 @@ use super::disk;
 use super::history::Peer;
 use super::mail::{Mail, USERS, mails};
 use super::operator::Wish;
+use super::relay::Shape;
 use super::server::{Bad, Fuse, Mood};
 use std::time::Duration;
 
@@ -29,8 +30,7 @@ pub struct Plan {
     pub calm_from: u64,
     /// How many of 100 records come back from an archive.
     pub returns: u64,
-    /// `coalesce` of the organizations.
-    pub coalesce: [&'static str; 2],
+    pub shape: Shape,
 }
 
 /// Something that goes wrong, and for how long (milliseconds).
@@ -117,6 +117,8 @@ impl Plan {
         let mut moods_dice = dice.fork("moods");
         let moods = Peer::SERVERS.map(|peer| moods(&mut moods_dice, peer, calm_from)).to_vec();
         let archive = |general: &mut Dice| general.chance(70);
+        let mut coalesce = || *general.pick(&["0s", "200ms", "3s"]);
+        let shape = Shape { coalesce: [coalesce(), coalesce()], bypass: dice.fork("bypass").chance(20) };
         Self {
             seed,
             tick: Duration::from_millis(*general.pick(&[20, 50, 50, 100])),
@@ -124,8 +126,8 @@ impl Plan {
             eight_bit_mime: [true, archive(&mut general), archive(&mut general), true],
             pipelining: [general.chance(70), general.chance(50), general.chance(50), true],
             patience: Duration::from_secs(if general.chance(4) { 700 } else { *general.pick(&[15, 40]) }),
-            coalesce: [*general.pick(&["0s", "200ms", "3s"]), *general.pick(&["0s", "200ms", "3s"])],
-            faults: faults(&dice, length),
+            shape,
+            faults: faults(&dice, shape, length),
             returns: *dice.fork("returns").pick(&[0, 0, 5, 15, 40]),
             mails,
             jobs,
@@ -199,11 +201,25 @@ fn moods(dice: &mut Dice, peer: Peer, calm_from: u64) -> Vec<Mood> {
     moods
 }
 
-fn faults(dice: &Dice, length: u64) -> Vec<(u64, Fault)> {
+fn faults(dice: &Dice, shape: Shape, length: u64) -> Vec<(u64, Fault)> {
     let mut all = wishes(&mut dice.fork("operator"), length);
+    if shape.bypass {
+        all.extend(disk_troubles(&mut dice.fork("disk troubles"), length));
+    }
     all.extend(troubles(&mut dice.fork("faults"), length));
     all.sort_by_key(|(at, _)| *at);
     all
+}
+
+/// A spool that takes no message, again and again.
+fn disk_troubles(dice: &mut Dice, length: u64) -> Vec<(u64, Fault)> {
+    let trouble = |dice: &mut Dice| match dice.between(0, 9) {
+        0..=5 => Fault::Full(dice.between(2_000, 15_000)),
+        6..=7 => Fault::Disk(dice.between(0, 60), disk::Fault::FailedWrite),
+        8 => Fault::Disk(dice.between(0, 60), disk::Fault::ShortWrite),
+        _ => Fault::Disk(dice.between(0, 60), disk::Fault::FailedSync),
+    };
+    (0..dice.between(2, 5)).map(|_| (dice.between(500, length), trouble(dice))).collect()
 }
 
 /// In some worlds there is a restless operator.

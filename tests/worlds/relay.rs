@@ -158,13 +158,17 @@ impl House {
 
     async fn look(&self, spool: &dyn Spool) {
         let Some(whole) = self.operator(spool).look().await else { return };
+        let Some(gaps) = self.operator(spool).gaps().await else { return };
         let is_live = |entry: &&Entry| !matches!(entry.state.as_str(), "acked" | "discarded");
         let live = whole.iter().filter(is_live).cloned().collect();
         let mut is_due = false;
         for (organization, _) in ORGANIZATIONS {
             is_due |= spool.next_due(organization).await.ok().flatten().is_some();
         }
-        self.chronicle.write().spool = whole;
+        {
+            let mut history = self.chronicle.write();
+            (history.spool, history.gaps) = (whole, gaps);
+        }
         self.control.change(|seen| {
             seen.looks += 1;
             seen.live = live;
@@ -187,17 +191,27 @@ impl Drop for Farewell {
     }
 }
 
+/// What of a world's configuration is the same in all its versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// `coalesce` of the organizations.
+    pub coalesce: [&'static str; 2],
+    /// `spool.on_failure = "bypass"`.
+    pub bypass: bool,
+}
+
 /// A configuration of the world; `version` changes what a reload may change.
-pub fn config(coalesce: [&str; 2], version: u64) -> String {
+pub fn config(shape: Shape, version: u64) -> String {
+    let on_failure = if shape.bypass { "bypass" } else { "tempfail" };
     let mut text = format!(
-        "hostname = \"relay.example\"\n[spool]\npath = \"/disk/spool\"\n[[listener]]\nname = \"in\"\naddress = \"0.0.0.0:25\"\n\
+        "hostname = \"relay.example\"\n[spool]\npath = \"/disk/spool\"\non_failure = \"{on_failure}\"\n[[listener]]\nname = \"in\"\naddress = \"0.0.0.0:25\"\n\
          next_hop = \"smtp://next-hop.example:25?tls=none\"\ntrusted_networks = [\"0.0.0.0/0\"]\n\
          max_message_size = \"{}MiB\"\n[retry]\nfirst = \"{}s\"\nlongest = \"{}s\"\nreport_after = \"20s\"\n",
         4 + version % 2,
         1 + version % 2,
         4 + version % 3,
     );
-    for ((name, archive), coalesce) in ORGANIZATIONS.into_iter().zip(coalesce) {
+    for ((name, archive), coalesce) in ORGANIZATIONS.into_iter().zip(shape.coalesce) {
         text.push_str(&format!(
             "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\n\
              journaling_address = \"archive@{archive}.example\"\nreport_address = \"postmaster@{name}.example\"\n\

@@ -76,6 +76,8 @@ struct Figures {
     unknown: usize,
     supplements: usize,
     reports: usize,
+    bypassed: usize,
+    gaps: usize,
     returned: BTreeMap<Kind, u64>,
     faults: BTreeMap<&'static str, u64>,
     repeats: BTreeMap<&'static str, u64>,
@@ -96,6 +98,8 @@ impl Figures {
         for (name, count) in &history.faults {
             *self.faults.entry(name).or_default() += count;
         }
+        self.bypassed += history.log.iter().filter(|line| line.event == "record.bypassed").count();
+        self.gaps += history.gaps.len();
         for returned in &history.returned {
             *self.returned.entry(returned.kind).or_default() += 1;
         }
@@ -139,7 +143,7 @@ impl fmt::Display for Figures {
             self.attempts, self.given_up, self.relayed, self.records, self.unknown, self.supplements, self.reports
         )?;
         writeln!(f, "faults: {:?}", self.faults)?;
-        writeln!(f, "returned: {:?}", self.returned)?;
+        writeln!(f, "returned: {:?}; without a record: {} in {} gaps", self.returned, self.bypassed, self.gaps)?;
         write!(f, "repeats: {:?}", self.repeats)
     }
 }

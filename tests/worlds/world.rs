@@ -44,6 +44,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let clock = SimClock::default();
     let (trace, chronicle, power) = (Trace::new(clock.clone()), Chronicle::default(), Power::default());
     chronicle.write().mails.clone_from(&plan.mails);
+    chronicle.write().bypass = plan.shape.bypass;
     let sink =
         LogSink { chronicle: chronicle.clone(), trace: trace.clone(), power: power.clone(), clock: clock.clone() };
     let log = Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full };
@@ -100,7 +101,7 @@ impl<'a> World<'a> {
             entropy: Arc::new(SimEntropy::new(dice.fork("entropy"))),
             chronicle: chronicle.clone(),
             trace: trace.clone(),
-            config: Arc::new(Mutex::new(config(plan.coalesce, 0))),
+            config: Arc::new(Mutex::new(config(plan.shape, 0))),
             spool: store.clone(),
         };
         sim.host(RELAY, move || house.clone().live());

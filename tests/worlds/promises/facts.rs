@@ -1,7 +1,7 @@
 //! What the history says, put in order: which message an arrival is, which records there are.
 
 use super::super::common::Record;
-use super::super::history::{Arrival, Entry, History, Peer, Wrong};
+use super::super::history::{Arrival, Entry, History, Peer, Trouble, Wrong};
 use super::super::mail::Mail;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -122,6 +122,19 @@ impl<'h> Facts<'h> {
         }
         let number = self.mail(&octets[end + 2..])?;
         Some((number, &self.history.mails[number]))
+    }
+
+    /// The relay's id of what the next hop got.
+    pub fn queue_id(&self, arrival: &'h Arrival) -> &'h str {
+        let line = arrival.octets.split(|octet| *octet == b'\r').next().unwrap_or_default();
+        let line = std::str::from_utf8(line).unwrap_or_default();
+        line.rsplit_once(" id ").and_then(|(_, id)| id.split(';').next()).unwrap_or_default()
+    }
+
+    /// Whether the disk fails then.
+    pub fn disk_fails_at(&self, when: u64) -> bool {
+        let covers = |trouble: &Trouble| (trouble.from..=trouble.until).contains(&when);
+        self.history.troubles.iter().any(|trouble| trouble.what == Wrong::Disk && covers(trouble))
     }
 
     /// What reached the next hop's end of data.

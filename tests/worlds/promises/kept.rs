@@ -1,7 +1,7 @@
 //! 1 *Journaled before released* and 2 *kept*.
 
 use super::facts::Facts;
-use super::{operator, returns};
+use super::{gaps, operator, returns};
 use std::collections::BTreeSet;
 
 /// Everything that the next hop has taken, its reply lost or not, is named in a record of each organization concerned.
@@ -17,7 +17,7 @@ pub(super) fn journaled_before_released(facts: &Facts<'_>, complaints: &mut Vec<
                 .collect();
             let missing: Vec<_> =
                 arrival.recipients.iter().filter(|recipient| !named.contains(recipient.as_str())).collect();
-            if !missing.is_empty() {
+            if !missing.is_empty() && !gaps::is_bypassed(facts, arrival, organization) {
                 complaints.push(format!(
                     "1 journaled: mail {number}, which the next hop took at {} ms ({}), has no record of {organization} \
                      that names {missing:?}; named are {named:?}",

@@ -5,6 +5,7 @@
 
 mod exact;
 mod facts;
+mod gaps;
 mod honest;
 mod kept;
 mod once;
@@ -33,6 +34,7 @@ pub fn check(history: &History) -> Vec<String> {
     kept::kept(&facts, &mut complaints);
     operator::obeyed(&facts, &mut complaints);
     returns::returns(&facts, &mut complaints);
+    gaps::gaps(&facts, &mut complaints);
     once::once(&facts, &mut complaints);
     exact::exact(&facts, &mut complaints);
     quiet::quiet(&facts, &mut complaints);

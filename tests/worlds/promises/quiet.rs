@@ -51,7 +51,8 @@ fn reports(facts: &Facts<'_>, organization: &str, complaints: &mut Vec<String>) 
         .iter()
         .filter(|trouble| matches!(trouble.what, Wrong::Crash | Wrong::Power | Wrong::Restart))
         .count();
-    let allowed = about("record.failed") + HANDFUL * (lives + about("record.acked"));
+    let gaps = history.gaps.iter().filter(|gap| gap.organization == organization).count();
+    let allowed = gaps + about("record.failed") + HANDFUL * (lives + about("record.acked"));
     if distinct.len() > allowed {
         complaints.push(format!("5 quiet: {} reports to {mailbox}, {allowed} would be enough", distinct.len()));
     }

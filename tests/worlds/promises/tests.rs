@@ -1,7 +1,7 @@
 //! The checker sees what it is for: a world in which all is well, and one for each way to break a promise.
 
 use super::super::history::{
-    Arrival, Attempt, Entry, History, Logged, Operated, Peer, Returned, Said, Shown, Stage, Trouble, Wrong,
+    Arrival, Attempt, Entry, Gap, History, Logged, Operated, Peer, Returned, Said, Shown, Stage, Trouble, Wrong,
 };
 use super::super::mail::Mail;
 use super::super::operator::Wish;
@@ -197,6 +197,37 @@ fn a_record_that_was_discarded_without_a_wish_or_was_not_is_seen() {
     discarded(&mut history, "a reason");
     history.operated.push(operated(Wish::Discard, 1_800, "discarded"));
     assert_eq!(check(&history), Vec::<String>::new());
+}
+
+#[test]
+fn a_message_without_record_or_gap_is_seen_also_with_bypass() {
+    let octets = [b"Received: from client by relay with ESMTP id q1; now\r\n".as_slice(), &mail().octets].concat();
+    let bypassed = |history: &mut History| {
+        (history.bypass, history.arrivals[0].octets) = (true, Arc::new(octets.clone()));
+        history.arrivals.pop();
+        (history.spool, history.log) = (Vec::new(), Vec::new());
+    };
+    let line = || logged("record.bypassed", &[("organization", "south"), ("queue_id", "q1")]);
+    let gap = |messages| Gap { organization: "south".to_owned(), messages, queue_ids: vec!["q1".to_owned()] };
+    let mut history = well();
+    bypassed(&mut history);
+    history.log.push(line());
+    history.gaps.push(gap(1));
+    assert_eq!(check(&history), Vec::<String>::new());
+    broken("1 journaled", bypassed);
+    broken("1 journaled", |history| {
+        bypassed(history);
+        history.log.push(line());
+    });
+    broken("6 honest", |history| {
+        bypassed(history);
+        history.gaps.push(gap(1));
+    });
+    broken("6 honest", |history| {
+        bypassed(history);
+        history.log.push(line());
+        history.gaps.push(gap(2));
+    });
 }
 
 fn returned(kind: Kind, reply: &str) -> Returned {
