@@ -171,11 +171,13 @@ pub struct Gap {
 /// A mail to the address that records come from.
 #[derive(Debug, Clone)]
 pub struct Returned {
+    pub at: Peer,
     pub kind: Kind,
     /// The record that came back.
     pub about: String,
     /// Why, as the notification says.
     pub diagnostic: String,
+    pub octets: Arc<Vec<u8>>,
     pub began: u64,
     pub ended: u64,
     /// 2yz or 5yz; none: it is not known.

@@ -1,10 +1,11 @@
 //! What servers send to the relay itself, some time after they have taken a record: delivery status notifications with the
 //! record whole, with its header, cut off, or without it; about records that never were; twice; and strangers' mail to the
-//! address that records come from.
+//! address that records come from. Records and reports also come back as they are, on a wrong way.
 
 use super::client::RELAY;
 use super::dice::Dice;
 use super::history::{Chronicle, Peer, Returned};
+use super::mail::USERS;
 use super::trace::Trace;
 use super::wire::{Wire, stuffed};
 use std::cell::{Cell, RefCell};
@@ -39,9 +40,11 @@ pub enum Kind {
     Stranger,
     /// Ordinary mail to the address.
     Letter,
+    /// The record itself, or a report, forwarded to a user: our own mail comes back through the listener.
+    Loop,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 15] = [
     Kind::Whole,
     Kind::Whole,
     Kind::Whole,
@@ -54,6 +57,9 @@ const KINDS: [Kind; 12] = [
     Kind::Foreign,
     Kind::Stranger,
     Kind::Letter,
+    Kind::Loop,
+    Kind::Loop,
+    Kind::Loop,
 ];
 
 /// How a server sends back. Cheap to clone.
@@ -74,13 +80,19 @@ impl Returns {
     /// A server has taken a message; perhaps something comes of it.
     pub fn consider(&self, at: Peer, sender: &str, octets: &Arc<Vec<u8>>) {
         let mut dice = self.dice.borrow_mut();
-        if !at.is_archive() || now() >= self.until || !dice.chance(self.percent) {
+        if now() >= self.until || !dice.chance(self.percent) {
             return;
         }
-        let kind = *dice.pick(&KINDS);
+        let kind = match at {
+            Peer::NextHop | Peer::Clients => return,
+            Peer::Reports => Kind::Loop,
+            Peer::One | Peer::Two => *dice.pick(&KINDS),
+        };
         let times = if dice.chance(20) { 2 } else { 1 };
         let number = dice.draw();
-        let letter = Letter { kind, at, sender: sender.to_owned(), octets: compose(kind, at, sender, octets, number) };
+        let to = if kind == Kind::Loop { (*dice.pick(&USERS)).to_owned() } else { sender.to_owned() };
+        let octets_back = compose(kind, at, sender, octets, number);
+        let letter = Letter { kind, at, sender: sender.to_owned(), to, octets: Arc::new(octets_back) };
         let about = field(octets, "X-Journal-Record");
         for _ in 0..times {
             let wait = Duration::from_millis(dice.between(200, 8_000));
@@ -100,8 +112,10 @@ impl Returns {
         let place = {
             let mut history = self.chronicle.write();
             let diagnostic = diagnostic(letter.at);
-            let kind = letter.kind;
-            history.returned.push(Returned { kind, about, diagnostic, began: now(), ended: u64::MAX, reply: None });
+            let (at, kind) = (letter.at, letter.kind);
+            let octets = Arc::clone(&letter.octets);
+            let returned = Returned { at, kind, about, diagnostic, octets, began: now(), ended: u64::MAX, reply: None };
+            history.returned.push(returned);
             history.returned.len() - 1
         };
         for _ in 0..TRIES {
@@ -142,9 +156,10 @@ impl Drop for Job {
 struct Letter {
     kind: Kind,
     at: Peer,
-    /// Where records come from, and this goes.
+    /// Where records come from; nobody for reports.
     sender: String,
-    octets: Vec<u8>,
+    to: String,
+    octets: Arc<Vec<u8>>,
 }
 
 impl Letter {
@@ -153,11 +168,15 @@ impl Letter {
         let stream = timeout(PATIENCE, TcpStream::connect((RELAY, 25))).await??;
         let mut wire = Wire::new(stream, PATIENCE);
         wire.reply().await?;
-        let from = if self.kind == Kind::Letter { "eve@elsewhere.example" } else { "" };
+        let from = match self.kind {
+            Kind::Letter => "eve@elsewhere.example",
+            Kind::Loop => &self.sender,
+            _ => "",
+        };
         let lines = [
             format!("EHLO {}", self.at.host()),
             format!("MAIL FROM:<{from}>"),
-            format!("RCPT TO:<{}>", self.sender),
+            format!("RCPT TO:<{}>", self.to),
             "DATA".to_owned(),
         ];
         for line in lines {
@@ -181,6 +200,10 @@ fn compose(kind: Kind, at: Peer, sender: &str, octets: &[u8], number: u64) -> Ve
     if matches!(kind, Kind::Stranger | Kind::Letter) {
         return format!("From: <eve@elsewhere.example>\r\nTo: <{sender}>\r\nSubject: hello\r\n\r\nWho are you?\r\n")
             .into();
+    }
+    if kind == Kind::Loop {
+        let trace = format!("Received: from relay.example by {} with ESMTP; {number}\r\n", at.host());
+        return [trace.as_bytes(), octets].concat();
     }
     let end = memchr::memmem::find(octets, b"\r\n\r\n").map_or(octets.len(), |end| end + 4);
     let (part, returned) = match kind {

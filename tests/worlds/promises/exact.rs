@@ -2,10 +2,14 @@
 //! what makes it readable at all, see `facts`.)
 
 use super::facts::Facts;
+use super::returns::is_known_loop;
 
 pub(super) fn exact(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     for arrival in facts.at_next_hop() {
         let Some((number, mail)) = facts.relayed(arrival) else {
+            if is_known_loop(facts, arrival, complaints) {
+                continue;
+            }
             let shown = String::from_utf8_lossy(&arrival.octets[..arrival.octets.len().min(400)]).into_owned();
             complaints.push(format!("4 exact: what the next hop got at {} ms is nobody's: {shown:?}", arrival.when));
             continue;

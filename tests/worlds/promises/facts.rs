@@ -125,7 +125,7 @@ impl<'h> Facts<'h> {
     }
 
     /// The relay's id of what the next hop got.
-    pub fn queue_id(&self, arrival: &'h Arrival) -> &'h str {
+    pub fn queue_id<'a>(&self, arrival: &'a Arrival) -> &'a str {
         let line = arrival.octets.split(|octet| *octet == b'\r').next().unwrap_or_default();
         let line = std::str::from_utf8(line).unwrap_or_default();
         line.rsplit_once(" id ").and_then(|(_, id)| id.split(';').next()).unwrap_or_default()

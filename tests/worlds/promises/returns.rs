@@ -1,6 +1,6 @@
 //! 2 *Kept*, where a record comes back from the server that had taken it; and that nobody else's mail is taken for that.
 
-use super::super::history::{History, Logged, Peer, Returned, Stage};
+use super::super::history::{Arrival, History, Logged, Peer, Returned, Stage};
 use super::super::returns::Kind;
 use super::facts::Facts;
 use super::honest::number_of;
@@ -10,10 +10,11 @@ const KEPT_AS_FAILED: &str = "250 2.0.0 the record is kept as failed";
 
 pub(super) fn returns(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     for returned in &facts.history.returned {
-        let Some(reply) = &returned.reply else { continue };
+        let Some(reply) = returned.reply.as_ref().filter(|_| returned.kind != Kind::Loop) else { continue };
         let (kind, about) = (returned.kind, &returned.about);
         let is_right = match kind {
             Kind::Whole | Kind::Header | Kind::Cut | Kind::Delay => reply.starts_with("250 2.0.0 "),
+            Kind::Loop => true,
             Kind::Nothing | Kind::Foreign | Kind::Stranger | Kind::Letter => reply.starts_with("550 5.1.1 "),
         };
         // Whose mail it is shows behind MAIL, which is the next hop's to answer.
@@ -45,6 +46,22 @@ fn failed(facts: &Facts<'_>, returned: &Returned, complaints: &mut Vec<String>) 
         complaints
             .push(format!("2 kept: record {about} came back whole at {} ms and was not sent again", returned.began));
     }
+}
+
+/// Whether what the next hop got is our own mail that went in a circle: relayed as it came, and told.
+pub(super) fn is_known_loop(facts: &Facts<'_>, arrival: &Arrival, complaints: &mut Vec<String>) -> bool {
+    let octets = arrival.octets.as_slice();
+    let Some(end) = memchr::memmem::find(octets, b"\r\n") else { return false };
+    let is_it = |returned: &&Returned| returned.kind == Kind::Loop && *returned.octets == octets[end + 2..];
+    let Some(returned) = facts.history.returned.iter().find(is_it) else { return false };
+    let queue_id = facts.queue_id(arrival);
+    let kind = if returned.at == Peer::Reports { "report" } else { "record" };
+    let told = facts.history.log.iter().find(|line| line.event == "loop.detected" && line.text("queue_id") == queue_id);
+    if told.is_none_or(|line| line.text("kind") != kind) {
+        let when = arrival.when;
+        complaints.push(format!("5 quiet: a {kind} that came back went on at {when} ms, and no log says what it is"));
+    }
+    true
 }
 
 /// Whether a line of the log tells of a record that came back.

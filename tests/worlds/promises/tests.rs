@@ -232,7 +232,9 @@ fn a_message_without_record_or_gap_is_seen_also_with_bypass() {
 
 fn returned(kind: Kind, reply: &str) -> Returned {
     let (about, diagnostic) = ("r1".to_owned(), "552 full".to_owned());
-    Returned { kind, about, diagnostic, began: 5_000, ended: 5_100, reply: Some(reply.to_owned()) }
+    let octets = Arc::default();
+    let at = Peer::Two;
+    Returned { at, kind, about, diagnostic, octets, began: 5_000, ended: 5_100, reply: Some(reply.to_owned()) }
 }
 
 #[test]
@@ -264,6 +266,21 @@ fn a_record_that_came_back_and_is_not_kept_as_failed_is_seen() {
     for kind in [Kind::Stranger, Kind::Foreign, Kind::Nothing, Kind::Letter] {
         broken("6 honest", |history| history.returned.push(returned(kind, "250 2.0.0 noted")));
     }
+}
+
+#[test]
+fn our_own_mail_that_goes_on_without_a_word_is_seen() {
+    let loops = |history: &mut History, kind: &str| {
+        let octets = [b"Received: by two\r\n".as_slice(), &history.arrivals[1].octets].concat();
+        let relayed = [b"Received: from two by relay id q9; now\r\n".as_slice(), &octets].concat();
+        history.arrivals.push(arrival(Peer::NextHop, 6_000, 4, relayed));
+        history.returned.push(Returned { octets: Arc::new(octets), ..returned(Kind::Loop, "250 2.0.0 taken #4") });
+        history.log.push(logged("loop.detected", &[("queue_id", "q9"), ("kind", kind)]));
+    };
+    let mut history = well();
+    loops(&mut history, "record");
+    assert_eq!(check(&history), Vec::<String>::new());
+    broken("5 quiet", |history| loops(history, "report"));
 }
 
 #[test]
