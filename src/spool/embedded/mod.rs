@@ -32,6 +32,8 @@ mod tests;
 mod view;
 mod writer;
 
+pub use schema::MIGRATIONS;
+
 use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};

@@ -21,7 +21,7 @@ const STATEMENTS: usize = 64;
 const WAL_KEPT: i64 = 64 << 20;
 
 /// What leads from each version to the next; the first makes version 1 out of nothing. Only ever added to.
-pub(super) const MIGRATIONS: &[&str] = &[
+pub const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE message (
         queue_id TEXT PRIMARY KEY,

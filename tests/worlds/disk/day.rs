@@ -26,6 +26,15 @@ pub async fn day_at(open: &mut Option<Desk>, books: &Books, disk: &SimulatedDisk
     desk.spool.close().await
 }
 
+/// A day that ends at noon: records of every kind are there, large and small.
+pub async fn half_a_day(books: &Books, disk: &SimulatedDisk) -> Result<(), SpoolError> {
+    let (desk, _) = books.open(disk)?;
+    desk.spool.secret([7; 32]).await?;
+    let first = morning(&desk).await?;
+    noon(&desk, &first).await?;
+    desk.spool.close().await
+}
+
 /// Messages come in: small and large, one by one and together; verdicts of all three kinds; repeats that are merged.
 async fn morning(desk: &Desk) -> Result<Vec<usize>, SpoolError> {
     let message = |identity, recipients: &[&'static str], size| desk.books.message(identity, recipients, size, false);

@@ -11,6 +11,7 @@ mod day;
 mod dice;
 mod faults;
 mod found;
+mod older;
 mod platter;
 mod power;
 mod room;
