@@ -3,6 +3,7 @@
 use super::super::history::{Arrival, Peer, Wrong};
 use super::super::relay::ORGANIZATIONS;
 use super::facts::{Facts, excuse};
+use journal_relay::queue::OCTETS_LOST;
 use std::collections::BTreeMap;
 
 /// Notifications about delays to one organization from one acceptance to the next, or in one life of the relay.
@@ -43,6 +44,7 @@ fn reports(facts: &Facts<'_>, organization: &str, complaints: &mut Vec<String>) 
             complaints.push(format!("5 quiet: a report of {} ms came again at {} ms", first.when, arrival.when));
         }
     }
+    failures(facts, &distinct.keys().copied().collect::<Vec<_>>(), organization, complaints);
     let about = |event: &str| {
         history.log.iter().filter(|line| line.event == event && line.text("organization") == organization).count()
     };
@@ -56,6 +58,43 @@ fn reports(facts: &Facts<'_>, organization: &str, complaints: &mut Vec<String>) 
     if distinct.len() > allowed {
         complaints.push(format!("5 quiet: {} reports to {mailbox}, {allowed} would be enough", distinct.len()));
     }
+}
+
+/// Each failure is told once: as a line of a digest, or as a report of its own. Where the relay or its disk failed on the way
+/// it may have been told without a line in the log, or told again.
+fn failures(facts: &Facts<'_>, told: &[&[u8]], organization: &str, complaints: &mut Vec<String>) {
+    let history = facts.history;
+    let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in history.log.iter().filter(|line| line.event == "record.failed") {
+        // What failed for its octets is told by the bounce that it had them from.
+        if line.text("organization") == organization && !line.text("reply").starts_with(OCTETS_LOST) {
+            *failed.entry(line.text("record")).or_default() += 1;
+        }
+    }
+    let forgetful = |wrong: &Wrong| matches!(wrong, Wrong::Crash | Wrong::Power | Wrong::Disk);
+    let forgotten = history.troubles.iter().filter(|trouble| forgetful(&trouble.what)).count() as u64;
+    let is_suppressed = history.log.iter().any(|line| line.event == "report.suppressed");
+    for (record, failures) in failed {
+        let times: u64 = told.iter().map(|report| names(report, record)).sum();
+        let least = match (is_suppressed, forgotten) {
+            (true, _) => 0,
+            (false, 0) => failures,
+            (false, _) => 1,
+        };
+        if !(least..=failures + forgotten).contains(&times) {
+            complaints.push(format!("5 quiet: record {record} failed {failures} times and was told {times} times"));
+        }
+    }
+}
+
+/// How often a report tells that a record has failed.
+fn names(report: &[u8], record: &str) -> u64 {
+    if memchr::memmem::find(report, b"\r\nAction: failed").is_none() {
+        return 0;
+    }
+    let rows = memchr::memmem::find_iter(report, &format!("\r\n{record},")).count();
+    let is_named = memchr::memmem::find(report, record.as_bytes()).is_some();
+    if rows > 0 { rows as u64 } else { u64::from(is_named) }
 }
 
 /// Nothing is left over when the relay has ended.

@@ -284,6 +284,34 @@ fn our_own_mail_that_goes_on_without_a_word_is_seen() {
 }
 
 #[test]
+fn a_failure_that_is_not_told_or_told_again_is_seen() {
+    let fails = |history: &mut History| {
+        let fields = [("record", "r1"), ("organization", "south"), ("reply", "550 5.7.1 never #6")];
+        history.log.push(logged("record.failed", &fields));
+    };
+    let told = |history: &mut History, text: &str| {
+        let octets = format!("To: you\r\n\r\nAction: failed\r\n\r\n{text}\r\n").into_bytes();
+        history.arrivals.push(arrival(Peer::Reports, 8_000, 7, octets));
+    };
+    for text in ["record,reply\r\nr1,550", "Record: r1"] {
+        let mut history = well();
+        fails(&mut history);
+        told(&mut history, text);
+        assert_eq!(check(&history), Vec::<String>::new());
+    }
+    broken("5 quiet", fails);
+    broken("5 quiet", |history| {
+        fails(history);
+        told(history, "r1,550");
+        told(history, "Record: r1");
+    });
+    broken("5 quiet", |history| {
+        fails(history);
+        told(history, "r1,550\r\nr1,550");
+    });
+}
+
+#[test]
 fn a_repeat_without_a_reason_is_seen() {
     let repeat = |history: &mut History| {
         let again = Arrival { when: 9_000, ..history.arrivals[1].clone() };
