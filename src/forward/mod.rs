@@ -40,8 +40,8 @@ pub struct NextHop {
     label: String,
     settings: Arc<Settings>,
     way: Way,
-    /// What the latest EHLO offered.
-    learnt: Mutex<Option<Extensions>>,
+    /// When the latest EHLO was, and what it offered.
+    learnt: Mutex<Option<(Instant, Extensions)>>,
     /// When the latest connection was tried, and whether it came about.
     tried: Mutex<Option<(Instant, bool)>>,
     /// Held while a connection is made for no other reason than to learn.
@@ -89,19 +89,20 @@ impl NextHop {
     /// What the latest EHLO offered; none when there was no conversation yet.
     pub fn extensions(&self) -> Option<Extensions> {
         match &self.way {
-            Way::Smtp { .. } => self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Way::Smtp { .. } => self.latest().map(|(_, extensions)| extensions),
             Way::Maildir(_) => Some(local::offer().extensions().clone()),
         }
     }
 
-    /// The same; where it is not known, a connection is made to learn it, and kept for the next transaction.
+    /// What it offers now: what it offered within [`settings::OFFER_HOLDS`], else a connection is made to learn it, and kept for the next
+    /// transaction. While it can't be reached it is asked every [`ANSWER_HOLDS`] at most; between them its latest offer stands.
     pub async fn learn(&self) -> Result<Extensions, Unreachable> {
-        if let Some(extensions) = self.extensions() {
+        if let Some(extensions) = self.known() {
             return Ok(extensions);
         }
         // One at a time: those who come meanwhile learn from the first.
         let _turn = self.learning.lock().await;
-        if let Some(extensions) = self.extensions() {
+        if let Some(extensions) = self.known() {
             return Ok(extensions);
         }
         let mut connection = self.dial().await?;
@@ -137,7 +138,7 @@ impl NextHop {
     /// A conversation for one transaction: on an idle connection, or on a new one.
     pub async fn open(self: &Arc<Self>) -> Result<Leg, Unreachable> {
         match &self.way {
-            Way::Smtp { pool, .. } => match pool.take() {
+            Way::Smtp { pool, .. } => match self.take_idle(pool) {
                 Some(idle) => Ok(Leg::over_smtp(self.clone(), idle, true)),
                 None => Ok(Leg::over_smtp(self.clone(), self.dial().await?, false)),
             },
@@ -165,6 +166,32 @@ impl NextHop {
         }
     }
 
+    fn latest(&self) -> Option<(Instant, Extensions)> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What need not be asked for again.
+    fn known(&self) -> Option<Extensions> {
+        let Way::Smtp { .. } = self.way else { return self.extensions() };
+        let (at, extensions) = self.latest()?;
+        let tried = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = tried.is_some_and(|(at, up)| !up && at.elapsed() < ANSWER_HOLDS);
+        (failed || at.elapsed() < self.settings.offer_holds).then_some(extensions)
+    }
+
+    /// An idle connection that offers what clients have been told since.
+    fn take_idle(&self, pool: &Pool) -> Option<Connection> {
+        let latest = self.extensions();
+        loop {
+            let mut idle = pool.take()?;
+            if latest.as_ref().is_none_or(|latest| offers_all(idle.offer().extensions(), latest)) {
+                return Some(idle);
+            }
+            // It was made when the server offered less; as long as it is used nobody gets what is offered now.
+            idle.say_quit();
+        }
+    }
+
     /// A new connection.
     async fn dial(&self) -> Result<Connection, Unreachable> {
         let Way::Smtp { dialer, .. } = &self.way else {
@@ -175,7 +202,7 @@ impl NextHop {
         *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), dialled.is_ok()));
         let connection = dialled?;
         let offered = connection.offer().extensions().clone();
-        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(offered);
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), offered));
         Ok(connection)
     }
 
@@ -184,6 +211,13 @@ impl NextHop {
             pool.put(connection);
         }
     }
+}
+
+/// Whether a connection can carry whatever a client was told that the next hop takes.
+fn offers_all(offered: &Extensions, told: &Extensions) -> bool {
+    let pairs =
+        [(offered.eight_bit_mime, told.eight_bit_mime), (offered.smtp_utf8, told.smtp_utf8), (offered.dsn, told.dsn)];
+    pairs.into_iter().all(|(offered, told)| offered || !told)
 }
 
 impl std::fmt::Debug for NextHop {

@@ -27,6 +27,9 @@ pub const MAX_IDLE: usize = 100;
 /// How long one is kept; servers close idle ones after 300 s (Postfix) or more.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
 
+/// How long what a next hop has offered is taken to be offered still.
+pub const OFFER_HOLDS: Duration = Duration::from_secs(30);
+
 /// Names, waits and limits of the conversations with one next hop.
 #[derive(Clone)]
 pub struct Settings {
@@ -56,6 +59,8 @@ pub struct Settings {
     pub max_idle: usize,
     /// [`IDLE_TIME`]
     pub idle_time: Duration,
+    /// [`OFFER_HOLDS`]
+    pub offer_holds: Duration,
 }
 
 impl Default for Settings {
@@ -74,6 +79,7 @@ impl Default for Settings {
             quit: QUIT_TIMEOUT,
             max_idle: MAX_IDLE,
             idle_time: IDLE_TIME,
+            offer_holds: OFFER_HOLDS,
         }
     }
 }

@@ -27,7 +27,7 @@ const MAX_ERRORS: u32 = 20;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// For the next octets of a message (RFC 5321, section 4.5.3.2.5).
 const DATA_TIMEOUT: Duration = Duration::from_secs(3 * 60);
-/// For a next hop that nobody has talked to yet to tell what it offers.
+/// For a next hop to tell what it offers, when nobody has asked for a while.
 const LEARN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the client to take a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -141,14 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
     /// Tells the client what the next hop and this relay can both do.
     async fn hello(&mut self) {
         let setup = Arc::clone(&self.setup.borrow());
-        let next_hop = match setup.next_hop.extensions() {
-            Some(known) => known,
-            // A next hop that can't be asked now is taken to offer everything: a client that needs an extension is told
-            // to come again at MAIL, where it would have to bounce for good if we said here that there is none.
-            None => match timeout(LEARN_TIMEOUT, setup.next_hop.learn()).await {
-                Ok(Ok(learnt)) => learnt,
-                Ok(Err(_)) | Err(_) => everything(),
-            },
+        // A next hop that can't be asked now is taken to offer what it did last, or everything: a client that needs an
+        // extension is told to come again at MAIL, where it would have to bounce for good if we said here that there is none.
+        let next_hop = match timeout(LEARN_TIMEOUT, setup.next_hop.learn()).await {
+            Ok(Ok(learnt)) => learnt,
+            Ok(Err(_)) | Err(_) => setup.next_hop.extensions().unwrap_or_else(everything),
         };
         let limit = setup.listener.max_message_size;
         let offers = Extensions {

@@ -348,3 +348,27 @@ async fn a_server_that_does_not_answer_quit_is_not_waited_for_long() {
     };
     both(client, server).await;
 }
+
+#[tokio::test]
+async fn an_offer_that_has_grown_is_learnt_and_no_idle_connection_hides_it() {
+    let fake = Fake::new().await;
+    let settings = Settings { offer_holds: Duration::ZERO, ..settings() };
+    let next_hop = NextHop::with_settings(Route::Smtp(fake.route(Tls::None)), settings).unwrap();
+    let client = async {
+        assert!(!next_hop.learn().await.unwrap().eight_bit_mime);
+        assert!(next_hop.learn().await.unwrap().eight_bit_mime);
+        let newer = next_hop.open().await.unwrap();
+        // The one that is left was greeted before.
+        let newest = next_hop.open().await.unwrap();
+        assert!(newer.extensions().eight_bit_mime && newest.extensions().eight_bit_mime);
+        (newer, newest)
+    };
+    let server = async {
+        let mut older = fake.accept_greeted("").await;
+        let newer = fake.accept_greeted("8BITMIME").await;
+        let newest = fake.accept_greeted("8BITMIME").await;
+        assert_eq!(older.rest().await, "QUIT\r\n");
+        drop((newer, newest));
+    };
+    both(client, server).await;
+}
