@@ -158,6 +158,7 @@ impl Client {
         }
         wire.write(format!("EHLO client{}.example\r\n", self.number).as_bytes()).await.ok()?;
         let reply = hear(&mut wire, Stage::Ehlo, attempt).await.ok()?;
+        wire.takes_eight_bit = reply.contains("8BITMIME");
         reply.starts_with('2').then_some(wire)
     }
 
@@ -169,6 +170,11 @@ impl Client {
         attempt: &mut Attempt,
     ) -> io::Result<End> {
         let mail = &self.mails[job.mail];
+        if mail.is_eight_bit && !wire.takes_eight_bit {
+            // It can't be sent as it is (RFC 6152, section 3); perhaps another time.
+            wire.write(b"QUIT\r\n").await?;
+            return Ok(End::Lost);
+        }
         let body = if mail.is_eight_bit { " BODY=8BITMIME" } else { "" };
         let from = format!("MAIL FROM:<{}> SIZE={}{body}\r\n", mail.sender.as_deref().unwrap_or(""), mail.octets.len());
         let rcpts: Vec<_> = recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>\r\n")).collect();

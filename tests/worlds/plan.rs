@@ -7,7 +7,7 @@ use super::history::Peer;
 use super::mail::{Mail, USERS, mails};
 use super::operator::Wish;
 use super::relay::Shape;
-use super::server::{Bad, Fuse, Mood};
+use super::server::{Bad, Fuse, Mood, Offer};
 use std::time::Duration;
 
 /// One world.
@@ -22,6 +22,8 @@ pub struct Plan {
     pub patience: Duration,
     /// In the order of [`Peer::SERVERS`].
     pub moods: Vec<Vec<Mood>>,
+    /// In the same order.
+    pub offers: Vec<Vec<Offer>>,
     pub eight_bit_mime: [bool; 4],
     pub pipelining: [bool; 4],
     /// In order of time, milliseconds.
@@ -132,6 +134,7 @@ impl Plan {
             mails,
             jobs,
             moods,
+            offers: Peer::SERVERS.map(|peer| offers(&mut dice.fork("offers").fork(peer.host()), calm_from)).to_vec(),
             calm_from,
         }
     }
@@ -178,6 +181,17 @@ fn jobs(dice: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
         of_clients[dice.size(0, clients - 1)].push(job);
     }
     of_clients
+}
+
+/// Some servers are replaced by others, for a while.
+fn offers(dice: &mut Dice, calm_from: u64) -> Vec<Offer> {
+    let count = if dice.chance(25) { dice.between(1, 3) } else { 0 };
+    let offer = |dice: &mut Dice| {
+        let from = dice.between(0, calm_from);
+        let until = (from + dice.between(1_000, 15_000)).min(calm_from);
+        Offer { from, until, extended: dice.chance(50), eight_bit_mime: dice.chance(50) }
+    };
+    (0..count).map(|_| offer(dice)).collect()
 }
 
 fn moods(dice: &mut Dice, peer: Peer, calm_from: u64) -> Vec<Mood> {

@@ -1,7 +1,7 @@
 //! The relay's host: starts the whole relay on the world's network, disk, time and chance, and does what it is told.
 
 use super::clock::{SimClock, SimEntropy};
-use super::history::{Chronicle, Entry};
+use super::history::{Chronicle, Entry, Trouble, Wrong};
 use super::net::SimNetwork;
 use super::operator::{Operator, Wish};
 use super::trace::Trace;
@@ -12,7 +12,11 @@ use journal_relay::spool::Spool;
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::Notify;
+
+/// Between two starts on a disk that fails.
+const RESTART: Duration = Duration::from_secs(2);
 
 /// The organizations' names, and which archive each has.
 pub const ORGANIZATIONS: [(&str, &str); 2] = [("north", "one"), ("south", "two")];
@@ -107,14 +111,34 @@ impl House {
     /// One life of the relay.
     pub async fn live(self) -> turmoil::Result {
         let _last = Farewell(self.network.clone());
-        if let Err(broken) = self.work().await
+        loop {
+            let ended = self.work().await;
+            // On a disk that fails nothing starts; whoever looks after the program starts it again.
+            let is_helpless = ended.as_ref().is_err_and(|broken| broken.starts_with("start: ")) && self.disk_fails();
+            if !is_helpless || self.network.power.is_off() {
+                self.note_end(ended);
+                break;
+            }
+            self.trace.note("the relay can't start on its disk");
+            tokio::time::sleep(RESTART).await;
+        }
+        self.control.gone();
+        Ok(())
+    }
+
+    fn disk_fails(&self) -> bool {
+        let now = self.clock.millis();
+        let covers = |trouble: &Trouble| trouble.what == Wrong::Disk && (trouble.from..=trouble.until).contains(&now);
+        self.chronicle.write().troubles.iter().any(covers)
+    }
+
+    fn note_end(&self, ended: Result<(), String>) {
+        if let Err(broken) = ended
             && !self.network.power.is_off()
         {
             self.trace.note(format!("the relay does not work: {broken}"));
             self.chronicle.write().broken.push(broken);
         }
-        self.control.gone();
-        Ok(())
     }
 
     async fn work(&self) -> Result<(), String> {
@@ -211,11 +235,13 @@ pub fn config(shape: Shape, version: u64) -> String {
         1 + version % 2,
         4 + version % 3,
     );
-    for ((name, archive), coalesce) in ORGANIZATIONS.into_iter().zip(shape.coalesce) {
+    // The archives change places: each takes what comes for the other.
+    let hosts = if version % 4 == 2 { ["two", "one"] } else { ["one", "two"] };
+    for (((name, archive), coalesce), host) in ORGANIZATIONS.into_iter().zip(shape.coalesce).zip(hosts) {
         text.push_str(&format!(
             "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\n\
              journaling_address = \"archive@{archive}.example\"\nreport_address = \"postmaster@{name}.example\"\n\
-             journaling_route = \"smtp://{archive}.example:25?tls=none\"\n\
+             journaling_route = \"smtp://{host}.example:25?tls=none\"\n\
              report_route = \"smtp://reports.example:25?tls=none\"\ncoalesce = \"{coalesce}\"\n"
         ));
     }

@@ -28,6 +28,16 @@ pub struct Mood {
     pub kinds: Vec<Bad>,
 }
 
+/// What a server offers from one moment to another.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    pub from: u64,
+    pub until: u64,
+    /// It knows EHLO; else it refuses it, and HELO is what it knows (RFC 5321, section 4.1.1.1).
+    pub extended: bool,
+    pub eight_bit_mime: bool,
+}
+
 /// An answer that is not as it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
@@ -62,6 +72,7 @@ pub struct Server(Rc<Inner>);
 struct Inner {
     peer: Peer,
     moods: Vec<Mood>,
+    offers: Vec<Offer>,
     eight_bit_mime: bool,
     pipelining: bool,
     dice: RefCell<Dice>,
@@ -76,6 +87,8 @@ struct Inner {
 pub struct Setup {
     pub peer: Peer,
     pub moods: Vec<Mood>,
+    /// What it offers at times; else all that it can.
+    pub offers: Vec<Offer>,
     pub eight_bit_mime: bool,
     pub pipelining: bool,
     pub dice: Dice,
@@ -84,10 +97,11 @@ pub struct Setup {
 
 impl Server {
     pub fn new(setup: Setup, chronicle: Chronicle, trace: Trace, power: Power) -> Self {
-        let Setup { peer, moods, eight_bit_mime, pipelining, dice, returns } = setup;
+        let Setup { peer, moods, offers, eight_bit_mime, pipelining, dice, returns } = setup;
         Self(Rc::new(Inner {
             peer,
             moods,
+            offers,
             eight_bit_mime,
             pipelining,
             dice: RefCell::new(dice),
@@ -117,7 +131,8 @@ impl Server {
             let server = self.clone();
             #[allow(clippy::disallowed_methods, reason = "a peer is no part of the relay")]
             tokio::task::spawn_local(async move {
-                let mut talk = Talk { server, wire: Wire::new(stream, PATIENCE), transaction: None };
+                let mut talk =
+                    Talk { server, wire: Wire::new(stream, PATIENCE), transaction: None, eight_bit_mime: false };
                 // However a conversation ends, its end is all that follows.
                 let _ = talk.hold().await;
             });
@@ -145,6 +160,8 @@ struct Talk {
     wire: Wire,
     /// MAIL, and the recipients.
     transaction: Option<(String, Vec<String>)>,
+    /// It was offered here.
+    eight_bit_mime: bool,
 }
 
 /// How an answer went.
@@ -167,7 +184,11 @@ impl Talk {
             let line = self.wire.line().await?;
             let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
-                "EHLO" | "HELO" => self.hello().await?,
+                "EHLO" => self.hello().await?,
+                "HELO" => {
+                    self.eight_bit_mime = false;
+                    self.answer(Stage::Other, "250 2.0.0 hello").await?;
+                }
                 "MAIL" => {
                     self.transaction = None;
                     if self.answer(Stage::Mail, "250 2.1.0 sender ok").await?.good {
@@ -195,9 +216,16 @@ impl Talk {
 
     async fn hello(&mut self) -> io::Result<()> {
         let inner = &self.server.0;
+        let now = now();
+        let offer = inner.offers.iter().find(|offer| (offer.from..offer.until).contains(&now));
+        if offer.is_some_and(|offer| !offer.extended) {
+            self.say(Stage::Ehlo, "502 5.5.1 what is EHLO?", "").await?;
+            return Ok(());
+        }
+        self.eight_bit_mime = offer.map_or(inner.eight_bit_mime, |offer| offer.eight_bit_mime);
         let mut text =
             format!("250-{}\r\n250-SIZE 10000000\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n", inner.peer.host());
-        if inner.eight_bit_mime {
+        if self.eight_bit_mime {
             text.push_str("250-8BITMIME\r\n");
         }
         if inner.pipelining {
@@ -229,7 +257,7 @@ impl Talk {
             reply: String::new(),
             replied: false,
             replied_at: u64::MAX,
-            eight_bit_mime: inner.eight_bit_mime,
+            eight_bit_mime: self.eight_bit_mime,
         };
         let place = {
             let mut history = inner.chronicle.write();

@@ -12,11 +12,13 @@ pub struct Wire {
     buffer: Vec<u8>,
     /// How long octets are waited for.
     patience: Duration,
+    /// For a client: the other side has announced 8BITMIME.
+    pub takes_eight_bit: bool,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, buffer: Vec::new(), patience }
+        Self { stream, buffer: Vec::new(), patience, takes_eight_bit: false }
     }
 
     pub async fn write(&mut self, octets: &[u8]) -> io::Result<()> {

@@ -121,6 +121,7 @@ impl<'a> World<'a> {
                 let setup = Setup {
                     peer,
                     moods: plan.moods[place].clone(),
+                    offers: plan.offers[place].clone(),
                     eight_bit_mime: plan.eight_bit_mime[place],
                     pipelining: plan.pipelining[place],
                     dice: dice.fork(peer.host()),
