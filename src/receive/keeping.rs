@@ -65,9 +65,6 @@ impl Keeping {
         if self.bypassed.is_some() {
             return;
         }
-        if let Some(reservation) = &mut self.reservation {
-            reservation.promise();
-        }
         self.intake = Some(self.parts.spool.begin(queue_id));
     }
 

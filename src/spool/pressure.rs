@@ -2,10 +2,10 @@
 //!
 //! Free octets and inodes are looked at every few seconds, and at once after a failure. Below a minimum new mail is refused
 //! early, so that nobody sends a message in vain and what waits can still be sent: each acknowledgement is a write, too. The
-//! pressure ends a quarter above the minimum, so that it does not come and go with every message. Octets that have been
-//! promised room (`SIZE=` once the message begins, or those that came without it) count as used until the message is over;
-//! those that came count after it, until the next look sees them. A size that is only declared takes no room from others.
-//! Messages under way end, too, before they take what is kept for acknowledgements.
+//! pressure ends a quarter above the minimum, so that it does not come and go with every message. Octets that came count as
+//! used until the next look behind the message's end sees them, and with them what is promised ahead: of the declared size
+//! as much again as has come, [`AHEAD`] at most. So a client takes from others at most twice what it really sends, whatever it
+//! declares. Messages under way end, too, before they take what is kept for acknowledgements.
 
 use super::{Spool, SpoolError};
 use crate::drain::Drain;
@@ -31,6 +31,8 @@ const MIN_INODES: u64 = 1_000;
 const SMALL_PART: u64 = 10;
 /// Messages under way may take this part of the minimum; the rest is for what waits already.
 const UNDER_WAY_PART: u64 = 2;
+/// Octets of what a message declared that count as used before they come, at most.
+const AHEAD: u64 = 4 << 20;
 /// The pressure ends this part above the minimum.
 const RELIEF_PART: u64 = 4;
 
@@ -108,8 +110,8 @@ impl Pressure {
         (seen.room, seen.low)
     }
 
-    /// Whether there is room for a message of the size that its client declared. It is not promised yet: anybody may
-    /// declare anything, and [`Reservation::promise`] comes once a next hop wants the octets.
+    /// Whether there is room for a message of the size that its client declared. Nothing is promised yet: anybody may
+    /// declare anything and send nothing; see [`Reservation::reach`].
     ///
     /// # Errors
     /// [`SpoolError::Full`]: there is pressure already, or this message would make it.
@@ -210,12 +212,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The message begins: the size that was declared counts as used from here on.
-    pub fn promise(&mut self) {
-        self.take(self.declared);
-    }
-
-    /// The message will have so many octets now: more than it declared, perhaps.
+    /// The message will have so many octets now: more than it declared, perhaps. They count as used, and some of those that
+    /// will follow.
     ///
     /// # Errors
     /// [`SpoolError::Full`]: what is left is kept for acknowledgements.
@@ -224,7 +222,8 @@ impl Reservation {
         let more = octets.saturating_sub(self.came);
         let arrived = shared.arrived.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         self.came = self.came.max(octets);
-        self.take(octets);
+        let ahead = self.declared.saturating_sub(octets).min(octets).min(AHEAD);
+        self.take(octets.saturating_add(ahead));
         let Some(room) = self.pressure.state().0 else { return Ok(()) };
         let left = room.free_octets.saturating_sub(arrived);
         let kept = room.min_octets(self.pressure.0.largest_message.load(Ordering::Relaxed)) / UNDER_WAY_PART;
@@ -306,9 +305,8 @@ mod tests {
         let pressure = Pressure::new(LARGEST);
         pressure.note(large(200 * MIB));
         let mut first = pressure.admit(Some(60 * MIB)).unwrap();
-        first.promise();
-        assert!(pressure.admit(Some(60 * MIB)).is_err(), "two of them leave too little");
         first.reach(60 * MIB).unwrap();
+        assert!(pressure.admit(Some(60 * MIB)).is_err(), "two of them leave too little");
         let mut second = pressure.admit(None).unwrap();
         second.reach(40 * MIB).unwrap();
         assert!(pressure.admit(Some(10 * MIB)).is_err(), "a message without SIZE counts as it comes");
@@ -320,16 +318,33 @@ mod tests {
     fn a_size_that_is_only_declared_takes_no_room_from_others() {
         let pressure = Pressure::new(LARGEST);
         pressure.note(large(200 * MIB));
-        let idle: Vec<_> = (0..100).map(|_| pressure.admit(Some(60 * MIB)).unwrap()).collect();
+        let mut idle: Vec<_> = (0..1_000).map(|_| pressure.admit(Some(60 * MIB)).unwrap()).collect();
         assert!(pressure.admit(Some(60 * MIB)).is_ok(), "MAIL alone brings no octets");
-        drop(idle);
-        for _ in 0..100 {
-            let mut begun = pressure.admit(Some(60 * MIB)).unwrap();
-            begun.promise();
+        for begun in &mut idle {
             begun.reach(1_000).unwrap();
-            assert!(pressure.admit(Some(60 * MIB)).is_err(), "it may still come");
         }
+        assert!(pressure.admit(Some(60 * MIB)).is_ok(), "DATA and some octets are not all that was declared");
+        idle.truncate(10);
+        for begun in &mut idle {
+            begun.reach(3 * MIB).unwrap();
+        }
+        assert!(pressure.admit(Some(50 * MIB)).is_err(), "as much again may still come");
+        drop(idle);
         assert!(pressure.admit(Some(60 * MIB)).is_ok(), "what was declared and did not come is on no disk");
+    }
+
+    #[test]
+    fn what_is_promised_ahead_grows_with_what_comes_up_to_the_declared_size() {
+        let pressure = Pressure::new(LARGEST);
+        let mut message = pressure.admit(Some(10 * MIB)).unwrap();
+        for (reached, counted) in [(0, 0), (1, 2), (3 * MIB, 6 * MIB), (5 * MIB, 9 * MIB), (8 * MIB, 10 * MIB)] {
+            message.reach(reached).unwrap();
+            assert_eq!(pressure.0.under_way.load(Ordering::Relaxed), counted, "{reached}");
+        }
+        message.reach(12 * MIB).unwrap();
+        assert_eq!(pressure.0.under_way.load(Ordering::Relaxed), 12 * MIB, "more than it declared");
+        drop(message);
+        assert_eq!(pressure.0.under_way.load(Ordering::Relaxed), 0);
     }
 
     #[test]
