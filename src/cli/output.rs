@@ -7,8 +7,9 @@ const GAP: usize = 2;
 
 /// Writes what went wrong to standard error.
 pub(super) fn complain(text: &str) {
+    let lines: Vec<_> = text.split('\n').map(shown).collect();
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr(), "journal-relay: {text}");
+    let _ = writeln!(io::stderr(), "journal-relay: {}", lines.join("\n"));
 }
 
 /// Writes octets to standard output. A reader that went away (`| head`) is no failure.
@@ -25,23 +26,42 @@ pub(super) fn print_line(text: &str) -> io::Result<()> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// A table with aligned columns, the last one as long as it likes. Control characters are shown as `?`: what an archive
-/// replied can't steer the terminal.
+/// A table with aligned columns, the last one as long as it likes. What steers a terminal is shown escaped, see [`shown`].
 pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).filter_map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let shown: String = cell.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
-            line.push_str(&format!("{shown:<width$}", width = width + GAP));
+            line.push_str(&format!("{cell:<width$}", width = width + GAP));
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Text from mail or from another server as it may stand on a terminal: what would steer it, change the direction of what
+/// follows, or take no room and so hide, is shown as `\u{…}`. An address is what it looks like.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_hidden(letter) { shown.extend(letter.escape_unicode()) } else { shown.push(letter) }
+    }
+    shown
+}
+
+/// Controls (C0, DEL, C1), and of Unicode's format characters and separators those that turn the direction of text
+/// (<https://www.unicode.org/reports/tr9/>), break lines, join or separate without being seen, or carry tags.
+fn is_hidden(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -56,6 +76,15 @@ mod tests {
 
     #[test]
     fn a_cell_cannot_steer_the_terminal() {
-        assert_eq!(table(&[vec!["\u{1b}[2J\r\n".to_owned()]]), "?[2J??\n");
+        let tricks = "\u{1b}[2J\r\n\u{9b}31m\u{202e}gro.elpmaxe\u{2066}\u{200b}\u{feff}\u{7f}\u{e0041}";
+        let escaped = r"\u{1b}[2J\u{d}\u{a}\u{9b}31m\u{202e}gro.elpmaxe\u{2066}\u{200b}\u{feff}\u{7f}\u{e0041}";
+        assert_eq!(table(&[vec![tricks.to_owned()]]), format!("{escaped}\n"));
+        assert_eq!(table(&[vec!["Jürgen 例え אב".to_owned()]]), "Jürgen 例え אב\n");
+    }
+
+    #[test]
+    fn an_escaped_cell_is_as_wide_as_it_is_shown() {
+        let rows = [vec!["\u{202e}".to_owned(), "x".into()], vec!["0123".into(), "y".into()]];
+        assert_eq!(table(&rows), "\\u{202e}  x\n0123      y\n");
     }
 }
