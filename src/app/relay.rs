@@ -13,7 +13,7 @@ use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::{Listen, SharedNetwork};
-use crate::receive::{self, Gaps, Parts, Setup};
+use crate::receive::{self, Gaps, Parts, Places, Setup};
 use crate::spool::{Pressure, Spool};
 use crate::telemetry::Metrics;
 use crate::watch;
@@ -22,7 +22,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// How long open transactions may take once the relay drains.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -89,7 +88,7 @@ impl Relay {
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
-            bounces: Arc::new(Semaphore::new(receive::MAX_BOUNCES)),
+            bounces: Places::default(),
             drain: drain.clone(),
         };
         let Surroundings { spool, clock, entropy, .. } = surroundings.clone();

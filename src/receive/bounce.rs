@@ -5,22 +5,22 @@
 
 use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
+use super::places::Place;
 use super::transaction::too_large;
 use crate::journal::{Action, Bounce};
 use crate::mail::{Address, QueueId, Reply, SessionId};
 use crate::spool::{Receipt, Returned};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// Octets of a bounce that are kept: 8 MiB. What is behind them is taken and not looked at; a record that comes back longer
 /// can't be restored.
 pub const MAX_BOUNCE: usize = 8 * 1024 * 1024;
-/// Bounces under way at a time; the next one is asked to come again.
+/// Bounces of which octets are kept at a time ([`Places`](super::places::Places)); the next one is asked to come again.
 pub const MAX_BOUNCES: usize = 8;
-/// How long one may take: who trickles octets must not keep the places from others for good.
+/// How long one may take, also where nobody else wants its place.
 pub(super) const BOUNCE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// A bounce on its way in.
@@ -28,27 +28,21 @@ pub(super) struct BounceMail {
     forward_path: Address,
     /// The organizations whose records come from the address, with their routes.
     organizations: Vec<(String, String)>,
-    octets: Vec<u8>,
+    client: IpAddr,
     size: u64,
-    place: Option<OwnedSemaphorePermit>,
+    /// Has the octets, since the first of them came.
+    place: Option<Place>,
     /// When its octets began.
     since: Option<Instant>,
 }
 
 impl BounceMail {
-    pub(super) fn new(setup: &Setup, forward_path: &Address) -> Self {
+    pub(super) fn new(setup: &Setup, forward_path: &Address, client: IpAddr) -> Self {
         let of_it = setup.config.organizations.iter();
         let of_it = of_it.filter(|organization| organization.sender.same_mailbox_ignoring_case(forward_path));
         let organizations =
             of_it.map(|organization| (organization.name.clone(), organization.journaling_route.to_string())).collect();
-        Self {
-            forward_path: forward_path.clone(),
-            organizations,
-            octets: Vec::new(),
-            size: 0,
-            place: None,
-            since: None,
-        }
+        Self { forward_path: forward_path.clone(), organizations, client, size: 0, place: None, since: None }
     }
 
     /// Whether it is to that address already.
@@ -56,43 +50,50 @@ impl BounceMail {
         self.forward_path.same_mailbox_ignoring_case(forward_path)
     }
 
-    /// The answer to DATA.
+    /// The answer to DATA. No place is taken yet: to open DATA costs a client nothing.
     pub(super) fn begin(&mut self, parts: &Parts) -> Reply {
-        match Arc::clone(&parts.bounces).try_acquire_owned() {
-            Ok(place) => {
-                self.place = Some(place);
-                self.since = Some(Instant::now());
-                Reply::new(354, "send the bounce, end with a dot on a line by itself")
-            }
-            Err(_) => Reply::new(451, "4.3.2 too many bounces at a time, try again later"),
+        if !parts.bounces.has_one_for(self.client) {
+            return too_many();
         }
+        self.since = Some(Instant::now());
+        Reply::new(354, "send the bounce, end with a dot on a line by itself")
     }
 
     /// Takes octets of at most `limit` in all.
     ///
     /// # Errors
     /// The answer to the end of data; the bounce is to be let go, and its place with it.
-    pub(super) fn take(&mut self, octets: &[u8], limit: u64) -> Result<(), Reply> {
+    pub(super) fn take(&mut self, octets: &[u8], limit: u64, parts: &Parts) -> Result<(), Reply> {
+        if octets.is_empty() {
+            return Ok(());
+        }
         self.size = self.size.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
-        let room = MAX_BOUNCE.saturating_sub(self.octets.len()).min(octets.len());
-        self.octets.extend_from_slice(octets.get(..room).unwrap_or_default());
         if self.size > limit {
             return Err(too_large(limit));
         }
         if self.since.is_some_and(|since| since.elapsed() >= BOUNCE_TIMEOUT) {
             return Err(Reply::new(451, "4.4.2 the bounce takes too long, try again later"));
         }
-        Ok(())
+        if self.place.is_none() {
+            self.place = Some(parts.bounces.take(self.client).ok_or_else(too_many)?);
+        }
+        if self.place.as_ref().is_some_and(|place| place.keep(octets)) { Ok(()) } else { Err(too_many()) }
     }
 
     /// The answer to the end of data. The place is held until then.
     pub(super) async fn judge(
-        mut self,
+        self,
         keeping: &Keeping,
         parts: &Parts,
         (session, queue_id): (SessionId, QueueId),
     ) -> Reply {
-        let octets = Bytes::from(std::mem::take(&mut self.octets));
+        let octets = match &self.place {
+            Some(place) => match place.judge() {
+                Some(octets) => Bytes::from(octets),
+                None => return too_many(),
+            },
+            None => Bytes::new(),
+        };
         let Some(bounce) = Bounce::read(&octets) else { return unknown() };
         let (action, reply) = (bounce.action.as_str(), format!("bounced: {}", bounce.diagnostic));
         let returned = self.returned(parts, &octets, bounce, &reply);
@@ -127,30 +128,14 @@ impl BounceMail {
     }
 }
 
+fn too_many() -> Reply {
+    Reply::new(451, "4.3.2 too many bounces at a time, try again later")
+}
+
 fn unknown() -> Reply {
     Reply::new(550, "5.1.1 this address has no mailbox: it takes bounces of journal records it knows, and nothing else")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bounce_that_trickles_or_is_too_large_is_let_go() {
-        let mut bounce = BounceMail {
-            forward_path: Address::parse("sender@example.org").unwrap(),
-            organizations: Vec::new(),
-            octets: Vec::new(),
-            size: 0,
-            place: None,
-            since: Some(Instant::now()),
-        };
-        let mut code = |octets: &[u8]| bounce.take(octets, 100).map_or_else(|reply| reply.code(), |()| 250);
-        assert_eq!(code(b"x"), 250);
-        tokio::time::advance(BOUNCE_TIMEOUT - Duration::from_secs(1)).await;
-        assert_eq!(code(b"x"), 250);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(code(b"x"), 451);
-        assert_eq!(code(&[b'x'; 98]), 552);
-    }
-}
+#[path = "bounce_tests.rs"]
+mod tests;

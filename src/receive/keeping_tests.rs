@@ -1,33 +1,18 @@
 //! What a message hears of a spool that can't take it, by `spool.on_failure`.
 
 use super::*;
-use crate::drain::Drain;
-use crate::journal::MacKey;
 use crate::mail::{OsEntropy, RecordId};
-use crate::receive::gaps::Gaps;
-use crate::spool::fixtures::{HandClock, Message, ORGANIZATION, draft, options};
-use crate::spool::{Filter, MemorySpool, Pressure, Room, Spool};
+use crate::receive::fixtures;
+use crate::receive::fixtures::spool;
+use crate::spool::fixtures::{Message, ORGANIZATION, draft};
+use crate::spool::{Filter, MemorySpool, Room, Spool};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 const OCTETS: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
 fn parts(spool: &MemorySpool) -> Parts {
-    let (clock, entropy) = (HandClock::new(), Arc::new(OsEntropy));
-    Parts {
-        spool: Arc::new(spool.clone()),
-        pressure: Pressure::new(1_000),
-        gaps: Gaps::default(),
-        clock,
-        entropy,
-        mac_key: MacKey::from_bytes([7; 32]),
-        bounces: Arc::new(Semaphore::new(1)),
-        drain: Drain::default(),
-    }
-}
-
-fn spool() -> MemorySpool {
-    MemorySpool::new(options(&HandClock::new()))
+    fixtures::parts(Arc::new(spool.clone()))
 }
 
 /// A message from MAIL to the end of data; the spool fails before `prepare`.
@@ -90,4 +75,46 @@ async fn a_message_that_should_have_no_record_leaves_no_gap() {
     let queue_id = QueueId::new(parts.clock.now(), &OsEntropy);
     keeping.begin(queue_id);
     assert!(keeping.prepare(Draft { queue_id, records: Vec::new() }).await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spool_that_hangs_is_waited_for_two_minutes_and_then_is_a_failing_one() {
+    let spool = spool();
+    let parts = parts(&spool);
+    for (way, bypasses) in [(OnFailure::Tempfail, false), (OnFailure::Bypass, true)] {
+        let begun = Instant::now();
+        spool.hang(true);
+        let passed = pass(&parts, &spool, way, None).await;
+        spool.hang(false);
+        assert!(
+            (SPOOL_TIMEOUT..SPOOL_TIMEOUT + Duration::from_secs(1)).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
+        match passed {
+            Ok(unrecorded) => {
+                let unrecorded = unrecorded.unwrap();
+                assert!(bypasses && unrecorded.reason.contains("no answer within 120 s"), "{unrecorded:?}");
+            }
+            Err(refused) => assert!(!bypasses && refused.code() == 451, "{refused}"),
+        }
+        assert_eq!(kept(&spool).await, [], "what was given up is not kept later");
+    }
+    assert!(pass(&parts, &spool, OnFailure::Bypass, None).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_message_that_outgrows_the_room_is_refused_and_leaves_nothing_behind() {
+    let spool = spool();
+    let parts = parts(&spool);
+    // 100 of 1,000 octets are kept for what waits, half of that from what is under way.
+    parts.pressure.note(Room { free_octets: 160, total_octets: 1_000, free_inodes: None, total_inodes: 0 });
+    let mut keeping = Keeping::new(&parts, OnFailure::Tempfail);
+    keeping.admit(Some(40)).unwrap();
+    keeping.begin(QueueId::new(parts.clock.now(), &OsEntropy));
+    keeping.append(&[b'x'; 110]).await.unwrap();
+    let refused = keeping.append(b"x").await.unwrap_err();
+    assert!(refused.to_string().starts_with("452 4.3.1"), "{refused}");
+    keeping.let_go();
+    assert_eq!(kept(&spool).await, []);
 }

@@ -5,6 +5,7 @@
 
 use super::driver;
 use super::gaps::Gaps;
+use super::places::Places;
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::drain::Drain;
@@ -52,8 +53,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// What our own records and reports are known by.
     pub mac_key: MacKey,
-    /// Room for bounces of records under way.
-    pub bounces: Arc<Semaphore>,
+    /// Places for bounces of records under way.
+    pub bounces: Places,
     /// The end.
     pub drain: Drain,
 }

@@ -7,9 +7,12 @@
 
 mod bounce;
 mod driver;
+#[cfg(test)]
+mod fixtures;
 mod gaps;
 mod keeping;
 mod listener;
+mod places;
 mod policy;
 mod received;
 mod records;
@@ -18,5 +21,6 @@ mod transaction;
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
 pub use gaps::{EVERY, Gaps};
 pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen, listener_label};
+pub use places::Places;
 pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};

@@ -154,7 +154,7 @@ impl Transaction {
             if let Some(leg) = self.leg.take() {
                 leg.release();
             }
-            self.bounce = Some(Box::new(BounceMail::new(&self.setup, forward_path)));
+            self.bounce = Some(Box::new(BounceMail::new(&self.setup, forward_path, self.client)));
             return Reply::new(250, "2.1.5 bounces of journal records are taken");
         };
         self.log_refusal("RCPT", Some(forward_path), &reply);
@@ -236,7 +236,7 @@ impl Transaction {
         }
         let limit = self.setup.listener.max_message_size;
         if let Some(bounce) = &mut self.bounce {
-            if let Err(reply) = bounce.take(octets, limit) {
+            if let Err(reply) = bounce.take(octets, limit, &self.parts) {
                 self.give_up(reply);
             }
             return;

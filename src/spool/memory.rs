@@ -31,6 +31,7 @@ pub struct MemorySpool {
 #[derive(Default)]
 struct Everything {
     failure: Option<SpoolError>,
+    hangs: bool,
     room: Option<Room>,
     messages: BTreeMap<QueueId, Bytes>,
     records: BTreeMap<RecordId, Kept>,
@@ -59,6 +60,11 @@ impl MemorySpool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).failure = failure;
     }
 
+    /// From now on, or no longer, nothing is done and nothing answered.
+    pub fn hang(&self, hangs: bool) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).hangs = hangs;
+    }
+
     /// From now on there is so much room.
     pub fn set_room(&self, room: Room) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).room = Some(room);
@@ -66,6 +72,9 @@ impl MemorySpool {
 
     /// Does something at once; the future only tells how it went.
     fn now<T: Send + 'static>(&self, act: impl FnOnce(&mut Everything) -> Result<T, SpoolError>) -> Pending<T> {
+        if self.kept.lock().unwrap_or_else(PoisonError::into_inner).hangs {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(std::future::ready(self.act(act)))
     }
 
@@ -101,14 +110,16 @@ impl Spool for MemorySpool {
             let Gathered::Inline(octets) = intake.finish().await? else {
                 return Err(SpoolError::Failing("octets in a file".to_owned()));
             };
-            spool.act(|kept| {
-                kept.messages.insert(draft.queue_id, octets);
-                for draft in draft.records {
-                    let new = Kept::prepared(draft, spool.options.message_uuid);
-                    kept.records.insert(new.fields.id, new);
-                }
-                Ok(())
-            })
+            spool
+                .now(|kept| {
+                    kept.messages.insert(draft.queue_id, octets);
+                    for draft in draft.records {
+                        let new = Kept::prepared(draft, spool.options.message_uuid);
+                        kept.records.insert(new.fields.id, new);
+                    }
+                    Ok(())
+                })
+                .await
         })
     }
 
