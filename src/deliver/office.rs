@@ -19,12 +19,13 @@ use crate::watch;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-/// How often a result is brought to a spool that fails, …
-const SETTLE_TRIES: u32 = 10;
-/// … and how long it is left alone between.
+/// How long a spool that fails is left alone before a result is brought to it again: it doubles, …
 const SETTLE_WAIT: Duration = Duration::from_secs(6);
+/// … up to this. There is no end: an entry whose result nobody brings would be `sending` until the next start.
+const LONGEST_SETTLE_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// All that attempts share.
 pub(super) struct Office {
@@ -141,7 +142,7 @@ impl Office {
     async fn carry_record(&self, claim: Claim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
         let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Records, pass) else {
-            keep(id, || self.spool.unclaim(id)).await;
+            keep(&self.drain, id, || self.spool.unclaim(id)).await;
             return;
         };
         let letter = way.record_letter(&claim, self.mac_key);
@@ -150,7 +151,7 @@ impl Office {
         let now = self.clock.now();
         let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
         let outcome = record_outcome(&claim, &way, &verdict, next_probe, now);
-        keep(id, || self.spool.settle(id, outcome.clone(), now)).await;
+        keep(&self.drain, id, || self.spool.settle(id, outcome.clone(), now)).await;
     }
 
     fn uuid(&self) -> Uuid {
@@ -162,7 +163,7 @@ impl Office {
     async fn carry_report(&self, claim: ReportClaim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
         let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Reports, pass) else {
-            keep(id, || self.spool.unclaim(id)).await;
+            keep(&self.drain, id, || self.spool.unclaim(id)).await;
             return;
         };
         let letter = way.report_letter(&claim, self.mac_key);
@@ -171,7 +172,7 @@ impl Office {
         let now = self.clock.now();
         let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
         let outcome = report_outcome(&claim, &way, &verdict, next_probe, now);
-        keep(id, || self.spool.settle_report(id, outcome.clone(), now)).await;
+        keep(&self.drain, id, || self.spool.settle_report(id, outcome.clone(), now)).await;
     }
 }
 
@@ -211,24 +212,45 @@ fn record_outcome(
     }
 }
 
-/// Brings a result to the spool, several times when it fails.
-async fn keep(id: RecordId, bring: impl Fn() -> Pending<()>) {
-    for attempt in 1..=SETTLE_TRIES {
-        match bring().await {
+/// Brings a result to the spool until it is kept. Once the relay drains the spool gets little time; what it has not kept by
+/// then the next start puts in order: an attempt without a result is made again.
+async fn keep(drain: &Drain, id: RecordId, bring: impl Fn() -> Pending<()>) {
+    let mut wait = SETTLE_WAIT;
+    loop {
+        let kept = tokio::select! {
+            biased;
+            kept = bring() => kept,
+            () = in_time(drain) => Err(SpoolError::Failing("no answer in time".to_owned())),
+        };
+        match kept {
             Ok(()) => return,
             // An operator's command was faster; what it did stands.
             Err(error @ (SpoolError::NotFound(_) | SpoolError::NotNow(_))) => {
                 tracing::warn!(event = "record.unsettled", record = %id, %error, "the result of an attempt is not kept");
                 return;
             }
+            Err(error) if drain.has_begun() => {
+                tracing::error!(event = "record.unsettled", record = %id, %error, "the result of an attempt is not kept; the next start puts it in order");
+                return;
+            }
             Err(error) => {
-                tracing::error!(event = "record.unsettled", record = %id, %error, attempt, "the result of an attempt can't be kept");
+                let next_s = wait.as_secs();
+                tracing::error!(event = "record.unsettled", record = %id, %error, next_s, "the result of an attempt can't be kept yet");
             }
         }
-        if attempt < SETTLE_TRIES {
-            tokio::time::sleep(SETTLE_WAIT).await;
+        tokio::select! {
+            biased;
+            () = drain.begun() => {}
+            () = sleep(wait) => {}
         }
+        wait = (wait * 2).min(LONGEST_SETTLE_WAIT);
     }
+}
+
+/// Ends when the relay has drained for a little.
+async fn in_time(drain: &Drain) {
+    drain.begun().await;
+    sleep(SETTLE_WAIT).await;
 }
 
 /// Turns a verdict on a report into what is kept, and logs it. Whatever happens to a report, no other is made.
@@ -326,31 +348,48 @@ mod tests {
     use super::*;
     use crate::mail::OsEntropy;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::time::Instant;
 
-    /// How often a result is brought to a spool that answers `answer(1)`, `answer(2)`, …
-    async fn tries(answer: fn(u32) -> Result<(), SpoolError>) -> u32 {
-        let count = AtomicU32::new(0);
+    fn full() -> Result<(), SpoolError> {
+        Err(SpoolError::Full("no room".to_owned()))
+    }
+
+    /// How often a result is brought to a spool that answers by how long it has been asked.
+    async fn tries(drain: &Drain, answer: impl Fn(Duration) -> Result<(), SpoolError>) -> u32 {
+        let (count, begun) = (AtomicU32::new(0), Instant::now());
         let id = RecordId::new(Timestamp::from_millis(0), &OsEntropy);
-        keep(id, || {
-            let answer = answer(count.fetch_add(1, Ordering::Relaxed) + 1);
-            Box::pin(async move { answer })
+        keep(drain, id, || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::ready(answer(begun.elapsed())))
         })
         .await;
         count.into_inner()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_result_is_brought_again_to_a_spool_that_fails_for_a_while() {
-        fn full() -> Result<(), SpoolError> {
-            Err(SpoolError::Full("no room".to_owned()))
-        }
-        assert_eq!(tries(|_| Ok(())).await, 1);
-        assert_eq!(tries(|number| if number < 3 { full() } else { Ok(()) }).await, 3);
-        assert_eq!(tries(|_| full()).await, SETTLE_TRIES);
+    async fn a_result_is_brought_until_the_spool_works_again_and_ever_more_rarely() {
+        let drain = Drain::default();
+        assert_eq!(tries(&drain, |_| Ok(())).await, 1);
+        let after = |wait: u64| move |asked: Duration| if asked.as_secs() < wait { full() } else { Ok(()) };
+        assert_eq!(tries(&drain, after(10)).await, 3);
+        assert_eq!(tries(&drain, after(3_600)).await, 18, "an hour: 6, 12, … 192 s, then every 300 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_not_held_up_by_a_spool_that_fails_or_hangs() {
+        let drain = Drain::default();
+        let (brought, ()) = tokio::join!(tries(&drain, |_| full()), async {
+            sleep(Duration::from_secs(60)).await;
+            drain.begin();
+        });
+        assert_eq!(brought, 5, "four in a minute, and a last one");
+        let begun = Instant::now();
+        keep(&drain, RecordId::new(Timestamp::from_millis(0), &OsEntropy), || Box::pin(std::future::pending())).await;
+        assert!(begun.elapsed() < SETTLE_WAIT + Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_result_that_an_operator_has_overtaken_is_let_go() {
-        assert_eq!(tries(|_| Err(SpoolError::NotNow("discarded".to_owned()))).await, 1);
+        assert_eq!(tries(&Drain::default(), |_| Err(SpoolError::NotNow("discarded".to_owned()))).await, 1);
     }
 }

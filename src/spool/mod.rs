@@ -349,8 +349,8 @@ pub trait Spool: Send + Sync + 'static {
     /// sealed and `sending`. When the future is dropped before its end they are put back.
     fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
 
-    /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat. An error
-    /// of the disk means "not yet" here and in `decide`: it is tried again.
+    /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat. Where the
+    /// disk fails it is tried again, here as in `decide`; an error of it may be brought again.
     fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()>;
 
     /// Puts a claimed record or report back as if the attempt had not begun (drain, or a route that was found shut). It is

@@ -112,7 +112,7 @@ impl Core {
                 }
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
                 for task in batch {
-                    task.answer(Ok(()));
+                    task.answer(Ok(()), false);
                 }
                 if effects.is_due() {
                     self.shared.change();
@@ -121,12 +121,8 @@ impl Core {
                 self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
             }
             Err(error) => {
-                let again = batch.into_iter().filter_map(|task| task.answer(Err(error.clone())));
-                if self.broken.is_none() {
-                    self.owed.extend(again);
-                } else {
-                    again.for_each(drop);
-                }
+                let again = self.broken.is_none();
+                self.owed.extend(batch.into_iter().filter_map(|task| task.answer(Err(error.clone()), again)));
                 if matches!(error, SpoolError::Full(_)) {
                     self.make_room();
                 }

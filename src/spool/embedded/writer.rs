@@ -118,8 +118,8 @@ impl Writer {
         })
     }
 
-    /// A step that nobody needs to wait for: handed over at once, tried again until it is durable. An error that its future
-    /// gives means "not yet".
+    /// A step that nobody needs to wait for: handed over at once, tried again until it is durable. Only then its future ends,
+    /// or with the step's own answer, or once nothing is written any more before the next start.
     pub(super) fn post<T, F>(&self, step: F) -> Pending<T>
     where
         T: Send + 'static,
@@ -193,8 +193,9 @@ pub(super) trait Queued: Send {
     fn take(&mut self, step: &mut Step<'_>) -> Result<(), StepError>;
     /// Remembers the step's own failure.
     fn fail(&mut self, error: SpoolError);
-    /// Tells who waits how the transaction ended; gives the step back when it has to be taken again.
-    fn answer(self: Box<Self>, committed: Result<(), SpoolError>) -> Option<Box<dyn Queued>>;
+    /// Tells who waits how the transaction ended; gives the step back, with nobody told yet, when it has to be taken again:
+    /// after a failure that is not the last (`again`), where nobody needs to wait.
+    fn answer(self: Box<Self>, committed: Result<(), SpoolError>, again: bool) -> Option<Box<dyn Queued>>;
 }
 
 type Undo<T> = Option<(Writer, Box<dyn FnOnce(&Writer, T) + Send>)>;
@@ -235,21 +236,18 @@ where
         self.given = Some(Err(error));
     }
 
-    fn answer(mut self: Box<Self>, committed: Result<(), SpoolError>) -> Option<Box<dyn Queued>> {
+    fn answer(mut self: Box<Self>, committed: Result<(), SpoolError>, again: bool) -> Option<Box<dyn Queued>> {
         drop(self.room.take());
-        let again = !self.urgent && committed.is_err();
+        if again && !self.urgent && committed.is_err() {
+            self.given = None;
+            return Some(self);
+        }
         let result = match (self.given.take(), committed) {
             (Some(Err(error)), _) => Err(error),
             (Some(Ok(value)), Ok(())) => Ok(Unread { value: Some(value), undo: self.undo.take() }),
             (_, Err(error)) => Err(error),
             (None, Ok(())) => Err(closed()),
         };
-        if again {
-            let (unheard, _) = oneshot::channel();
-            let answer = std::mem::replace(&mut self.answer, unheard);
-            let _ = answer.send(result);
-            return Some(self);
-        }
         let Self { step, answer, .. } = *self;
         // What a failed step held, an octet file perhaps, is gone before anybody hears of the failure.
         drop(step);

@@ -1,7 +1,7 @@
 //! The working day: everything a spool does, in an order that brings every kind of operation of the disk.
 
 use super::SimulatedDisk;
-use super::work::{Books, Desk, KEEP_HISTORY, Move, WINDOW};
+use super::work::{Books, Desk, KEEP_HISTORY, Move, WINDOW, in_time};
 use journal_relay::spool::{Spool, SpoolError, Verdict};
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn noon(desk: &Desk, first: &[usize]) -> Result<(), SpoolError> {
     desk.ack(first[0]).await?;
     let defers = desk.defer(first[1]);
     let fails = desk.fail(first[2]);
-    desk.spool.unclaim(desk.books.told(first[3]).record).await?;
+    in_time(desk.spool.unclaim(desk.books.told(first[3]).record)).await?;
     defers.await?;
     fails.await?;
     let known = desk.books.message(1, &["a@x.example"], 700, true);

@@ -308,7 +308,7 @@ impl Desk {
     ) -> impl Future<Output = Result<(), SpoolError>> + use<> {
         let (ledger, count) = (self.books.ledger.clone(), self.books.ledger.ask(which, step));
         async move {
-            pending.await?;
+            in_time(pending).await?;
             ledger.done(which, count);
             Ok(())
         }
@@ -343,6 +343,12 @@ impl Desk {
         }
         found
     }
+}
+
+/// What nobody needs to wait for is tried again for as long as the spool is open: on a disk without power that is no answer.
+pub async fn in_time(pending: Pending<()>) -> Result<(), SpoolError> {
+    let answered = tokio::time::timeout(Duration::from_secs(10), pending).await;
+    answered.unwrap_or_else(|_| Err(SpoolError::Failing("no answer".into())))
 }
 
 /// Octets that a piece of another place or another message can't be taken for.
