@@ -184,7 +184,7 @@ pub(super) fn field_name(line: &[u8]) -> Option<&[u8]> {
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
 }
 
-pub(super) fn is_trace(name: &[u8]) -> bool {
+fn is_trace(name: &[u8]) -> bool {
     TRACE.iter().any(|trace| name.eq_ignore_ascii_case(trace))
         || name.get(..TRACE_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(TRACE_PREFIX))
 }

@@ -1,9 +1,9 @@
 //! `X-Journal-Mac`: how the relay knows its own records and reports again when they come back through a listener.
 //!
-//! `v1; KEYID; MAC`, where MAC is an HMAC-SHA-256 over the whole mail: every header field but those that servers add on the
-//! way and this one itself, and all of the body. Whoever has seen a record can copy its fields; on other content they prove
-//! nothing. What a gateway has encoded anew, or a filter has added a field to, is not known again and is journaled like any
-//! other mail: one record too many.
+//! `v1; KEYID; MAC`, where MAC is an HMAC-SHA-256 over the whole mail: every header field but this one itself and those that
+//! servers have put on top of ours ([`ADDED`]), and all of the body. Whoever has seen a record can copy its fields; on other
+//! content they prove nothing. What a gateway has encoded anew, or a filter has added another field to, is not known again
+//! and is journaled like any other mail: one record too many.
 //!
 //! The body is hashed in three pieces: what stands before the attached original, the original, what stands behind it. So a
 //! record is sealed from the original's SHA-256, which is known since it arrived, and no octet is read again to send it.
@@ -13,7 +13,7 @@
 //! Leaves to others: where the key is kept. Nothing here shows it.
 
 use super::header::{field_end, fields};
-use super::header_lines::{field_name, is_trace};
+use super::header_lines::field_name;
 use super::writer::push;
 use crate::mail::{Entropy, RecordId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -31,9 +31,25 @@ const DOMAIN: &[u8] = b"journal-relay mac 1\0";
 const KEY_ID_DOMAIN: &[u8] = b"journal-relay mac key 1\0";
 /// What the field's value starts with.
 const VERSION: &str = "v1";
+/// Fields that servers on the way put on top of a mail they pass on, and that so may stand above the first of ours:
+/// Received and Return-Path (RFC 5321, section 4.4), Delivered-To (Postfix and Exim, where a mailbox forwards), signatures
+/// and findings (RFC 6376, section 5.6; RFC 8617, section 5.1; RFC 8601, section 5; RFC 7208, section 9.1). Our own mail has
+/// none of them, so that one anywhere else has been put there by hand. Not among them: what is added at the final delivery
+/// alone (X-Original-To), and what filters call as they like (`X-…`).
+const ADDED: [&str; 9] = [
+    "Received",
+    "Return-Path",
+    "Delivered-To",
+    "DKIM-Signature",
+    "Authentication-Results",
+    "Received-SPF",
+    "ARC-Seal",
+    "ARC-Message-Signature",
+    "ARC-Authentication-Results",
+];
 /// Octets of all fields that servers have added on the way: they are no part of the MAC, and whoever has seen a record must not
 /// send what he likes in them unjournaled. Dozens of servers add less.
-const MAX_TRACE: usize = 64 * 1024;
+const MAX_ADDED: usize = 64 * 1024;
 /// Octets of the key's name, written as two hex digits each.
 const KEY_ID: usize = 8;
 /// What stands before an attached message.
@@ -136,6 +152,8 @@ pub struct OwnMail {
     pub is_record: bool,
     /// The record it is, or tells of; none in a report about many.
     pub record: Option<RecordId>,
+    /// Octets of the fields that were added on the way: what somebody who has seen the mail could write into it.
+    pub added_octets: usize,
 }
 
 /// Looks at a mail that may be our own, while its body passes.
@@ -155,7 +173,8 @@ impl Recognition {
         };
         let mut macs = values(MAC_FIELD);
         let claimed = key.read(macs.next()?)?;
-        if macs.next().is_some() || trace_octets(header) > MAX_TRACE {
+        let added_octets = split_added(header).0.len();
+        if macs.next().is_some() || added_octets > MAX_ADDED {
             return None;
         }
         let is_record = values(ORIGINAL_FIELD).next().is_some();
@@ -163,7 +182,7 @@ impl Recognition {
         let record = record.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
         // A report has the record around the original, and one more closing delimiter behind it.
         let levels = if is_record { 1 } else { 2 };
-        Some(Self { key, claimed, own: OwnMail { is_record, record }, body: Body::new(levels) })
+        Some(Self { key, claimed, own: OwnMail { is_record, record, added_octets }, body: Body::new(levels) })
     }
 
     /// Takes octets of the body.
@@ -225,22 +244,23 @@ impl Body {
     }
 }
 
-/// The SHA-256 of all fields, as they stand, but those that servers add on the way and the MAC's own.
+/// The SHA-256 of all fields, as they stand, but those that servers have put on top and the MAC's own.
 fn header_hash(header: &[u8]) -> Hash {
     let mut hash = Sha256::new();
-    for (field, name) in whole_fields(header) {
-        let is_mac = |name: &[u8]| name.eq_ignore_ascii_case(MAC_FIELD.as_bytes());
-        if !name.is_some_and(|name| is_trace(name) || is_mac(name)) {
+    for (field, name) in whole_fields(split_added(header).1) {
+        if !name.is_some_and(|name| name.eq_ignore_ascii_case(MAC_FIELD.as_bytes())) {
             hash.update(field);
         }
     }
     hash.finalize().into()
 }
 
-/// Octets of the fields that servers add on the way.
-fn trace_octets(header: &[u8]) -> usize {
-    let trace = whole_fields(header).filter(|(_, name)| name.is_some_and(is_trace));
-    trace.map(|(field, _)| field.len()).sum()
+/// A header's fields that servers have put on top, and those from the first other one on.
+fn split_added(header: &[u8]) -> (&[u8], &[u8]) {
+    let is_added = |name: &[u8]| ADDED.iter().any(|added| name.eq_ignore_ascii_case(added.as_bytes()));
+    let added = whole_fields(header).take_while(|(_, name)| name.is_some_and(is_added));
+    let octets = added.map(|(field, _)| field.len()).sum();
+    header.split_at_checked(octets).unwrap_or((header, &[]))
 }
 
 /// Each field as it stands, and its name where it is one.

@@ -94,16 +94,46 @@ fn the_field_is_the_last_of_the_relay_s_own_and_has_three_parts() {
 #[test]
 fn records_and_reports_are_known_again() {
     let id = Some(sample().id);
-    assert_eq!(seen(&record()), Some(OwnMail { is_record: true, record: id }));
-    assert_eq!(seen(&report(Some(&record_fields()))), Some(OwnMail { is_record: false, record: id }));
-    assert_eq!(seen(&report(None)), Some(OwnMail { is_record: false, record: id }));
+    assert_eq!(seen(&record()), Some(OwnMail { is_record: true, record: id, added_octets: 0 }));
+    let report_of_it = Some(OwnMail { is_record: false, record: id, added_octets: 0 });
+    assert_eq!(seen(&report(Some(&record_fields()))), report_of_it);
+    assert_eq!(seen(&report(None)), report_of_it);
 }
 
 #[test]
 fn what_servers_add_on_the_way_does_not_matter() {
     let trace = "Return-Path: <x@y.example>\r\nReceived: from a\r\n\tby b; today\r\nDelivered-To: archive@vault.example\r\n\
-        ARC-Seal: i=1\r\nDKIM-Signature: v=1;\r\n b=abc\r\n";
-    assert!(seen(&[trace.as_bytes(), &record()].concat()).is_some());
+        ARC-Seal: i=1\r\narc-message-signature: i=1\r\nARC-Authentication-Results: i=1\r\nDKIM-Signature: v=1;\r\n b=abc\r\n\
+        Authentication-Results: a; none\r\nReceived-SPF: none\r\n";
+    let own = seen(&[trace.as_bytes(), &record()].concat()).unwrap();
+    assert_eq!(own.added_octets, trace.len());
+}
+
+/// Whoever has seen a record could else write what he likes into it.
+#[test]
+fn nothing_is_added_elsewhere_or_by_another_name() {
+    let record = record();
+    for field in ["Received: from a", "DKIM-Signature: v=1", "ARC-Seal: i=1", "Delivered-To: a@b.example"] {
+        for place in ["To: ", "Subject: ", "MIME-Version: ", "X-Journal-Mac: ", "Content-Type: multipart"] {
+            let place = format!("\r\n{place}");
+            let put = replaced(&record, &place, &format!("\r\n{field}{place}"));
+            assert_eq!(seen(&put), None, "{field} before {place:?}");
+        }
+        let end = memchr::memmem::find(&record, b"\r\n\r\n").unwrap() + 2;
+        let last = [&record[..end], field.as_bytes(), b"\r\n", &record[end..]].concat();
+        assert_eq!(seen(&last), None, "{field} at the end");
+        let behind_another = [b"X-Word: x\r\n", field.as_bytes(), b"\r\n", &record[..]].concat();
+        assert_eq!(seen(&behind_another), None);
+    }
+    for field in
+        ["X-Original-To: a@b.example", "X-Spam-Status: No", "ARC-Else: x", "Received : from a\r\nX: y", "From x"]
+    {
+        assert_eq!(seen(&[field.as_bytes(), b"\r\n", &record[..]].concat()), None, "{field}");
+    }
+    let text = String::from_utf8_lossy(&record).into_owned();
+    let mac = text.lines().find(|line| line.starts_with(MAC_FIELD)).unwrap();
+    let moved = format!("{mac}\r\nReceived: from a\r\n{}", text.replace(&format!("{mac}\r\n"), ""));
+    assert_eq!(seen(moved.as_bytes()), None, "behind our own field, wherever that is");
 }
 
 #[test]
@@ -200,8 +230,8 @@ fn no_more_is_added_to_our_own_mail_than_servers_add() {
         [b"Received: from a\r\n".to_vec(), [&[b' '][..], &vec![b'x'; 900], b"\r\n"].concat().repeat(octets / 903)]
             .concat()
     };
-    assert!(seen(&[trace(MAX_TRACE - 1_000), record()].concat()).is_some());
-    assert!(seen(&[trace(MAX_TRACE + 1_000), record()].concat()).is_none());
-    let many = b"DKIM-Signature: what nobody is to read\r\n".repeat(MAX_TRACE / 40 + 1);
+    assert!(seen(&[trace(MAX_ADDED - 1_000), record()].concat()).is_some());
+    assert!(seen(&[trace(MAX_ADDED + 1_000), record()].concat()).is_none());
+    let many = b"DKIM-Signature: what nobody is to read\r\n".repeat(MAX_ADDED / 40 + 1);
     assert!(seen(&[many, record()].concat()).is_none());
 }

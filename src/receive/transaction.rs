@@ -13,7 +13,7 @@ use super::records::{Envelope, direction, draft_records};
 use crate::config::Direction;
 use crate::forward::{Leg, Lost};
 use crate::journal::{HeaderFacts, Observation, Observer};
-use crate::mail::{Address, QueueId, RecordId, Reply, ReplyClass, ReversePath, SessionId};
+use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Verdict};
 use std::net::IpAddr;
@@ -278,9 +278,7 @@ impl Transaction {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
-            let record = observation.own.as_ref().and_then(|own| own.record);
-            let record = record.as_ref().map(RecordId::as_str);
-            tracing::warn!(event = "loop.detected", session = %self.session, record, hops = observation.hops, "a message went in circles");
+            self.log_circle(observation.own.as_ref(), observation.hops);
             self.log_refusal("end of data", None, &reply);
             return reply;
         }
@@ -294,7 +292,7 @@ impl Transaction {
         self.direction = direction(&self.setup.config, &envelope, &facts);
         let records = match &observation.own {
             Some(own) => {
-                self.log_own_mail(own);
+                self.log_own_mail(own, &envelope);
                 Vec::new()
             }
             None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),

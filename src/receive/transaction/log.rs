@@ -20,8 +20,10 @@ impl Transaction {
     }
 
     /// A record that comes back is on a wrong way; it goes on, and the hops it counts end a circle. A report is on its way
-    /// to people whose mail comes through here.
-    pub(super) fn log_own_mail(&self, own: &OwnMail) {
+    /// to people whose mail comes through here. Whoever has seen either can send it again, and no record says to whom: this
+    /// line does.
+    pub(super) fn log_own_mail(&self, own: &OwnMail, envelope: &Envelope) {
+        let recipients: Vec<&str> = envelope.recipients.iter().map(Address::as_str).collect();
         tracing::warn!(
             event = "loop.detected",
             session = %self.session,
@@ -30,7 +32,28 @@ impl Transaction {
             direction = self.direction.map(Direction::as_str),
             record = own.record.as_ref().map(RecordId::as_str),
             kind = if own.is_record { "record" } else { "report" },
+            client = %self.client,
+            sender = self.mail.reverse_path.as_str(),
+            recipients = ?recipients,
+            added_octets = own.added_octets,
             "our own mail came back; it is relayed and not journaled"
+        );
+    }
+
+    /// A message that has been relayed too often.
+    pub(super) fn log_circle(&self, own: Option<&OwnMail>, hops: u32) {
+        let recipients: Vec<&str> = self.accepted.iter().map(Address::as_str).collect();
+        tracing::warn!(
+            event = "loop.detected",
+            session = %self.session,
+            queue_id = %self.queue_id,
+            listener = %self.setup.listener.name,
+            record = own.and_then(|own| own.record.as_ref()).map(RecordId::as_str),
+            client = %self.client,
+            sender = self.mail.reverse_path.as_str(),
+            recipients = ?recipients,
+            hops,
+            "a message went in circles"
         );
     }
 
