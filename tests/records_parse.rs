@@ -108,6 +108,7 @@ fn record_of(octets: &[u8]) -> RecordFields {
         outcome_unknown: false,
         supplements: None,
         retry_came: false,
+        owed: Vec::new(),
     };
     fields.message_uuid = message_uuid(&fields);
     fields

@@ -91,4 +91,18 @@ pub struct RecordFields {
     /// The client's retry after a lost verdict has come; not rendered.
     #[serde(default)]
     pub retry_came: bool,
+    /// The retries that are to come, for messages without a Message-ID; not rendered.
+    #[serde(default)]
+    pub owed: Vec<OwedRetry>,
+}
+
+/// A transaction whose verdict was lost: its client was told to come again with the same octets, sender and recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedRetry {
+    /// MAIL FROM.
+    pub reverse_path: ReversePath,
+    /// RCPT TO, those that concern the record's organization.
+    pub recipients: Vec<Address>,
+    /// When its octets had come.
+    pub received: Timestamp,
 }

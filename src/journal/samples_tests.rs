@@ -53,6 +53,7 @@ pub(super) fn fields() -> RecordFields {
         outcome_unknown: false,
         supplements: None,
         retry_came: false,
+        owed: Vec::new(),
     }
 }
 

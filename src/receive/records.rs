@@ -63,6 +63,7 @@ pub fn draft_records(
             outcome_unknown: false,
             supplements: None,
             retry_came: false,
+            owed: Vec::new(),
         };
         drafts.push(RecordDraft { fields, coalesce: organization.coalesce });
     }

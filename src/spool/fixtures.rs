@@ -252,6 +252,7 @@ pub(crate) fn draft(message: &Message, queue_id: QueueId, octets: &[u8], now: Ti
         outcome_unknown: false,
         supplements: None,
         retry_came: false,
+        owed: Vec::new(),
     };
     let records = message.organizations.iter().map(fields);
     Draft { queue_id, records: records.map(|fields| RecordDraft { fields, coalesce: message.coalesce }).collect() }

@@ -2,10 +2,12 @@
 //!
 //! The embedded spool and the one in memory load records, let them change here, and store what came out.
 
+mod debts;
+
 use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, Setback, SpoolError, Verdict};
 use crate::journal::{Cause, Notice, RecordFields};
-use crate::mail::{Address, QueueId, RecordId, Timestamp};
-use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge, same_mailboxes};
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
@@ -23,10 +25,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Whether the client was told that the verdict was lost and has to come again with a message that nothing but its
-    /// octets tells from another: one retry is owed for each lost verdict.
+    /// Whether a client was told that the verdict was lost and has to come again with a message that nothing but its octets
+    /// tells from another.
     pub(super) fn owes_retry(&self) -> bool {
-        self.fields.outcome_unknown && !self.fields.retry_came && self.fields.original.message_id.is_none()
+        debts::is_owed(&self.fields)
     }
 
     /// A draft as it is stored first.
@@ -64,14 +66,14 @@ pub(super) fn decide(
     message_uuid: MessageUuid,
 ) -> Decided {
     new.fields.outcome_unknown = unknown;
-    if let Some(place) = retried(new, earlier) {
+    if let Some(place) = retried(new, unknown, earlier, now) {
         if let Some(kept) = earlier.get_mut(place).filter(|_| !unknown) {
             // What is sealed stays as it is, to the octet; only the debt is paid.
             kept.fields.outcome_unknown &= kept.standing.sealed;
-            kept.fields.retry_came = true;
         }
         return Decided::Merged { earlier: place, added: Vec::new() };
     }
+    let owed = if unknown { debts::of(&new.fields) } else { None };
     let decision = {
         let known: Vec<_> = earlier
             .iter()
@@ -103,6 +105,7 @@ pub(super) fn decide(
                 // One transaction's verdict is known: the message did pass.
                 kept.fields.outcome_unknown &= unknown;
                 kept.fields.message_uuid = message_uuid(&kept.fields);
+                debts::owe(&mut kept.fields, owed);
             }
             return Decided::Merged { earlier: place, added: names };
         }
@@ -120,22 +123,16 @@ pub(super) fn decide(
         }
     }
     new.fields.message_uuid = message_uuid(&new.fields);
+    debts::owe(&mut new.fields, owed);
     new.standing.commit(now.plus(new.window));
     Decided::Stays { sealed }
 }
 
-/// The record whose lost verdict this is the retry for: the same message, sender and recipients, and no Message-ID to tell
-/// by. With a Message-ID the message itself is known for as long as it is remembered.
-fn retried(new: &Kept, earlier: &[Kept]) -> Option<usize> {
-    fn recipients(kept: &Kept) -> Vec<&Address> {
-        kept.fields.recipients.iter().map(|recipient| &recipient.address).collect()
-    }
+/// The record that is owed this retry, and no Message-ID to tell by. With a Message-ID the message itself is known for as long
+/// as it is remembered. A retry that is lost again leaves the debt.
+fn retried(new: &Kept, unknown: bool, earlier: &mut [Kept], now: Timestamp) -> Option<usize> {
     new.fields.original.message_id.is_none().then_some(())?;
-    earlier.iter().position(|kept| {
-        kept.owes_retry()
-            && kept.fields.original.reverse_path == new.fields.original.reverse_path
-            && same_mailboxes(&recipients(kept), &recipients(new))
-    })
+    earlier.iter_mut().position(|kept| debts::take(&mut kept.fields, &new.fields, now, !unknown))
 }
 
 /// An attempt begins: what is not fixed yet is fixed now.

@@ -131,6 +131,7 @@ impl World {
             outcome_unknown: false,
             supplements: None,
             retry_came: false,
+            owed: Vec::new(),
         };
         let mut intake = self.spool.begin(queue_id);
         intake.append(text.as_bytes()).await.unwrap();

@@ -23,6 +23,8 @@ both! {
     a_retry_is_known_by_sender_and_recipients
     a_retry_before_the_record_is_sealed_makes_the_outcome_known
     a_retry_that_is_refused_or_lost_again_leaves_the_debt
+    a_debt_ends_when_clients_have_given_up
+    a_lost_transaction_is_owed_its_retry_whatever_record_names_its_recipients
 }
 
 fn names(claim: &Claim) -> Vec<&str> {
@@ -250,4 +252,43 @@ async fn a_retry_that_is_refused_or_lost_again_leaves_the_debt(world: World) {
     world.relay(&nameless(), Verdict::Accepted).await;
     assert!(world.claim_all().await.is_empty());
     assert_eq!(world.in_state(State::Acked).await, [record]);
+}
+
+async fn a_debt_ends_when_clients_have_given_up(world: World) {
+    let lifetime = Duration::from_secs(5 * 86_400);
+    for (wait, records) in [(lifetime - WINDOW * 2, 0), (lifetime, 1)] {
+        lost(&world).await;
+        world.clock.advance(wait);
+        world.relay(&nameless(), Verdict::Accepted).await;
+        let claims = world.claim_all().await;
+        assert_eq!(claims.len(), records, "after {wait:?}");
+        for claim in claims {
+            world.ack(claim.fields.id).await;
+        }
+    }
+}
+
+/// One message in two transactions within the window, one of them lost.
+async fn a_lost_transaction_is_owed_its_retry_whatever_record_names_its_recipients(world: World) {
+    let one = Message { recipients: vec!["a@x.example"], coalesce: WINDOW, ..nameless() };
+    let two = Message { recipients: vec!["b@x.example"], ..one.clone() };
+    for (identity, verdicts) in [(1, [Verdict::Unknown, Verdict::Accepted]), (2, [Verdict::Accepted, Verdict::Unknown])]
+    {
+        let parts = [&one, &two].map(|part| Message { identity, ..part.clone() });
+        for (part, verdict) in parts.iter().zip(verdicts) {
+            world.relay(part, verdict).await;
+        }
+        let claims = world.claim_all().await;
+        assert_eq!((claims.len(), claims[0].fields.recipients.len()), (1, 2));
+        world.ack(claims[0].fields.id).await;
+        for (part, verdict) in parts.iter().zip(verdicts).rev() {
+            world.relay(part, Verdict::Accepted).await;
+            // The retry adds nothing; an equal message that is none has its record.
+            let claims = world.claim_all().await;
+            assert_eq!(claims.len(), usize::from(verdict == Verdict::Accepted), "{identity}");
+            for claim in claims {
+                world.ack(claim.fields.id).await;
+            }
+        }
+    }
 }

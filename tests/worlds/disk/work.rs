@@ -389,6 +389,7 @@ fn draft(told: &Told, now: Timestamp) -> Draft {
         outcome_unknown: false,
         supplements: None,
         retry_came: false,
+        owed: Vec::new(),
     };
     Draft { queue_id: told.queue_id, records: vec![RecordDraft { fields, coalesce: WINDOW }] }
 }
