@@ -2,7 +2,8 @@
 //!
 //! Floor 6. SIGTERM and SIGINT drain: the sockets close, open transactions end (30 s at most), running attempts at the
 //! archives end, the spool is closed. A second signal stops at once; what is durable stays so. SIGHUP reloads: the whole new
-//! file takes effect with the next transaction, or none of it and the log says why.
+//! file takes effect with the next transaction, or none of it and the log says why. Signals are caught before anything else
+//! is done: one that comes while the configuration is read or the spool opens waits, or ends the start in order.
 
 mod files;
 mod relay;
@@ -71,12 +72,16 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`]; nothing was started then, and nothing is lost.
 pub fn run(file: &Path) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::listen()?
+    };
     let config = Arc::new(Config::load(file)?);
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
     files::raise_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(file, config, telemetry, metrics));
+    let served = runtime.block_on(serve(file, config, telemetry, metrics, signals));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
     served
@@ -87,10 +92,19 @@ async fn serve(
     config: Arc<Config>,
     telemetry: Telemetry,
     metrics: Option<Metrics>,
+    mut signals: Signals,
 ) -> Result<(), StartError> {
-    let mut signals = Signals::listen()?;
     let clock = clock::system();
-    let (spool, recovered) = open_spool(&config, &clock).await?;
+    let opened = tokio::select! {
+        biased;
+        opened = open_spool(&config, &clock) => Some(opened?),
+        () = signals.stop() => None,
+    };
+    let Some((spool, recovered)) = opened else {
+        // As after a crash: the next start opens it from where it is.
+        tracing::info!(event = "daemon.stopped", "stopped before the spool was open");
+        return Ok(());
+    };
     tracing::info!(
         event = "spool.recovered",
         records = recovered.records,

@@ -1,9 +1,11 @@
 //! SIGTERM: no new work, open transactions end, what stays open is named, and nothing that was promised is torn.
 
 use crate::common::trial::{Chance, Daemon, Ends, Ledger, Load, Manners, check, seed};
-use crate::common::{Answer, Client, Gate, PATIENCE, Record, Relay, Setup, Sink, Stage, signal, stuff};
+use crate::common::{Answer, Client, Gate, PATIENCE, Program, Record, Relay, Setup, Sink, Stage, signal, stuff};
 use crate::message;
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -181,4 +183,44 @@ fn no_client_loses_a_message_by_sigterm_under_load_and_nothing_is_sent_twice() {
     assert!(books.records.values().all(|record| !record.unknown), "and leaves no outcome unknown");
     drop(books);
     assert_eq!(daemon.queue().len(), 0);
+}
+
+/// The daemon reads its configuration from a pipe, so that a test knows when it has begun to.
+fn mkfifo(path: &std::path::Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[test]
+fn a_sigterm_while_the_daemon_starts_ends_it_in_order_at_whatever_moment() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let config = std::fs::read(relay.config()).unwrap();
+    let mut client = Client::ehlo(relay.address());
+    client.mail("alice@example.org", &["bob@example.net"], &message("kept")).starts("250");
+    relay.wait_events("record.acked", 1);
+    relay.terminate();
+    let pipe = relay.home().join("pipe.toml");
+    mkfifo(&pipe);
+    for round in 0..8 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_journal-relay"));
+        command.args(["run", "--config"]).arg(&pipe).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut daemon = Program::start(&mut command);
+        // Waits until the daemon opens it, too.
+        let mut writer = std::fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        if round == 0 {
+            signal(daemon.pid(), "TERM");
+        }
+        writer.write_all(&config).unwrap();
+        drop(writer);
+        // Whatever it does by now: reads, opens the spool, listens.
+        if round > 0 {
+            std::thread::park_timeout(Duration::from_millis(3 * round));
+            signal(daemon.pid(), "TERM");
+        }
+        let status = daemon.wait(LONGEST).expect("it ends");
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "round {round}");
+    }
+    relay.launch();
+    assert_eq!(relay.wait_event("spool.recovered", |_| true).number("records"), Some(0));
+    assert_eq!(relay.finish().len(), 0);
 }
