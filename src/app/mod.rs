@@ -4,7 +4,10 @@
 //! archives end, the spool is closed. A second signal stops at once; what is durable stays so. SIGHUP reloads: the whole new
 //! file takes effect with the next transaction, or none of it and the log says why. Signals are caught before anything else
 //! is done: one that comes while the configuration is read or the spool opens waits, or ends the start in order.
+//!
+//! A spool that is lost for the process ends the daemon, so that whoever watches it starts it anew; see [`StartError::Broken`].
 
+mod ending;
 mod files;
 mod relay;
 mod signals;
@@ -12,7 +15,7 @@ mod signals;
 pub use relay::{CLOSE, GRACE, Relay, Surroundings};
 
 use crate::clock::{self, SharedClock};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, OnFailure};
 use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
@@ -23,8 +26,9 @@ use signals::{Signal, Signals};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::time::Instant;
 
-/// Why the daemon did not start; by what the administrator must do.
+/// Why the daemon did not start, or ended by itself; by what the administrator must do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Mend the configuration (exit status 78).
@@ -62,6 +66,10 @@ pub enum StartError {
         /// What is wrong.
         error: ForwardError,
     },
+    /// Start it again (exit status 74): a sync of the spool failed or its database is damaged. What was promised is on the
+    /// disk; what else is there, only opening it anew finds out.
+    #[error("the spool can't be trusted any more before it is opened anew: start the daemon again")]
+    Broken,
     /// The system refused what every daemon needs.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -70,7 +78,7 @@ pub enum StartError {
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
-/// [`StartError`]; nothing was started then, and nothing is lost.
+/// [`StartError::Broken`] at the end; every other one at the start, when nothing was started, and nothing is lost.
 pub fn run(file: &Path) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let signals = {
@@ -95,6 +103,7 @@ async fn serve(
     mut signals: Signals,
 ) -> Result<(), StartError> {
     let clock = clock::system();
+    let begun = Instant::now();
     let opened = tokio::select! {
         biased;
         opened = open_spool(&config, &clock) => Some(opened?),
@@ -112,7 +121,7 @@ async fn serve(
         path = %config.spool.path.display(),
         "the spool is open"
     );
-    let commit_seconds = spool.commit_seconds();
+    let (commit_seconds, broken) = (spool.commit_seconds(), spool.broken());
     let network = net::system();
     let surroundings = Surroundings {
         spool: Arc::new(spool),
@@ -132,12 +141,27 @@ async fn serve(
     if let (Some(socket), Some(metrics)) = (admin, metrics) {
         relay.start_admin(socket, metrics, commit_seconds);
     }
-    while let Signal::Reload = signals.next().await {
-        reload(file, &mut relay, &telemetry);
+    let mut ending = None;
+    while ending.is_none() {
+        let bypass = relay.config().spool.on_failure == OnFailure::Bypass;
+        ending = tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                Signal::Stop => Some(Ok(())),
+                Signal::Reload => {
+                    reload(file, &mut relay, &telemetry);
+                    None
+                }
+            },
+            () = ending::given_up(broken.clone(), begun, bypass) => Some(Err(StartError::Broken)),
+        };
+    }
+    if let Some(Err(broken)) = &ending {
+        tracing::error!(event = "spool.pressure", state = "failed", error = %broken, "the daemon ends, to be started anew");
     }
     relay.drain(signals.stop()).await;
     tracing::info!(event = "daemon.stopped", "stopped");
-    Ok(())
+    ending.unwrap_or(Ok(()))
 }
 
 async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpool, Recovered), StartError> {

@@ -1,6 +1,7 @@
 //! The command line: what an administrator types, and the exit status it ends with.
 //!
-//! Floor 6. Exit status: 0 done, 1 the thing asked for failed, 2 usage, 78 configuration (`EX_CONFIG` of sysexits).
+//! Floor 6. Exit status: 0 done, 1 the thing asked for failed, 2 usage, 74 the daemon's disk failed it (`EX_IOERR` of sysexits),
+//! 78 configuration (`EX_CONFIG`).
 
 mod check;
 mod output;
@@ -15,6 +16,8 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// `EX_IOERR` of sysexits.
+const EXIT_DISK: u8 = 74;
 /// `EX_CONFIG` of sysexits.
 const EXIT_CONFIG: u8 = 78;
 
@@ -54,6 +57,9 @@ enum Failure {
     /// The configuration: 78.
     #[error("{0}")]
     Config(String),
+    /// The daemon has to be started anew: 74.
+    #[error("{0}")]
+    Broken(String),
     /// The thing asked for: 1.
     #[error("{0}")]
     Failed(String),
@@ -86,6 +92,7 @@ pub fn main() -> ExitCode {
             output::complain(&failure.to_string());
             match failure {
                 Failure::Config(_) => ExitCode::from(EXIT_CONFIG),
+                Failure::Broken(_) => ExitCode::from(EXIT_DISK),
                 Failure::Failed(_) => ExitCode::FAILURE,
             }
         }
@@ -97,6 +104,7 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Run => app::run(&arguments.config).map_err(|error| match error {
             StartError::Config(errors) => Failure::Config(errors.to_string()),
             StartError::Volatile(refusal) => Failure::Config(refusal.to_string()),
+            broken @ StartError::Broken => Failure::Broken(broken.to_string()),
             other => Failure::Failed(other.to_string()),
         }),
         Command::Check => check::check(&arguments.config),

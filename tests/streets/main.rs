@@ -23,6 +23,7 @@ mod common;
 mod admin;
 mod books;
 mod bounces;
+mod broken;
 mod bypass;
 mod commands;
 mod crash;

@@ -214,6 +214,7 @@ impl Core {
                 "the spool can't be trusted any more and takes nothing until it is opened again"
             );
             self.broken = Some(error.clone());
+            self.shared.broken.send_replace(true);
         } else if !self.failing {
             tracing::error!(event = "spool.pressure", state = "failing", %error, "the spool could not write");
         }

@@ -100,6 +100,12 @@ impl EmbeddedSpool {
         self.writer.commit_seconds()
     }
 
+    /// Whether it is lost for this process: a sync failed or the database is damaged, and only opening it anew finds out what
+    /// the disk has.
+    pub fn broken(&self) -> watch::Receiver<bool> {
+        self.writer.broken()
+    }
+
     fn owner(&self) -> Result<&Options, SpoolError> {
         let why = "a spool opened beside the daemon takes no messages and makes no attempts";
         self.options.as_ref().ok_or_else(|| SpoolError::NotNow(why.to_owned()))

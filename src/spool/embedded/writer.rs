@@ -38,6 +38,8 @@ const ROOM: u32 = 8_192;
 pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     pub(super) changes: watch::Sender<u64>,
+    /// Nothing is written any more before the next start.
+    pub(super) broken: watch::Sender<bool>,
     pub(super) commit_seconds: Histogram,
 }
 
@@ -62,6 +64,7 @@ impl Writer {
         let shared = Arc::new(Shared {
             commits: AtomicU64::new(0),
             changes: watch::Sender::new(0),
+            broken: watch::Sender::new(false),
             // From 0.1 ms to half a minute.
             commit_seconds: Histogram::new(exponential_buckets(0.0001, 4.0, 10)),
         });
@@ -91,6 +94,11 @@ impl Writer {
     /// How long commits take.
     pub(super) fn commit_seconds(&self) -> Histogram {
         self.shared.commit_seconds.clone()
+    }
+
+    /// See [`EmbeddedSpool::broken`](super::EmbeddedSpool::broken).
+    pub(super) fn broken(&self) -> watch::Receiver<bool> {
+        self.shared.broken.subscribe()
     }
 
     /// See [`Spool::changes`](crate::spool::Spool::changes).

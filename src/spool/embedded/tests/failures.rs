@@ -191,8 +191,12 @@ async fn a_verdict_in_a_failed_transaction_is_taken_again() {
 async fn after_a_failed_sync_nothing_is_written_before_it_is_opened_again() {
     let house = House::new();
     let prepared = house.world.prepare(&Message::new(1, &["a@x.example"]), b"octets").await.unwrap();
+    let broken = house.spool.broken();
+    house.step(|_| Err::<(), _>(SpoolError::NotNow("no".into()).into())).await.unwrap_err();
+    assert!(!*broken.borrow());
     let error = house.step(|_| Err::<(), _>(unsynced().into())).await.unwrap_err();
     assert!(matches!(error, SpoolError::Failing(_)));
+    assert!(*broken.borrow(), "whoever can start the process anew is told");
     for _ in 0..2 {
         let refused = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 300_000]).await;
         assert!(matches!(refused, Err(SpoolError::Failing(_))));

@@ -1,0 +1,72 @@
+//! A spool that is lost for the process: the daemon ends, so that whoever watches it starts it anew.
+
+use crate::common::{Client, Record, Relay, Setup, Sink};
+use crate::message;
+use rusqlite::Connection;
+
+/// The database's pages, but for the first.
+const PAGE: usize = 4_096;
+
+/// Destroys the database under the running daemon; gives what it was.
+fn damage(relay: &Relay) -> Vec<u8> {
+    let path = relay.spool().join("spool.sqlite");
+    let neighbour = Connection::open(&path).unwrap();
+    let records: i64 = neighbour.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+    assert_eq!(records, 0);
+    let whole = std::fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[PAGE..].fill(0xff);
+    std::fs::write(&path, &damaged).unwrap();
+    // A commit of another process: the daemon reads anew what it had in memory.
+    let id: i64 = neighbour.pragma_query_value(None, "application_id", |row| row.get(0)).unwrap();
+    neighbour.pragma_update(None, "application_id", id + 1).unwrap();
+    neighbour.pragma_update(None, "application_id", id).unwrap();
+    whole
+}
+
+fn mend(relay: &Relay, whole: &[u8]) {
+    std::fs::write(relay.spool().join("spool.sqlite"), whole).unwrap();
+}
+
+#[test]
+fn a_damaged_spool_ends_the_daemon_with_a_status_of_its_own_and_a_start_goes_on() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let whole = damage(&relay);
+    let send = |relay: &Relay| {
+        let mut client = Client::ehlo(relay.address());
+        client.mail("alice@example.org", &["bob@example.net"], &message("broken"))
+    };
+    send(&relay).starts("451 4.3.0");
+    relay.wait_event("spool.pressure", |event| event.text("state") == "failed");
+    assert_eq!(relay.ended().code(), Some(74), "EX_IOERR: systemd's Restart=on-failure starts it anew");
+    assert_eq!(relay.events("daemon.stopped").len(), 1, "it drained");
+    mend(&relay, &whole);
+    relay.launch();
+    send(&relay).starts("250");
+    relay.finish_clean(1);
+    assert_eq!(next_hop.transactions().len(), 1);
+    assert!(Record::read(&archive.transactions()[0].octets).original == message("broken"));
+}
+
+#[test]
+fn where_mail_passes_without_the_spool_a_damaged_one_ends_nothing_until_that_is_over() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let tempfail = std::fs::read_to_string(relay.config()).unwrap();
+    relay.configure(&tempfail.replace("allow_volatile = true\n", "allow_volatile = true\non_failure = \"bypass\"\n"));
+    relay.ask_to_reload();
+    relay.wait_event("config.reloaded", |_| true);
+    damage(&relay);
+    for round in 1..=2 {
+        let mut client = Client::ehlo(relay.address());
+        client.mail("alice@example.org", &["bob@example.net"], &message(&format!("passes {round}"))).starts("250");
+        relay.wait_events("record.bypassed", round);
+    }
+    relay.wait_event("spool.pressure", |event| event.text("state") == "failed");
+    // It lives on: the reload finds it, and is what ends it.
+    relay.configure(&tempfail);
+    relay.ask_to_reload();
+    assert_eq!(relay.ended().code(), Some(74));
+    assert_eq!(next_hop.transactions().len(), 2);
+}
