@@ -9,7 +9,8 @@
 //!
 //! A 5yz before RCPT is about us or the server's health, not about the record: refusing everything that waits because of a
 //! wrong password would be wrong. MAIL tells the record's size, though: what is said of that is said of the record alone
-//! (RFC 1870, section 6.1), and keeps no other record from the archive.
+//! (RFC 1870, section 6.1), and keeps no other record from the archive. So is what is said of its kind (`BODY=`, `SMTPUTF8`),
+//! but that is no final word: an archive may learn it.
 
 use crate::mail::{Reply, ReplyClass};
 use std::fmt;
@@ -168,7 +169,7 @@ impl Verdict {
                 let shut = reply.class() == ReplyClass::Permanent;
                 match failure.stage {
                     Stage::Mail if is_about_size(&reply) && shut => Self::Refused { reply: smtp(&reply) },
-                    Stage::Mail if is_about_size(&reply) => {
+                    Stage::Mail if is_about_size(&reply) || is_about_content(&reply) => {
                         Self::Deferred { reply: smtp(&reply), fault: Fault::Record }
                     }
                     Stage::Rcpt | Stage::Data | Stage::EndOfData if shut => Self::Refused { reply: smtp(&reply) },
@@ -193,9 +194,19 @@ impl Verdict {
 /// RFC 1870, section 6.1: the answers to a size that is declared at MAIL. RFC 3463, section 3.4, has words for them; a 552
 /// that has another one is about something else, a quota perhaps.
 fn is_about_size(reply: &Reply) -> bool {
-    let first = reply.lines().first().and_then(|line| line.split(' ').next()).unwrap_or_default();
+    let first = first_word(reply);
     let is_enhanced = first.split('.').count() == 3 && first.starts_with(['4', '5']);
     matches!(first, "5.3.4" | "4.3.4") || reply.code() == 452 || (reply.code() == 552 && !is_enhanced)
+}
+
+/// RFC 3463, section 3.7 (x.6.z: the content or its conversion), and RFC 6531, section 3.5 (x.6.7, x.6.9: no SMTPUTF8).
+fn is_about_content(reply: &Reply) -> bool {
+    let mut parts = first_word(reply).split('.');
+    matches!(parts.next(), Some("4" | "5")) && parts.next() == Some("6") && parts.next().is_some()
+}
+
+fn first_word(reply: &Reply) -> &str {
+    reply.lines().first().and_then(|line| line.split(' ').next()).unwrap_or_default()
 }
 
 fn smtp(reply: &Reply) -> Said {
@@ -308,6 +319,17 @@ mod tests {
                 matches!(mail(code, text), Verdict::Deferred { fault: Fault::Sender { shut: true }, .. }),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn what_mail_is_told_of_the_content_shuts_no_way_and_fails_nothing() {
+        let mail = |code, text: &str| verdict(Stage::Mail, Cause::Reply(Reply::new(code, text)));
+        for (code, text) in [(550, "5.6.7 no SMTPUTF8"), (554, "5.6.3 no BODY=8BITMIME"), (451, "4.6.9 not now")] {
+            assert!(matches!(mail(code, text), Verdict::Deferred { fault: Fault::Record, .. }), "{code} {text}");
+        }
+        for (code, text) in [(555, "5.5.4 what is SIZE"), (550, "5.7.1 not 5.6.7"), (550, "5.6"), (550, "SMTPUTF8")] {
+            assert!(matches!(mail(code, text), Verdict::Deferred { fault: Fault::Sender { .. }, .. }), "{code} {text}");
         }
     }
 
