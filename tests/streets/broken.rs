@@ -1,8 +1,9 @@
 //! A spool that is lost for the process: the daemon ends, so that whoever watches it starts it anew.
 
-use crate::common::{Client, Record, Relay, Setup, Sink};
+use crate::common::{Client, Record, Relay, Setup, Sink, Stage, drop_line};
 use crate::message;
 use rusqlite::Connection;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The database's pages, but for the first.
 const PAGE: usize = 4_096;
@@ -49,14 +50,41 @@ fn a_damaged_spool_ends_the_daemon_with_a_status_of_its_own_and_a_start_goes_on(
     assert!(Record::read(&archive.transactions()[0].octets).original == message("broken"));
 }
 
-#[test]
-fn where_mail_passes_without_the_spool_a_damaged_one_ends_nothing_until_that_is_over() {
-    let (next_hop, archive) = (Sink::start(), Sink::start());
-    let mut relay = Setup::new(&next_hop, &archive).start();
+/// The relay with this configuration, told by a reload to let mail go on, and what it was configured with before.
+fn bypassing(next_hop: &Sink, archive: &Sink) -> (Relay, String) {
+    let relay = Setup::new(next_hop, archive).start();
     let tempfail = std::fs::read_to_string(relay.config()).unwrap();
     relay.configure(&tempfail.replace("allow_volatile = true\n", "allow_volatile = true\non_failure = \"bypass\"\n"));
     relay.ask_to_reload();
     relay.wait_event("config.reloaded", |_| true);
+    (relay, tempfail)
+}
+
+#[test]
+fn a_verdict_that_is_lost_without_the_spool_is_a_gap_and_the_client_comes_again() {
+    let is_lost = AtomicBool::new(true);
+    let next_hop = Sink::scripted(move |stage| match stage {
+        Stage::End(_) if is_lost.swap(false, Ordering::SeqCst) => drop_line(),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let (relay, _) = bypassing(&next_hop, &archive);
+    damage(&relay);
+    for (expected, bypassed) in [("451 4.4.1", 1), ("250", 2)] {
+        let mut client = Client::ehlo(relay.address());
+        client.mail("alice@example.org", &["bob@example.net"], &message("lost")).starts(expected);
+        // The next hop may have taken it the first time, too.
+        assert_eq!(relay.wait_events("record.bypassed", bypassed).len(), bypassed);
+    }
+    let unknown = relay.wait_event("message.refused", |event| event.0["outcome"] == "unknown");
+    assert!(unknown.text("message").contains("it has no record"), "{unknown:?}");
+    assert_eq!(archive.transactions().len(), 0);
+}
+
+#[test]
+fn where_mail_passes_without_the_spool_a_damaged_one_ends_nothing_until_that_is_over() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let (mut relay, tempfail) = bypassing(&next_hop, &archive);
     damage(&relay);
     for round in 1..=2 {
         let mut client = Client::ehlo(relay.address());
