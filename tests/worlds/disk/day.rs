@@ -74,7 +74,7 @@ async fn noon(desk: &Desk, first: &[usize]) -> Result<(), SpoolError> {
     desk.ack(first[0]).await?;
     let defers = desk.defer(first[1]);
     let fails = desk.fail(first[2]);
-    in_time(desk.spool.unclaim(desk.books.told(first[3]).record)).await?;
+    in_time(&desk.spool, desk.books.now(), desk.spool.unclaim(desk.books.told(first[3]).record)).await?;
     defers.await?;
     fails.await?;
     let known = desk.books.message(1, &["a@x.example"], 700, true);

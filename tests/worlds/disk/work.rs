@@ -307,8 +307,9 @@ impl Desk {
         pending: Pending<()>,
     ) -> impl Future<Output = Result<(), SpoolError>> + use<> {
         let (ledger, count) = (self.books.ledger.clone(), self.books.ledger.ask(which, step));
+        let (spool, now) = (self.spool.clone(), self.books.now());
         async move {
-            in_time(pending).await?;
+            in_time(&spool, now, pending).await?;
             ledger.done(which, count);
             Ok(())
         }
@@ -345,10 +346,13 @@ impl Desk {
     }
 }
 
-/// What nobody needs to wait for is tried again for as long as the spool is open: on a disk without power that is no answer.
-pub async fn in_time(pending: Pending<()>) -> Result<(), SpoolError> {
-    let answered = tokio::time::timeout(Duration::from_secs(10), pending).await;
-    answered.unwrap_or_else(|_| Err(SpoolError::Failing("no answer".into())))
+/// What nobody needs to wait for is tried again for as long as the spool is open: whoever waits on a full disk, or one without
+/// power, hears from a small write how it stands.
+pub async fn in_time(spool: &EmbeddedSpool, now: Timestamp, pending: Pending<()>) -> Result<(), SpoolError> {
+    match tokio::time::timeout(Duration::from_secs(10), pending).await {
+        Ok(answered) => answered,
+        Err(_) => spool.probe(now).await.and(Err(SpoolError::Failing("no answer".into()))),
+    }
 }
 
 /// Octets that a piece of another place or another message can't be taken for.
