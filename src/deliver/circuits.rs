@@ -44,8 +44,17 @@ impl Line {
 pub(super) struct Health {
     /// That nothing is tried, and why.
     pub(super) down: Option<Down>,
+    /// That it takes what comes; none before something of this line was taken since the last failure that shut it.
+    pub(super) taking: Option<Taking>,
+}
+
+/// A line on which things are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taking {
+    /// Since when nothing has shut it: the first thing taken behind that.
+    pub(super) since: Timestamp,
     /// When something was taken last.
-    pub(super) accepted: Option<Timestamp>,
+    pub(super) last: Timestamp,
 }
 
 /// A line on which nothing is tried but probes.
@@ -76,8 +85,8 @@ struct Circuit {
     breaker: Breaker,
     /// What was said at its last failure.
     reply: Option<Said>,
-    /// When something was taken last.
-    accepted: Option<Timestamp>,
+    /// When something was taken first since it was shut, and last.
+    taking: Option<Taking>,
     /// How often it has closed.
     closings: u64,
     /// The route worked or failed: its state is known.
@@ -145,8 +154,7 @@ impl Circuits {
             let (kind, since, next_probe) = circuit.breaker.open()?;
             Some(Down { since, reply: circuit.reply.clone()?, shut: kind == Kind::Shut, next_probe })
         };
-        let [_, own] = found;
-        Health { down: found.into_iter().flatten().find_map(down), accepted: own.and_then(|circuit| circuit.accepted) }
+        Health { down: found.into_iter().flatten().find_map(down), taking: taking(found) }
     }
 
     /// How often something that waited on `line` became free to go.
@@ -253,7 +261,8 @@ impl Pass {
             }
             Some(Ok(())) => {
                 if matches!(attempt.verdict, Verdict::Accepted { .. }) {
-                    circuit.accepted = Some(now);
+                    let since = circuit.taking.map_or(now, |taking| taking.since);
+                    circuit.taking = Some(Taking { since, last: now });
                 }
                 let closed = circuit.breaker.succeeded();
                 circuit.closings += u64::from(closed);
@@ -274,6 +283,9 @@ impl Pass {
                     now,
                 );
                 circuit.is_known |= opened;
+                if opened {
+                    circuit.taking = None;
+                }
                 circuit.breaker.open().filter(|_| opened).map(|(_, _, next)| Turn::Down(kind, next))
             }
         });
@@ -326,6 +338,13 @@ struct Attempt<'a> {
 enum Turn {
     Up,
     Down(Kind, Timestamp),
+}
+
+/// The route is the business of all who use it; what is taken on it counts for the line it came by.
+fn taking([route, own]: [Option<&Circuit>; 2]) -> Option<Taking> {
+    let (route, own) = (route?.taking?, own?.taking?);
+    let since = route.since.max(own.since);
+    (own.last >= since).then_some(Taking { since, last: own.last })
 }
 
 fn kind(shut: bool) -> Kind {

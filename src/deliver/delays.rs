@@ -2,40 +2,44 @@
 //!
 //! A record that has waited for `report_after` is late. Then one report says how many wait, since when, and what the
 //! archive said last; while it lasts, another one every [`REMIND`]. A route that refuses us for good ([`SHUT_FOR`]) is told of
-//! without waiting that long: time does not mend a wrong password. When the archive takes records again and none is late,
-//! one report says so. What was told is kept in the spool and outlives a restart.
+//! without waiting that long: time does not mend a wrong password.
+//!
+//! When none is late any more, and the archive has taken records and has not been shut for [`HEALTHY_FOR`], one report says so.
+//! An archive that comes and goes is no news each time: after the end the next delay of the route keeps a distance that
+//! grows ([`crate::queue::DELAY_DISTANCES`]). What was told is kept in the spool and outlives a restart.
 //!
 //! Decides by [`word`], a value; the rest looks and acts.
 
-use super::circuits::Health;
+use super::circuits::{Health, Taking};
 use super::lane::{changed, over};
 use super::office::{Freight, Office, Way};
 use crate::config::Retry;
 use crate::journal::{MAX_NAMED, Named, News, Outage};
 use crate::mail::Timestamp;
-use crate::spool::{Backlog, Setback, SpoolError, Warned};
+use crate::spool::{Backlog, REMIND, Setback, SpoolError, Warned};
 use crate::watch;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// How long a delay must last to be told again.
-pub const REMIND: Duration = Duration::from_secs(24 * 3_600);
 /// How long a route that refuses us for good is given to change its mind before that is told.
 pub const SHUT_FOR: Duration = Duration::from_secs(15);
+/// How long an archive must have taken records before that is told; with a shorter `report_after` only so long. One that takes
+/// a few and fails again is not back to normal.
+pub const HEALTHY_FOR: Duration = Duration::from_secs(5 * 60);
 /// The longest time between two looks, …
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// … the same while something is amiss, …
+/// … the wait after a spool that does not answer, …
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// … and the shortest. So long a route must take records before that is told, so that the figures are true.
+/// … and the shortest.
 const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// What is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     Nothing,
-    /// It lasts, and has been told not long ago.
+    /// It lasts, or has come back, and has been told not long ago.
     NotAgain,
     /// Records are late, …
     Late,
@@ -58,14 +62,15 @@ fn word(now: Timestamp, report_after: Duration, backlog: &Backlog, route: &str, 
         (None, None) => Word::Nothing,
         (None, Some(news)) => news,
         (Some(warned), Some(news)) => {
-            // Another route is another story, once it has had its time.
-            let period = if warned.outage.route == route { REMIND } else { report_after.min(REMIND) };
-            let is_new = now.since(warned.last) >= period;
+            let due = warned.due(route, report_after);
+            // No period is longer; the clock was set back then.
+            let is_new = now >= due || due.since(now) > REMIND;
             if is_new { news } else { Word::NotAgain }
         }
         (Some(warned), None) => {
-            let takes = health.down.is_none() && health.accepted.is_some_and(|at| at >= warned.last);
-            if takes { Word::Restored } else { Word::Nothing }
+            let took = health.taking.filter(|taking| health.down.is_none() && taking.last >= warned.last);
+            let is_healthy = took.is_some_and(|taking| now.since(taking.since) >= healthy_for(report_after));
+            if warned.lasts() && is_healthy { Word::Restored } else { Word::Nothing }
         }
     }
 }
@@ -79,10 +84,10 @@ pub(super) struct Watch {
 /// What a watch has seen in former looks.
 #[derive(Debug, Default)]
 struct Memory {
-    /// The telling of a delay of which it has been logged that it is not told again.
-    silent_since: Option<Timestamp>,
-    /// When the route was first found to take records again.
-    restored_at: Option<Timestamp>,
+    /// When a delay may be told again of which it has been logged that it is not told before.
+    silent_until: Option<Timestamp>,
+    /// When it looked first.
+    began: Option<Timestamp>,
 }
 
 impl Watch {
@@ -112,8 +117,9 @@ impl Watch {
     /// Looks, tells what there is to tell, gives up what is too old; says when to look again.
     async fn look(&self, way: &Way, memory: &mut Memory) -> Result<Duration, SpoolError> {
         let (retry, route) = (&way.config.retry, way.label());
-        let health = self.office.health(way);
+        let mut health = self.office.health(way);
         let now = self.office.clock.now();
+        let began = *memory.began.get_or_insert(now);
         let mut backlog = self.office.spool.backlog(&self.organization).await?;
         if let Some(down) = &health.down
             && backlog.oldest.is_some_and(|oldest| now.since(oldest) >= retry.give_up)
@@ -123,25 +129,33 @@ impl Watch {
             self.give_up(retry, &setback, now).await?;
             backlog = self.office.spool.backlog(&self.organization).await?;
         }
-        let word = word(now, retry.report_after, &backlog, &route, &health);
-        let restored_at = if word == Word::Restored { memory.restored_at.unwrap_or(now) } else { now };
-        memory.restored_at = (word == Word::Restored).then_some(restored_at);
-        match word {
+        if let Some(warned) = backlog.warned.as_ref().filter(|warned| warned.lasts())
+            && health == Health::default()
+            && backlog.waiting == 0
+            && self.office.spool.acked_since(&self.organization, warned.last).await? > 0
+        {
+            // Taken before a restart, and nothing has come since: nobody will find out more.
+            health.taking = Some(Taking { since: began, last: now });
+        }
+        match word(now, retry.report_after, &backlog, &route, &health) {
             Word::Nothing => {}
-            Word::NotAgain => self.log_silence(&backlog, memory),
+            Word::NotAgain => {
+                if let Some(warned) = &backlog.warned {
+                    self.log_silence(&backlog, warned, warned.due(&route, retry.report_after), memory);
+                }
+            }
             Word::Late => {
                 let until = now.minus(retry.report_after);
                 self.tell_delay(way, &health, &backlog, until, now).await?;
             }
             Word::Shut => self.tell_delay(way, &health, &backlog, now, now).await?,
-            Word::Restored if now.since(restored_at) < LOOK_SOON => return Ok(LOOK_SOON),
             Word::Restored => {
-                if let Some(warned) = backlog.warned.clone() {
-                    self.tell_end(warned, &backlog, now).await?;
+                if let (Some(warned), Some(taking)) = (backlog.warned.clone(), health.taking) {
+                    self.tell_end(warned, &backlog, taking.since, now).await?;
                 }
             }
         }
-        Ok(next_look(retry, &backlog, &health, now))
+        Ok(next_look(retry, &route, &backlog, &health, now))
     }
 
     /// Fails what has waited for too long behind a route that is down: nobody tries it, so nobody else gives it up.
@@ -182,38 +196,60 @@ impl Watch {
         self.office.spool.tell(report).await
     }
 
-    async fn tell_end(&self, warned: Warned, backlog: &Backlog, now: Timestamp) -> Result<(), SpoolError> {
+    async fn tell_end(
+        &self,
+        warned: Warned,
+        backlog: &Backlog,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), SpoolError> {
         let delivered = self.office.spool.acked_since(&self.organization, warned.first).await?;
         let outage = Outage { waiting: backlog.waiting, ..warned.outage };
-        let report = self.office.seed(now).tell(&self.organization, News::Restored { outage, delivered });
+        let news = News::Restored { outage, delivered, until: Some(until) };
+        let report = self.office.seed(now).tell(&self.organization, news);
         self.office.spool.tell(report).await
     }
 
-    /// Says once for each told delay that more records wait than were told of.
-    fn log_silence(&self, backlog: &Backlog, memory: &mut Memory) {
-        let Some(warned) = &backlog.warned else { return };
-        if backlog.waiting > warned.outage.waiting && memory.silent_since != Some(warned.last) {
-            memory.silent_since = Some(warned.last);
-            let next = warned.last.plus(REMIND).rfc3339();
+    /// Says once for each told delay that more records wait than were told of, or that it has come back.
+    fn log_silence(&self, backlog: &Backlog, warned: &Warned, due: Timestamp, memory: &mut Memory) {
+        let is_more = !warned.lasts() || backlog.waiting > warned.outage.waiting;
+        if is_more && memory.silent_until != Some(due) {
+            memory.silent_until = Some(due);
+            let reason = if warned.lasts() {
+                "the delay has been told already"
+            } else {
+                "the route comes and goes, and that has been told"
+            };
             tracing::info!(
                 event = "report.suppressed",
                 organization = self.organization,
                 kind = "delayed",
                 waiting = backlog.waiting,
-                next,
-                reason = "the delay has been told already",
-                "more records wait; that is not told again before the next time"
+                next = due.rfc3339(),
+                reason,
+                "records wait; that is not told before the next time"
             );
         }
     }
 }
 
-fn next_look(retry: &Retry, backlog: &Backlog, health: &Health, now: Timestamp) -> Duration {
-    let ends = [retry.report_after, retry.give_up].map(|wait| backlog.oldest.map(|oldest| oldest.plus(wait)));
-    let next = ends.into_iter().flatten().filter(|end| *end > now).min();
-    let amiss = backlog.warned.is_some() || health.down.is_some();
-    let longest = if amiss { LOOK_AGAIN } else { LOOK_EVERY.min(retry.report_after) };
-    next.map_or(longest, |end| end.since(now).min(longest)).max(LOOK_SOON)
+/// What can be foreseen, and else the longest wait: when the route turns, the circuits say so.
+fn next_look(retry: &Retry, route: &str, backlog: &Backlog, health: &Health, now: Timestamp) -> Duration {
+    let warned = backlog.warned.as_ref();
+    let moments = [
+        backlog.oldest.map(|oldest| oldest.plus(retry.report_after)),
+        backlog.oldest.map(|oldest| oldest.plus(retry.give_up)),
+        health.down.as_ref().filter(|down| down.shut).map(|down| down.since.plus(SHUT_FOR)),
+        health.taking.map(|taking| taking.since.plus(healthy_for(retry.report_after))),
+        warned.map(|warned| warned.due(route, retry.report_after)),
+    ];
+    let next = moments.into_iter().flatten().filter(|moment| *moment > now).min();
+    let longest = LOOK_EVERY.min(retry.report_after).min(retry.give_up);
+    next.map_or(longest, |moment| moment.since(now).min(longest)).max(LOOK_SOON)
+}
+
+fn healthy_for(report_after: Duration) -> Duration {
+    HEALTHY_FOR.min(report_after)
 }
 
 fn outage(route: &str, health: &Health, backlog: &Backlog, late: &Named, now: Timestamp) -> Outage {
@@ -262,18 +298,20 @@ mod tests {
     fn backlog(oldest_ago: u64, warned_ago: Option<u64>) -> Backlog {
         let told = |ago| NOW.minus(Duration::from_secs(ago));
         let outage = outage(ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW);
-        let warned = warned_ago.map(|ago| Warned { outage, first: told(ago), last: told(ago) });
+        let warned = warned_ago.map(|ago| Warned::of(outage, None, told(ago)));
         Backlog { waiting: 3, oldest: Some(told(oldest_ago)), warned }
     }
 
     fn down(ago: u64, shut: bool) -> Health {
         let reply = Said { text: "535 5.7.8 no".into(), is_smtp: true };
         let since = NOW.minus(Duration::from_secs(ago));
-        Health { down: Some(Down { since, reply, shut, next_probe: NOW }), accepted: None }
+        Health { down: Some(Down { since, reply, shut, next_probe: NOW }), taking: None }
     }
 
-    fn accepted(ago: u64) -> Health {
-        Health { down: None, accepted: Some(NOW.minus(Duration::from_secs(ago))) }
+    /// Takes records since and until so many seconds ago.
+    fn taking(since: u64, last: u64) -> Health {
+        let ago = |seconds| NOW.minus(Duration::from_secs(seconds));
+        Health { down: None, taking: Some(Taking { since: ago(since), last: ago(last) }) }
     }
 
     #[test]
@@ -290,14 +328,50 @@ mod tests {
             ("refused a moment ago", down(14, true), backlog(14, None), Word::Nothing),
             ("refused", down(15, true), backlog(15, None), Word::Shut),
             ("refused and told", down(hours(9), true), backlog(hours(9), Some(hours(8))), Word::NotAgain),
-            ("takes again, late ones left", accepted(5), backlog(hours(9), Some(hours(5))), Word::NotAgain),
-            ("takes again", accepted(5), backlog(10, Some(hours(5))), Word::Restored),
-            ("took before it was told", accepted(hours(6)), backlog(10, Some(hours(5))), Word::Nothing),
+            ("takes again, late ones left", taking(600, 5), backlog(hours(9), Some(hours(5))), Word::NotAgain),
+            ("takes again for a moment", taking(299, 5), backlog(10, Some(hours(5))), Word::Nothing),
+            ("takes again", taking(300, 5), backlog(10, Some(hours(5))), Word::Restored),
+            ("took before it was told", taking(hours(7), hours(6)), backlog(10, Some(hours(5))), Word::Nothing),
             ("nobody knows after a restart", none(), backlog(10, Some(hours(5))), Word::Nothing),
             ("still down", down(hours(5), false), backlog(10, Some(hours(5))), Word::Nothing),
         ] {
             assert_eq!(word(NOW, AFTER, &backlog, ROUTE, &health), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_delay_that_comes_back_keeps_its_distance_and_its_end_is_told_once() {
+        let over = |ago: u64, ended_ago: u64| {
+            let backlog = backlog(60, Some(ago));
+            let warned = backlog.warned.map(|warned| warned.ended(NOW.minus(Duration::from_secs(ended_ago))));
+            Backlog { warned, ..backlog }
+        };
+        for (name, health, backlog, expected) in [
+            ("it is over", taking(900, 5), over(9_000, 60), Word::Nothing),
+            ("it comes back", down(60, true), over(9_000, 599), Word::NotAgain),
+            ("it comes back later", down(60, true), over(9_000, 600), Word::Shut),
+        ] {
+            assert_eq!(word(NOW, AFTER, &backlog, ROUTE, &health), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn with_a_short_report_after_the_end_is_told_as_soon() {
+        let word = |since| word(NOW, Duration::from_secs(20), &backlog(5, Some(600)), ROUTE, &taking(since, 1));
+        assert_eq!((word(19), word(20)), (Word::Nothing, Word::Restored));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_silences_nobody_for_long() {
+        let told_tomorrow = Backlog {
+            warned: Some(Warned::of(
+                outage(ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW),
+                None,
+                NOW.plus(REMIND),
+            )),
+            ..backlog(5 * 3_600, None)
+        };
+        assert_eq!(word(NOW, AFTER, &told_tomorrow, ROUTE, &down(600, false)), Word::Late);
     }
 
     #[test]

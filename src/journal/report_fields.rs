@@ -185,6 +185,9 @@ pub enum News {
         outage: Outage,
         /// Records that the archive has taken since it was told.
         delivered: u64,
+        /// Since when it has taken records without a failure; reports of older versions are made when it takes the first.
+        #[serde(default)]
+        until: Option<Timestamp>,
     },
     /// Messages were relayed that have no record.
     Bypassed(Gap),

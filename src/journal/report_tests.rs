@@ -267,7 +267,7 @@ fn a_route_that_refuses_us_is_told_without_a_record() {
 #[test]
 fn the_end_of_a_delay_is_told_with_its_figures() {
     let outage = Outage { waiting: 3, ..outage("451 4.3.0 later", true) };
-    let parts = parts(&telling(News::Restored { outage, delivered: 120 }), None);
+    let parts = parts(&telling(News::Restored { outage, delivered: 120, until: None }), None);
     for said in [
         "Since:         Tue, 10 Nov 2026 10:00:00",
         "Until:         Tue, 10 Nov 2026 11:00:00",

@@ -5,6 +5,7 @@ use super::gap::Gap;
 use super::report::ReportContext;
 use super::report_fields::{Cause, Named, News, Notice, Outage, ReportFields};
 use super::text::one_line;
+use crate::mail::Timestamp;
 use std::collections::BTreeMap;
 
 /// Different replies that are shown; the table has them all.
@@ -23,7 +24,9 @@ pub(super) fn explanation(
             None => failed_many(&mut lines, fields, named, context),
         },
         News::Delayed { outage, late } => delayed(&mut lines, fields, outage, late, record, context),
-        News::Restored { outage, delivered } => restored(&mut lines, fields, outage, *delivered, context),
+        News::Restored { outage, delivered, until } => {
+            restored(&mut lines, fields, outage, *delivered, until.unwrap_or(fields.date), context);
+        }
         News::Bypassed(gap) => bypassed(&mut lines, fields, gap),
     }
     // One entry, one line: a value can't pass for words of ours.
@@ -200,7 +203,8 @@ fn delayed(
     say(lines, &["", "What happens now"]);
     let next = outage.next_probe.map_or("soon".to_owned(), |next| format!("at {}", next.rfc5322()));
     lines.push(format!("  The archive is tried again {next}, and then from time to time. Once it takes one record,"));
-    say(lines, &["  all others follow at once, and you are told. While it lasts you are told once a day."]);
+    say(lines, &["  all others follow at once; once it has taken records for some minutes, you are told. While it"]);
+    say(lines, &["  lasts you are told once a day, and less often when it comes and goes."]);
     if let Some(oldest) = late.records.first() {
         let until = oldest.created.plus(context.give_up);
         lines.push(format!("  A record that the archive has not taken by its time (the oldest: {})", until.rfc5322()));
@@ -240,12 +244,13 @@ fn restored(
     fields: &ReportFields,
     outage: &Outage,
     delivered: u64,
+    until: Timestamp,
     context: &ReportContext<'_>,
 ) {
     say(lines, &["The archive takes journal records again.", ""]);
     lines.push(format!("Organization:   {}", fields.organization));
     about_outage(lines, outage, context);
-    lines.push(format!("  Until:         {}", fields.date.rfc5322()));
+    lines.push(format!("  Until:         {}", until.rfc5322()));
     say(lines, &["", "The records"]);
     lines.push(format!("  Delivered:     {delivered} since you were told of the delay"));
     lines.push(format!("  Still waiting: {}", outage.waiting));

@@ -9,7 +9,7 @@ mod standing;
 mod state;
 
 pub use merge::{Earlier, Merge, merge, same_mailboxes};
-pub use pace::{DISTANCES, GATHER, Pace, QUIET, SETTLE};
+pub use pace::{CALM, Comings, DELAY_DISTANCES, DISTANCES, GATHER, Pace, QUIET, SETTLE};
 pub use retry::{Decision, after_deferral, backoff};
 pub use standing::{OCTETS_LOST, Standing, Unmoved};
 pub use state::{State, Status};

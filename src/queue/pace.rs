@@ -2,7 +2,8 @@
 //!
 //! A first failure is told once nothing followed it for [`SETTLE`], or [`GATHER`] after it when more keep coming. From
 //! then on reports keep growing distances ([`DISTANCES`]), so that an outage that fails records all day makes a handful
-//! of mails, until there has been nothing to tell for [`QUIET`].
+//! of mails, until there has been nothing to tell for [`QUIET`]. Delays have distances of their own ([`Comings`]): an archive
+//! that comes and goes for a week makes a mail or two a day.
 
 use crate::mail::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,18 @@ pub const DISTANCES: [Duration; 3] =
     [Duration::from_secs(10 * 60), Duration::from_secs(3_600), Duration::from_secs(4 * 3_600)];
 /// After this time without anything to tell the next failure is news again.
 pub const QUIET: Duration = Duration::from_secs(6 * 3_600);
+/// The least time between the end of a delay, once it was told, and the next delay of that route that is told: the first and
+/// the second, the second and the third, …, all others.
+pub const DELAY_DISTANCES: [Duration; 5] = [
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(3_600),
+    Duration::from_secs(4 * 3_600),
+    Duration::from_secs(12 * 3_600),
+    Duration::from_secs(24 * 3_600),
+];
+/// After this time without a delay the next one is the first again. Twice the longest distance: a route that goes on failing
+/// is told of within one.
+pub const CALM: Duration = Duration::from_secs(48 * 3_600);
 
 /// How an organization is told; stored with what has gathered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,10 +83,46 @@ impl Pace {
     }
 
     fn distance(&self) -> Duration {
-        let Some(before) = self.reports.checked_sub(1) else { return Duration::ZERO };
-        let [.., longest] = DISTANCES;
-        DISTANCES.get(before).copied().unwrap_or(longest)
+        self.reports.checked_sub(1).map_or(Duration::ZERO, |before| nth(DISTANCES, before))
     }
+}
+
+/// How often a delay came back, and when it ended last; stored with what was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Comings {
+    /// Delays that were told, and ended, since it was calm, but for the last one.
+    before: usize,
+    /// When the end of the last one was told; none while it lasts.
+    over: Option<Timestamp>,
+}
+
+impl Comings {
+    /// The end is told.
+    pub fn end(&mut self, now: Timestamp) {
+        self.over = Some(now);
+    }
+
+    /// It is told anew; a reminder of what has not ended changes nothing.
+    pub fn begin(&mut self, now: Timestamp) {
+        if let Some(over) = self.over.take() {
+            self.before = if now.since(over) >= CALM { 0 } else { self.before.saturating_add(1) };
+        }
+    }
+
+    /// Whether its end was told.
+    pub fn is_over(&self) -> bool {
+        self.over.is_some()
+    }
+
+    /// When it may be told again after its end; none while it lasts.
+    pub fn due(&self) -> Option<Timestamp> {
+        Some(self.over?.plus(nth(DELAY_DISTANCES, self.before)))
+    }
+}
+
+/// The distance after so many; the last one holds for all others.
+fn nth<const N: usize>(distances: [Duration; N], before: usize) -> Duration {
+    distances.get(before).or(distances.last()).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -133,6 +182,52 @@ mod tests {
         let named = (0..10).filter(|_| pace.notice(at(0), 4)).count();
         assert_eq!((named, pace.tell(at(30)), pace.tell(at(40))), (4, 6, 0));
         assert!(pace.notice(at(50), 4), "the next report names again");
+    }
+
+    /// Delays that are told of a route that is down and up for so long in turn, each time its end as soon as it is up.
+    fn delays(down: u64, up: u64, until: u64) -> Vec<u64> {
+        let (mut comings, mut told) = (None::<Comings>, Vec::new());
+        for start in (0..until).step_by(usize::try_from(down + up).unwrap()) {
+            let due = comings.and_then(|comings| comings.due()).map_or(0, |due| due.since(at(0)).as_secs());
+            if due > start + down {
+                continue;
+            }
+            let begin = due.max(start);
+            told.push(begin);
+            let comings = comings.get_or_insert_default();
+            comings.begin(at(begin));
+            assert!(!comings.is_over() && comings.due().is_none(), "a reminder is no new delay");
+            comings.end(at(start + down));
+        }
+        told
+    }
+
+    #[test]
+    fn a_delay_that_comes_back_is_told_at_growing_distances() {
+        let hour = 3_600;
+        assert_eq!(
+            delays(60, 60, 18 * hour),
+            [0, 660, 4_260, 18_660, 61_860],
+            "10 min, 1 h, 4 h and 12 h after the end of the former"
+        );
+        for (down, up) in [(1, 1), (600, 60), (60, 600), (6 * hour, 6 * hour), (23 * hour, hour), (hour, 23 * hour)] {
+            let told = delays(down, up, 7 * 24 * hour);
+            assert!(told.len() <= 11, "{down} {up}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn after_a_calm_time_a_delay_is_the_first_again() {
+        let calm = CALM.as_secs();
+        assert_eq!(delays(60, calm, calm * 2), [0, calm + 60]);
+        let mut comings = Comings::default();
+        for begin in [0, 10_000, 100_000] {
+            comings.begin(at(begin));
+            comings.end(at(begin + 60));
+        }
+        comings.begin(at(100_060 + calm));
+        comings.end(at(300_000));
+        assert_eq!(comings.due(), Some(at(300_000).plus(DELAY_DISTANCES[0])));
     }
 
     proptest! {

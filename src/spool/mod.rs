@@ -24,6 +24,7 @@ mod lock;
 pub mod memory;
 mod pressure;
 mod reserve;
+mod warned;
 
 pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};
@@ -31,8 +32,9 @@ pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;
 pub use memory::MemorySpool;
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
+pub use warned::{REMIND, Warned};
 
-use crate::journal::{Gap, Named, Notice, Outage, RecordFields, ReportFields, ReportSeed};
+use crate::journal::{Gap, Named, Notice, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use crate::watch;
@@ -168,19 +170,8 @@ pub struct Backlog {
     pub waiting: u64,
     /// When the oldest of them was made.
     pub oldest: Option<Timestamp>,
-    /// What the organization has been told of a delay that is not over.
+    /// What the organization has been told of a delay, over or not.
     pub warned: Option<Warned>,
-}
-
-/// A delay that has been told.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Warned {
-    /// What was told last.
-    pub outage: Outage,
-    /// When it was told first, …
-    pub first: Timestamp,
-    /// … and last.
-    pub last: Timestamp,
 }
 
 /// Why records are given up that wait for their route.
@@ -374,7 +365,7 @@ pub trait Spool: Send + Sync + 'static {
     /// once.
     fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool>;
 
-    /// Keeps a report that is due at once. One of a delay is remembered as told ([`Backlog::warned`]) until the delay's end is.
+    /// Keeps a report that is due at once. One of a delay, or of its end, is remembered as told ([`Backlog::warned`]).
     fn tell(&self, report: ReportFields) -> Pending<()>;
 
     /// Notes that messages of `organization` were relayed without a record, with a report of it that is due at once. Asked

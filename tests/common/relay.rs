@@ -53,6 +53,7 @@ pub struct Setup {
     pub organizations: Vec<Organization>,
     pub retry_first: String,
     pub retry_longest: String,
+    pub report_after: String,
     /// Elsewhere than in the daemon's home.
     pub spool: Option<PathBuf>,
     /// More lines of the listener's table.
@@ -85,6 +86,7 @@ impl Setup {
             organizations: vec![acme],
             retry_first: "200ms".into(),
             retry_longest: "1s".into(),
+            report_after: "4h".into(),
             spool: None,
             listener: String::new(),
             more: String::new(),
@@ -168,8 +170,8 @@ impl Setup {
         }
         let _ = write!(
             toml,
-            "\n[retry]\nfirst = {:?}\nlongest = {:?}\n\n[log]\nformat = \"json\"\nlevel = {:?}\n{}",
-            self.retry_first, self.retry_longest, self.log_level, self.more,
+            "\n[retry]\nfirst = {:?}\nlongest = {:?}\nreport_after = {:?}\n\n[log]\nformat = \"json\"\nlevel = {:?}\n{}",
+            self.retry_first, self.retry_longest, self.report_after, self.log_level, self.more,
         );
         toml
     }

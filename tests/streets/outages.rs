@@ -89,7 +89,10 @@ fn an_archive_that_refuses_us_is_told_of_once_and_so_is_the_end() {
         Stage::Mail(_) => say("554 5.7.1 who are you"),
         _ => None,
     });
-    let mut relay = Setup::new(&next_hop, &archive).reporting_to(&reports).start();
+    let mut setup = Setup::new(&next_hop, &archive).reporting_to(&reports);
+    // So long it must take records again before that is told.
+    setup.report_after = "2s".into();
+    let mut relay = setup.start();
     send(&relay, 5);
     let mail = reports.wait_for(1).remove(0);
     let report = Report::read(&mail.octets);

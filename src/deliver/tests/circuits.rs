@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Retry;
 use crate::deliver::{BUSY_AFTER, DOWN_AFTER, Delivery, MAX_CONNECTIONS_PER_ROUTE};
 use crate::queue::State;
-use crate::spool::{Operation, Spool};
+use crate::spool::Operation;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 mod archive;
 mod circuits;
+mod flapping;
 mod lanes;
 mod logs;
 mod post;

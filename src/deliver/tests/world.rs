@@ -1,6 +1,7 @@
 //! A whole delivery: a spool in a directory, a configuration that can change, records to send.
 
 use super::*;
+use crate::clock::SharedClock;
 use crate::config::{
     Config, Direction, Log, LogAddresses, LogFormat, OnFailure, Organization, Retry, Scope, Spool as SpoolConfig,
     UnlistedRecipients,
@@ -8,8 +9,9 @@ use crate::config::{
 use crate::deliver::{Deliver, Delivery, start};
 use crate::journal::{Label, MacKey, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use crate::mail::QueueId;
+use crate::net::SharedNetwork;
 use crate::queue::State;
-use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, Options, RecordDraft, Spool, disk};
+use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, MemorySpool, Options, RecordDraft, Spool, disk};
 use crate::watch;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -17,10 +19,12 @@ use uuid::Uuid;
 
 /// Everything a test needs; ends with [`World::end`].
 pub(super) struct World {
-    pub(super) spool: Arc<EmbeddedSpool>,
+    pub(super) spool: Arc<dyn Spool>,
     pub(super) config: watch::Sender<Arc<Config>>,
     pub(super) drain: Drain,
-    _directory: tempfile::TempDir,
+    clock: SharedClock,
+    network: SharedNetwork,
+    _directory: Option<tempfile::TempDir>,
 }
 
 /// Quick attempts, and no report before a week has passed.
@@ -30,6 +34,16 @@ pub(super) const RETRY: Retry = Retry {
     give_up: Duration::from_secs(8 * 86_400),
     report_after: Duration::from_secs(7 * 86_400),
 };
+
+fn options(clock: SharedClock) -> Options {
+    Options {
+        disk: disk::system(),
+        checkpoint_pages: crate::spool::CHECKPOINT_PAGES,
+        clock,
+        keep_history: Duration::from_secs(86_400),
+        message_uuid,
+    }
+}
 
 /// An organization whose records and reports go these ways.
 pub(super) fn organization(name: &str, journaling_route: Route, report_route: Route) -> Organization {
@@ -64,33 +78,47 @@ impl World {
     /// A spool with nothing in it.
     pub(super) fn new(config: Arc<Config>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = Options {
-            disk: disk::system(),
-            checkpoint_pages: crate::spool::CHECKPOINT_PAGES,
-            clock: clock::system(),
-            keep_history: Duration::from_secs(86_400),
-            message_uuid,
-        };
-        let (spool, _) = EmbeddedSpool::open(&directory.path().join("spool"), options).unwrap();
+        let (spool, _) = EmbeddedSpool::open(&directory.path().join("spool"), options(clock::system())).unwrap();
         Self {
             spool: Arc::new(spool),
             config: watch::Sender::new(config),
             drain: Drain::default(),
-            _directory: directory,
+            clock: clock::system(),
+            network: crate::net::system(),
+            _directory: Some(directory),
         }
+    }
+
+    /// The same with a spool in memory, under another clock and on another network: nothing of it takes real time.
+    pub(super) fn simulated(config: Arc<Config>, clock: SharedClock, network: SharedNetwork) -> Self {
+        Self {
+            spool: Arc::new(MemorySpool::new(options(Arc::clone(&clock)))),
+            config: watch::Sender::new(config),
+            drain: Drain::default(),
+            clock,
+            network,
+            _directory: None,
+        }
+    }
+
+    /// Ends delivery and begins it anew, with what the spool remembers alone.
+    pub(super) async fn restart(&mut self) {
+        self.end().await;
+        self.drain = Drain::default();
+        self.start();
     }
 
     /// Delivers what is in it.
     pub(super) fn start(&self) -> Delivery {
         start(Deliver {
-            spool: Arc::clone(&self.spool) as Arc<dyn Spool>,
+            spool: Arc::clone(&self.spool),
             config: self.config.subscribe(),
-            clock: clock::system(),
+            clock: Arc::clone(&self.clock),
             entropy: Arc::new(OsEntropy),
             mac_key: MacKey::from_bytes([7; 32]),
             drain: self.drain.clone(),
             resolver: Arc::new(Names::default()),
-            network: crate::net::system(),
+            network: Arc::clone(&self.network),
         })
     }
 
@@ -103,7 +131,7 @@ impl World {
 
     /// Relays `text` and waits until its record is due.
     pub(super) async fn commit(&self, organization: &str, text: &str) -> RecordId {
-        let now = clock::system().now();
+        let now = self.clock.now();
         let (queue_id, id) = (QueueId::new(now, &OsEntropy), RecordId::new(now, &OsEntropy));
         let digest = <[u8; 32]>::from(Sha256::digest(text));
         let original = Original {

@@ -13,7 +13,7 @@ both! {
     the_next_report_keeps_its_distance
     failures_beyond_the_maximum_are_counted
     each_organization_is_told_of_its_own
-    a_told_delay_is_remembered_until_its_end_is_told
+    a_told_delay_is_remembered_and_so_is_its_end
     a_report_about_several_records_has_none_attached
     a_gap_is_noted_once_and_told_at_once
 }
@@ -104,7 +104,7 @@ async fn each_organization_is_told_of_its_own(world: World) {
     assert_eq!(named(&claims[0]).single().unwrap().record, other);
 }
 
-async fn a_told_delay_is_remembered_until_its_end_is_told(world: World) {
+async fn a_told_delay_is_remembered_and_so_is_its_end(world: World) {
     let warned = || async { world.spool.backlog(ORGANIZATION).await.unwrap().warned };
     assert_eq!(warned().await, None);
     let mut outage = Outage {
@@ -116,21 +116,34 @@ async fn a_told_delay_is_remembered_until_its_end_is_told(world: World) {
         waiting: 3,
         next_probe: None,
     };
-    let first = world.now();
+    let tell = |news: News| world.spool.tell(world.seed().tell(ORGANIZATION, news));
     let delayed = |outage: &Outage| News::Delayed { outage: outage.clone(), late: Named::default() };
-    world.spool.tell(world.seed().tell(ORGANIZATION, delayed(&outage))).await.unwrap();
-    assert_eq!(warned().await, Some(Warned { outage: outage.clone(), first, last: first }));
+    let restored = |outage: &Outage| News::Restored { outage: outage.clone(), delivered: 9, until: Some(world.now()) };
+    tell(restored(&outage)).await.unwrap();
+    assert_eq!(warned().await, None, "what was never told has no end");
+    world.clock.advance(Duration::from_secs(1));
+    let mut expected = Warned::of(outage.clone(), None, world.now());
+    tell(delayed(&outage)).await.unwrap();
+    assert_eq!(warned().await, Some(expected.clone()));
     world.clock.advance(Duration::from_secs(86_400));
     outage.waiting = 9;
-    world.spool.tell(world.seed().tell(ORGANIZATION, delayed(&outage))).await.unwrap();
-    assert_eq!(warned().await, Some(Warned { outage: outage.clone(), first, last: world.now() }));
+    expected = Warned::of(outage.clone(), Some(expected), world.now());
+    tell(delayed(&outage)).await.unwrap();
+    assert_eq!(warned().await, Some(expected.clone()));
     assert_eq!(world.spool.backlog("another").await.unwrap().warned, None);
     world.clock.advance(Duration::from_secs(1));
-    world.spool.tell(world.seed().tell(ORGANIZATION, News::Restored { outage, delivered: 9 })).await.unwrap();
-    assert_eq!(warned().await, None);
+    expected = expected.ended(world.now());
+    tell(restored(&outage)).await.unwrap();
+    assert_eq!(warned().await, Some(expected.clone()));
+    assert!(!expected.lasts());
+    world.clock.advance(Duration::from_secs(3_600));
+    expected = Warned::of(outage.clone(), Some(expected), world.now());
+    tell(delayed(&outage)).await.unwrap();
+    assert_eq!(warned().await, Some(expected));
     let claims = world.claim_reports().await;
     let kinds: Vec<_> = claims.iter().map(|claim| (claim.fields.news.as_str(), claim.record.is_some())).collect();
-    assert_eq!(kinds, [("delayed", false), ("delayed", false), ("restored", false)]);
+    let kinds_told = ["restored", "delayed", "delayed", "restored", "delayed"];
+    assert_eq!(kinds, kinds_told.map(|kind| (kind, false)));
 }
 
 async fn a_report_about_several_records_has_none_attached(world: World) {

@@ -1,5 +1,5 @@
 //! Steps of what organizations are told: notices are kept with the move they tell of and gather; reports are made of them;
-//! a delay that was told is remembered until its end is told, too.
+//! a delay that was told is remembered, and so is its end.
 
 use super::reports;
 use super::rows::json;
@@ -51,14 +51,13 @@ pub(super) fn tell(step: &mut Step<'_>, report: &ReportFields) -> Result<(), Ste
     match &report.news {
         News::Failed(_) | News::Bypassed(_) => {}
         News::Delayed { outage, .. } => {
-            let first = warned(step.db, &report.organization)?.map_or(report.date, |before| before.first);
-            let warned = Warned { outage: outage.clone(), first, last: report.date };
-            step.db
-                .prepare_cached("INSERT OR REPLACE INTO warned (organization, fields) VALUES (?, ?)")?
-                .execute(params![report.organization, json(&warned)?])?;
+            let before = warned(step.db, &report.organization)?;
+            save_warned(step.db, &report.organization, &Warned::of(outage.clone(), before, report.date))?;
         }
         News::Restored { .. } => {
-            step.db.prepare_cached("DELETE FROM warned WHERE organization = ?")?.execute([&report.organization])?;
+            if let Some(before) = warned(step.db, &report.organization)? {
+                save_warned(step.db, &report.organization, &before.ended(report.date))?;
+            }
         }
     }
     step.effects.something_is_due();
@@ -71,6 +70,12 @@ pub(super) fn warned(db: &Connection, organization: &str) -> Result<Option<Warne
     let fields: Option<String> = statement.query_row([organization], |row| row.get(0)).optional()?;
     // What can't be read is told again.
     Ok(fields.and_then(|fields| serde_json::from_str(&fields).ok()))
+}
+
+fn save_warned(db: &Connection, organization: &str, warned: &Warned) -> Result<(), StepError> {
+    db.prepare_cached("INSERT OR REPLACE INTO warned (organization, fields) VALUES (?, ?)")?
+        .execute(params![organization, json(warned)?])?;
+    Ok(())
 }
 
 fn pace(db: &Connection, organization: &str) -> Result<Pace, StepError> {

@@ -98,7 +98,7 @@ pub const MIGRATIONS: &[&str] = &[
         due INTEGER,                    -- when its notices become a report
         fields TEXT NOT NULL            -- queue::Pace as JSON
     ) STRICT;
-    CREATE TABLE warned (               -- delays that have been told and are not over
+    CREATE TABLE warned (               -- delays that have been told, and their ends
         organization TEXT PRIMARY KEY,
         fields TEXT NOT NULL            -- spool::Warned as JSON
     ) STRICT;

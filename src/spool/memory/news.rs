@@ -40,10 +40,9 @@ impl Everything {
         match &report.news {
             News::Failed(_) | News::Bypassed(_) => {}
             News::Delayed { outage, .. } => {
-                let first = telling.warned.as_ref().map_or(report.date, |before| before.first);
-                telling.warned = Some(Warned { outage: outage.clone(), first, last: report.date });
+                telling.warned = Some(Warned::of(outage.clone(), telling.warned.take(), report.date));
             }
-            News::Restored { .. } => telling.warned = None,
+            News::Restored { .. } => telling.warned = telling.warned.take().map(|warned| warned.ended(report.date)),
         }
         self.insert_report(report);
     }
