@@ -112,7 +112,7 @@ impl Post {
 
     async fn exchangers(&self, letter: &Letter) -> Result<Vec<String>, Failure> {
         let unresolved = |error| match error {
-            Unresolved::Never(what) => Failure { stage: Stage::Connect, cause: Cause::Never(what) },
+            Unresolved::Never(what) => Failure { stage: Stage::Connect, cause: Cause::Nowhere(what) },
             Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
         };
         let Some(domain) = letter.forward_path.domain() else {

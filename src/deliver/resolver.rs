@@ -39,7 +39,7 @@ pub struct Exchanger {
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
-    /// The domain does not exist, or takes no mail: trying again changes nothing.
+    /// The domain does not exist, or takes no mail: until somebody changes that, trying again is of no use.
     #[error("{0}")]
     Never(String),
     /// No answer this time.

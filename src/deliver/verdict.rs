@@ -7,6 +7,9 @@
 //! RCPT, DATA, end of data           refused    deferred   deferred     the record's, but for a lost connection
 //! ```
 //!
+//! A domain that does not exist, or takes no mail (null MX, RFC 7505), is the route's fault for good: the domain is that of
+//! the configuration, not of a message, and an organization's records are not for bouncing. They wait until `give_up`.
+//!
 //! A 5yz before RCPT is about us or the server's health, not about the record: refusing everything that waits because of a
 //! wrong password would be wrong. MAIL tells the record's size, though: what is said of that is said of the record alone
 //! (RFC 1870, section 6.1), and keeps no other record from the archive. So is what is said of its kind (`BODY=`, `SMTPUTF8`),
@@ -52,6 +55,8 @@ pub(super) enum Cause {
     Ours(String),
     /// It can't work for this record, whenever it is tried.
     Never(String),
+    /// The route as it is configured leads nowhere: a matter of the DNS or of the configuration, of no record.
+    Nowhere(String),
 }
 
 /// An attempt that did not end with an acceptance.
@@ -73,7 +78,7 @@ impl Failure {
                 Cause::Lost(_) => true,
                 // RFC 5321, section 3.8: 421 comes at any time before the server closes.
                 Cause::Reply(reply) => reply.code() == 421,
-                Cause::Ours(_) | Cause::Never(_) => false,
+                Cause::Ours(_) | Cause::Never(_) | Cause::Nowhere(_) => false,
             }
     }
 
@@ -82,7 +87,7 @@ impl Failure {
         match &self.cause {
             Cause::Reply(reply) => reply.code() != 421,
             Cause::Never(_) => true,
-            Cause::Lost(_) | Cause::Ours(_) => false,
+            Cause::Lost(_) | Cause::Ours(_) | Cause::Nowhere(_) => false,
         }
     }
 
@@ -121,7 +126,7 @@ pub enum Fault {
     },
     /// The server can't be reached or talked to.
     Route {
-        /// It refuses us for good: 5yz before MAIL, TLS that fails, no way to log in.
+        /// It refuses us for good: 5yz before MAIL, TLS that fails, no way to log in, a domain that takes no mail.
         shut: bool,
     },
 }
@@ -160,6 +165,8 @@ impl Verdict {
         match failure.cause {
             Cause::Never(what) => Self::Refused { reply: ours(what) },
             Cause::Ours(what) => Self::Deferred { reply: ours(what), fault: Fault::Ours },
+            // One wrong change of the DNS must not fail all that waits; waiting does not mend it, either.
+            Cause::Nowhere(what) => Self::Deferred { reply: ours(what), fault: Fault::Route { shut: true } },
             Cause::Lost(what) => {
                 // A certificate does not get better by waiting, nor does a server that lacks what the route requires.
                 let shut = matches!(failure.stage, Stage::Tls | Stage::Auth);

@@ -138,7 +138,9 @@ fn subject(fields: &ReportFields) -> String {
         (News::Failed(_), Some(one)) => format!("Journal record not delivered: {organization}, record {}", one.record),
         (News::Failed(named), None) => format!("{} journal records not delivered: {organization}", named.total()),
         (News::Delayed { outage, .. }, _) if outage.shut => {
-            format!("Journal archive refuses the relay: {organization}, {} records wait", outage.waiting)
+            let what =
+                if outage.reply_is_smtp { "Journal archive refuses the relay" } else { "Journal route does not work" };
+            format!("{what}: {organization}, {} records wait", outage.waiting)
         }
         (News::Delayed { .. }, Some(one)) => format!("Journal record delayed: {organization}, record {}", one.record),
         (News::Delayed { outage, .. }, None) => {

@@ -265,6 +265,19 @@ fn a_route_that_refuses_us_is_told_without_a_record() {
 }
 
 #[test]
+fn a_route_that_leads_nowhere_is_not_called_a_refusal_of_the_archive() {
+    let outage = Outage { shut: true, waiting: 7, ..outage("MX of x.example: the domain does not exist", false) };
+    let parts = parts(&telling(News::Delayed { outage, late: Named::default() }), None);
+    assert!(parts[0].contains("Subject: Journal route does not work: acme, 7 records wait\r\n"), "{}", parts[0]);
+    assert!(
+        parts[1].contains("The route to the archive does not work") && !parts[1].contains("refuses"),
+        "{}",
+        parts[1]
+    );
+    assert!(parts[2].contains("Diagnostic-Code: x-journal-relay; MX of x.example"), "{}", parts[2]);
+}
+
+#[test]
 fn the_end_of_a_delay_is_told_with_its_figures() {
     let outage = Outage { waiting: 3, ..outage("451 4.3.0 later", true) };
     let parts = parts(&telling(News::Restored { outage, delivered: 120, until: None }), None);

@@ -182,7 +182,12 @@ fn delayed(
     context: &ReportContext<'_>,
 ) {
     if outage.shut {
-        say(lines, &["The archive refuses this relay: journal records can't be delivered to it."]);
+        let what = if outage.reply_is_smtp {
+            "The archive refuses this relay"
+        } else {
+            "The route to the archive does not work"
+        };
+        lines.push(format!("{what}: journal records can't be delivered to it."));
         say(lines, &["Waiting will not mend that. The records are kept; nothing is lost.", ""]);
     } else if late.single().is_some() && outage.waiting <= 1 {
         say(lines, &["A journal record is delayed: its archive has not taken it yet."]);

@@ -43,7 +43,7 @@ struct Sky(Arc<Shared>);
 struct Shared {
     began: Instant,
     weather: Box<dyn Fn(u64) -> Weather + Send + Sync>,
-    /// The reports: when they came, and their subjects.
+    /// The reports, and when they came.
     mails: Mutex<Vec<(Duration, String)>>,
 }
 
@@ -61,6 +61,11 @@ impl Sky {
     }
 
     fn world(&self) -> World {
+        self.world_by(None)
+    }
+
+    /// Where records go another way than to the archive.
+    fn world_by(&self, journaling_route: Option<Route>) -> World {
         let route = |port| {
             Route::Smtp(SmtpRoute {
                 host: "192.0.2.1".to_owned(),
@@ -70,7 +75,7 @@ impl Sky {
                 ca_file: None,
             })
         };
-        let organizations = vec![organization("acme", route(ARCHIVE), route(REPORTS))];
+        let organizations = vec![organization("acme", journaling_route.unwrap_or(route(ARCHIVE)), route(REPORTS))];
         World::simulated(config(organizations, RETRY), Arc::new(self.clone()), Arc::new(self.clone()))
     }
 
@@ -82,17 +87,15 @@ impl Sky {
         let (mut line, mut data) = (String::new(), None::<String>);
         while wire.read_line(&mut line).await? > 0 && self.weather(port) != Weather::Down {
             let reply = match (&mut data, line.split([' ', '\r']).next().unwrap_or_default()) {
-                (Some(subject), _) if line == ".\r\n" => {
+                (Some(text), _) if line == ".\r\n" => {
                     if port == REPORTS {
-                        self.0.mails.lock().unwrap().push((self.0.began.elapsed(), std::mem::take(subject)));
+                        self.0.mails.lock().unwrap().push((self.0.began.elapsed(), std::mem::take(text)));
                     }
                     data = None;
                     "250 kept\r\n"
                 }
-                (Some(subject), _) => {
-                    if let Some(said) = line.strip_prefix("Subject: ") {
-                        said.trim_end().clone_into(subject);
-                    }
+                (Some(text), _) => {
+                    text.push_str(&line);
                     ""
                 }
                 (None, _) if self.weather(port) == Weather::Refusing => "421 go away\r\n",
@@ -156,8 +159,12 @@ fn in_turn(up: u64, otherwise: Weather, seconds: u64) -> impl Fn(u64) -> Weather
     move |now| if now % (up + seconds) < up { Weather::Up } else { otherwise }
 }
 
+fn is_end(mail: &str) -> bool {
+    mail.contains("Subject: Journal records are delivered again")
+}
+
 fn kinds(mails: &[(Duration, String)]) -> (usize, usize) {
-    let over = mails.iter().filter(|(_, subject)| subject.contains("delivered again")).count();
+    let over = mails.iter().filter(|(_, mail)| is_end(mail)).count();
     (mails.len() - over, over)
 }
 
@@ -182,7 +189,7 @@ async fn an_archive_that_flaps_for_a_week_makes_a_few_mails() {
             ends <= delays && delays <= ends + 7,
             "an end is told of what was told, and what lasts once a day: {name}"
         );
-        for pair in mails.windows(2).filter(|pair| pair[0].1.contains("delivered again")) {
+        for pair in mails.windows(2).filter(|pair| is_end(&pair[0].1)) {
             assert!(pair[1].0 - pair[0].0 >= DELAY_DISTANCES[0], "{name}");
         }
         if otherwise == Weather::Refusing {
@@ -236,4 +243,26 @@ async fn the_end_is_told_although_a_restart_came_before_and_nothing_has_come_sin
     let mails = sky.mails();
     assert_eq!(kinds(&mails), (1, 1), "{mails:?}");
     assert!(mails[1].0 >= taken + HEALTHY_FOR, "{mails:?}");
+    for text in ["Action: delivered", "takes journal records again", "Delivered:     6"] {
+        assert!(mails[1].1.contains(text), "{text} in {mails:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_is_gone_from_the_dns_fails_no_record_before_its_time_and_is_told_at_once() {
+    let null = Exchanger { preference: 0, host: String::new() };
+    for answer in [Err(Unresolved::Never("the domain does not exist".to_owned())), Ok(vec![null])] {
+        let sky = Sky::new(|_| Weather::Up);
+        let mut world = sky.world_by(Some(Route::Mx));
+        world.resolver = Arc::new(Names { exchangers: [("journal.example", answer)].into(), ..Names::default() });
+        world.start();
+        live(&mut world, HOUR, 6 * HOUR, false).await;
+        let mails = sky.mails();
+        assert_eq!(mails.len(), 1, "{mails:?}");
+        assert!(mails[0].0 <= SHUT_FOR + LOOK && mails[0].1.contains("does not work"), "{mails:?}");
+        assert_eq!((world.count(State::Failed).await, world.count(State::Acked).await), (0, 0));
+        sleep(RETRY.give_up).await;
+        assert_eq!(world.count(State::Failed).await, 6, "given up, and kept");
+        world.end().await;
+    }
 }

@@ -13,7 +13,7 @@ mod world;
 use super::letter::{Letter, Rendered};
 use super::post::Post;
 use super::resolver::{Answer, Exchanger, Resolver, Unresolved};
-use super::verdict::Verdict;
+use super::verdict::{Fault, Verdict};
 use crate::clock;
 use crate::config::{Route, SmtpRoute, Tls};
 use crate::drain::Drain;

@@ -171,18 +171,18 @@ async fn a_domain_without_exchangers_is_asked_itself() {
 }
 
 #[tokio::test]
-async fn a_domain_that_takes_no_mail_refuses_and_a_silent_dns_defers() {
+async fn a_domain_that_takes_no_mail_is_the_route_s_fault_for_good_and_a_silent_dns_for_now() {
     let null = Exchanger { preference: 0, host: String::new() };
     let cases = [
         (Ok(vec![null]), true),
         (Err(Unresolved::Never("no such domain".into())), true),
         (Err(Unresolved::NotNow("SERVFAIL".into())), false),
     ];
-    for (answer, is_refused) in cases {
+    for (answer, shut) in cases {
         let names = Names { exchangers: [("journal.example", answer.clone())].into(), ..Names::default() };
         let verdict = send(&post_with(names), &Route::Mx, &letter("x")).await;
-        assert_eq!(matches!(verdict, Verdict::Refused { .. }), is_refused, "{answer:?}");
-        assert_eq!(matches!(verdict, Verdict::Deferred { .. }), !is_refused, "{answer:?}");
+        let Verdict::Deferred { fault, .. } = verdict else { panic!("{answer:?}: {verdict:?}") };
+        assert_eq!(fault, Fault::Route { shut }, "{answer:?}");
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) struct World {
     pub(super) drain: Drain,
     clock: SharedClock,
     network: SharedNetwork,
+    pub(super) resolver: Arc<dyn Resolver>,
     _directory: Option<tempfile::TempDir>,
 }
 
@@ -85,6 +86,7 @@ impl World {
             drain: Drain::default(),
             clock: clock::system(),
             network: crate::net::system(),
+            resolver: Arc::new(Names::default()),
             _directory: Some(directory),
         }
     }
@@ -97,6 +99,7 @@ impl World {
             drain: Drain::default(),
             clock,
             network,
+            resolver: Arc::new(Names::default()),
             _directory: None,
         }
     }
@@ -117,7 +120,7 @@ impl World {
             entropy: Arc::new(OsEntropy),
             mac_key: MacKey::from_bytes([7; 32]),
             drain: self.drain.clone(),
-            resolver: Arc::new(Names::default()),
+            resolver: Arc::clone(&self.resolver),
             network: Arc::clone(&self.network),
         })
     }
