@@ -305,7 +305,7 @@ pub struct Recovered {
 pub struct Figures {
     /// Live records, by organization and state.
     pub waiting: Vec<Waiting>,
-    /// Octets of the database and of the files.
+    /// Octets of the database, its write-ahead log and the files.
     pub octets: u64,
 }
 

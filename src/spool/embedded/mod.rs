@@ -356,7 +356,8 @@ impl Spool for EmbeddedSpool {
     }
 
     fn figures(&self) -> Pending<Figures> {
-        self.readers.ask(view::figures)
+        let readers = self.readers.clone();
+        self.readers.ask(move |db| view::figures(db, readers.log_octets()))
     }
 
     fn probe(&self, now: Timestamp) -> Pending<()> {

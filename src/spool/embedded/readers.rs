@@ -54,6 +54,11 @@ impl Readers {
         })
     }
 
+    /// Octets of the write-ahead log's file, where there is one.
+    pub(super) fn log_octets(&self) -> u64 {
+        self.disk.length(&self.directory.join(format!("{}-wal", schema::DATABASE))).unwrap_or(0)
+    }
+
     /// Closes all; what is asked afterwards fails.
     pub(super) fn close(&self) {
         self.places.close();

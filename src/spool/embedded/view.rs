@@ -109,8 +109,9 @@ pub(super) fn acked_since(db: &Connection, organization: &str, since: Timestamp)
     Ok(count.unsigned_abs())
 }
 
-/// What waits by organization and state, and what the spool takes: partial indexes alone are read.
-pub(super) fn figures(db: &Connection) -> Result<Figures, StepError> {
+/// What waits by organization and state, and what the spool takes with a write-ahead log of so many octets: partial indexes
+/// alone are read.
+pub(super) fn figures(db: &Connection, log_octets: u64) -> Result<Figures, StepError> {
     const WAITING: &str = "SELECT organization, CASE WHEN held AND state IN ('waiting', 'deferred', 'failed') THEN 'held' \
          ELSE state END, count(*), min(created) FROM record WHERE ended IS NULL GROUP BY organization, state, held";
     let mut statement = db.prepare_cached(WAITING)?;
@@ -126,7 +127,7 @@ pub(super) fn figures(db: &Connection) -> Result<Figures, StepError> {
     let number = |text: &str| -> rusqlite::Result<i64> { db.prepare_cached(text)?.query_row([], |row| row.get(0)) };
     let pages = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
     let files = number("SELECT coalesce(sum(size), 0) FROM message WHERE octets IS NULL")?;
-    Ok(Figures { waiting, octets: pages.saturating_add(files).unsigned_abs() })
+    Ok(Figures { waiting, octets: pages.saturating_add(files).unsigned_abs().saturating_add(log_octets) })
 }
 
 /// The rows whose visible state is wanted; the words of states are our own.

@@ -103,3 +103,15 @@ async fn a_command_where_no_spool_is_makes_none() {
     assert!(refusal.to_string().contains("there is no spool in"), "{refusal}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn the_spool_s_octets_are_those_of_the_database_with_its_log_and_of_large_messages() {
+    let house = House::new();
+    house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    let length = |name: &str| std::fs::metadata(house.path().join(name)).unwrap().len();
+    let log = length("spool.sqlite-wal");
+    assert!(log > 0, "nothing has been carried over yet");
+    // Each page is in the database, or in the log alone.
+    let octets = house.spool.figures().await.unwrap().octets;
+    assert!(octets > log + 100_000 && octets >= length("spool.sqlite") + log, "{octets}");
+}
