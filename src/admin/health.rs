@@ -1,6 +1,7 @@
 //! Whether mail would be taken now, and why not.
 
 use super::Watched;
+use crate::config::OnFailure;
 use crate::receive::listener_label;
 use crate::spool::SpoolError;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use tokio::time::{Instant, timeout};
 const HOLDS: Duration = Duration::from_secs(5);
 /// For each of them to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Behind what the spool lacks, where mail does not wait for it.
+pub(super) const BYPASS: &str = " (on_failure = \"bypass\": mail is relayed without records)";
 
 /// A reason and when it was found; none: all is well.
 type Found = Option<(Instant, Option<String>)>;
@@ -37,13 +41,21 @@ impl Health {
                 reasons.push(format!("listener {name} does not accept"));
             }
         }
+        let mut of_spool = Vec::new();
         if let (Some(room), true) = watched.pressure.state() {
-            reasons.push(format!("spool: too little room, {} octets free", room.free_octets));
+            of_spool.push(format!("spool: too little room, {} octets free", room.free_octets));
         }
-        reasons.extend(fresh(&self.spool, spool(watched)).await);
+        of_spool.extend(fresh(&self.spool, spool(watched)).await);
+        // Ready is who journals: with bypass mail goes on, and whoever asks must be able to tell.
+        let note = if bypasses(watched) { BYPASS } else { "" };
+        reasons.extend(of_spool.into_iter().map(|reason| reason + note));
         reasons.extend(fresh(&self.next_hops, next_hops(watched)).await);
         reasons
     }
+}
+
+fn bypasses(watched: &Watched) -> bool {
+    watched.setups.iter().any(|setup| setup.borrow().config.spool.on_failure == OnFailure::Bypass)
 }
 
 /// What was found a moment ago, or is found now.

@@ -6,6 +6,8 @@
 
 mod figures;
 mod health;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::SharedClock;
 use crate::deliver::Delivery;
@@ -22,7 +24,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::histogram::Histogram;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,6 +37,8 @@ use tokio::time::{sleep, timeout};
 const MAX_CONNECTIONS: usize = 16;
 /// For one connection, from its first octet to its last: one request each.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the head of its request: who says nothing keeps nobody else from an answer for longer.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Octets of a request's head (hyper's least).
 const MAX_HEAD: usize = 8 * 1024;
 /// Rest after a failed accept.
@@ -91,7 +95,7 @@ async fn converse(stream: Stream, office: Arc<Office>) {
         async move { Ok::<_, Infallible>(office.answer(&request).await) }
     });
     let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(MAX_HEAD);
     // A client that goes away or sends no HTTP has its answer already.
     let _ = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(stream), service)).await;
 }
