@@ -4,6 +4,10 @@
 //! one. A [`Stream`] of the machine's own network is a plain TCP socket without a detour; only another network's streams are
 //! behind a pointer.
 
+mod transport;
+
+pub use transport::{Agreed, Transport};
+
 use std::fmt;
 use std::future::Future;
 use std::io;

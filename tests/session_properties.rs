@@ -31,8 +31,12 @@ struct Seen {
 
 /// A driver that answers each ask at once, or only when it must.
 fn converse(pieces: &[&[u8]], at_once: bool) -> Seen {
-    let mut session =
-        Session::new(Settings { hostname: "relay.example.org".into(), max_recipients: 5, max_errors: 20 });
+    let mut session = Session::new(Settings {
+        hostname: "relay.example.org".into(),
+        max_recipients: 5,
+        max_errors: 20,
+        requires_tls: false,
+    });
     session.greet(Reply::new(220, "relay.example.org ESMTP"));
     let (mut seen, mut asks) = (Seen::default(), VecDeque::new());
     for piece in pieces {
@@ -218,8 +222,12 @@ proptest! {
 }
 
 fn introduced() -> Session {
-    let mut session =
-        Session::new(Settings { hostname: "relay.example.org".into(), max_recipients: 1000, max_errors: 20 });
+    let mut session = Session::new(Settings {
+        hostname: "relay.example.org".into(),
+        max_recipients: 1000,
+        max_errors: 20,
+        requires_tls: false,
+    });
     session.greet(Reply::new(220, "relay.example.org ESMTP"));
     session.feed(b"EHLO client.example.org\r\n");
     assert!(matches!(session.step(), Step::Hello { .. }));

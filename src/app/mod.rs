@@ -1,12 +1,14 @@
 //! The daemon: opens what a relay lives in, starts it, serves signals, drains.
 //!
 //! Floor 6. SIGTERM and SIGINT drain: the sockets close, open transactions end (30 s at most), running attempts at the
-//! archives end, the spool is closed. A second signal stops at once; what is durable stays so. SIGHUP reloads: the whole new
-//! file takes effect with the next transaction, or none of it and the log says why. Signals are caught before anything else
-//! is done: one that comes while the configuration is read or the spool opens waits, or ends the start in order.
+//! archives end, the spool is closed. A second signal stops at once; what is durable stays so. SIGHUP, or a changed file,
+//! reloads: the whole new file takes effect with the next transaction, or none of it and the log says why. Signals are caught
+//! before anything else is done: one that comes while the configuration is read or the spool opens waits, or ends the start in
+//! order.
 //!
 //! A spool that is lost for the process ends the daemon, so that whoever watches it starts it anew; see [`StartError::Broken`].
 
+mod changes;
 mod ending;
 mod files;
 mod relay;
@@ -22,6 +24,7 @@ use crate::mail::OsEntropy;
 use crate::net;
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
+use changes::Changes;
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -70,6 +73,14 @@ pub enum StartError {
     /// disk; what else is there, only opening it anew finds out.
     #[error("the spool can't be trusted any more before it is opened anew: start the daemon again")]
     Broken,
+    /// Mend certificate or key of a listener.
+    #[error("[listener.tls] of listener {name:?}: {why}")]
+    Tls {
+        /// The listener's name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The system refused what every daemon needs.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -85,11 +96,13 @@ pub fn run(file: &Path) -> Result<(), StartError> {
         let _within = runtime.enter();
         Signals::listen()?
     };
+    let mut changes = Changes::of(file);
     let config = Arc::new(Config::load(file)?);
+    changes.note_files(&config);
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
     files::raise_limit();
-    let served = runtime.block_on(serve(file, config, telemetry, metrics, signals));
+    let served = runtime.block_on(serve(file, changes, config, telemetry, metrics, signals));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
     served
@@ -97,6 +110,7 @@ pub fn run(file: &Path) -> Result<(), StartError> {
 
 async fn serve(
     file: &Path,
+    mut changes: Changes,
     config: Arc<Config>,
     telemetry: Telemetry,
     metrics: Option<Metrics>,
@@ -141,27 +155,28 @@ async fn serve(
     if let (Some(socket), Some(metrics)) = (admin, metrics) {
         relay.start_admin(socket, metrics, commit_seconds);
     }
-    let mut ending = None;
-    while ending.is_none() {
+    let ended = loop {
         let bypass = relay.config().spool.on_failure == OnFailure::Bypass;
-        ending = tokio::select! {
+        let asked = tokio::select! {
             biased;
-            signal = signals.next() => match signal {
-                Signal::Stop => Some(Ok(())),
-                Signal::Reload => {
-                    reload(file, &mut relay, &telemetry);
-                    None
-                }
-            },
-            () = ending::given_up(broken.clone(), begun, bypass) => Some(Err(StartError::Broken)),
+            signal = signals.next() => signal,
+            () = ending::given_up(broken.clone(), begun, bypass) => break Err(StartError::Broken),
+            () = changes.next() => Signal::Reload,
         };
-    }
-    if let Some(Err(broken)) = &ending {
+        if asked == Signal::Stop {
+            break Ok(());
+        }
+        changes.begin_reading();
+        if reload(file, &mut relay, &telemetry) {
+            changes.note_files(&relay.config());
+        }
+    };
+    if let Err(broken) = &ended {
         tracing::error!(event = "spool.pressure", state = "failed", error = %broken, "the daemon ends, to be started anew");
     }
     relay.drain(signals.stop()).await;
     tracing::info!(event = "daemon.stopped", "stopped");
-    ending.unwrap_or(Ok(()))
+    ended
 }
 
 async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpool, Recovered), StartError> {
@@ -183,16 +198,18 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpo
     opened.map_err(std::io::Error::other)?
 }
 
-/// Reads the file anew and applies it.
-fn reload(file: &Path, relay: &mut Relay, telemetry: &Telemetry) {
+/// Reads the file anew and applies it; whether it is in effect.
+fn reload(file: &Path, relay: &mut Relay, telemetry: &Telemetry) -> bool {
     let loaded = Config::load(file).map_err(|errors| errors.to_string());
     match loaded.map(Arc::new).and_then(|config| relay.reconfigure(Arc::clone(&config)).map(|()| config)) {
         Ok(config) => {
             telemetry.reconfigure(&config.log);
             tracing::info!(event = "config.reloaded", file = %file.display(), "the new configuration is in effect");
+            true
         }
         Err(error) => {
             tracing::error!(event = "config.rejected", file = %file.display(), error, "the old configuration stays in effect");
+            false
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::{Listen, SharedNetwork};
-use crate::receive::{self, Gaps, Parts, Places, Setup};
+use crate::receive::{self, Gaps, Parts, Places, Setup, TlsServer};
 use crate::spool::{Pressure, Spool};
 use crate::telemetry::Metrics;
 use crate::watch;
@@ -75,7 +75,7 @@ impl Relay {
                 address: listener.address,
                 error,
             })?;
-            bound.push((listening, Setup { config: Arc::clone(&config), listener: listener.clone(), next_hop }));
+            bound.push((listening, setup(&config, listener, next_hop)?));
         }
         let secret = surroundings.spool.secret(MacKey::draw(&*surroundings.entropy)).await?;
         let mac_key = MacKey::from_bytes(secret);
@@ -182,7 +182,7 @@ impl Relay {
             } else {
                 next_hop(config, listener, &self.surroundings.network).map_err(|error| error.to_string())?
             };
-            setups.push(Setup { config: Arc::clone(config), listener: listener.clone(), next_hop });
+            setups.push(setup(config, listener, next_hop).map_err(|error| error.to_string())?);
         }
         Ok(setups)
     }
@@ -264,6 +264,12 @@ fn next_hop(config: &Config, listener: &Listener, network: &SharedNetwork) -> Re
         Settings { network: Arc::clone(network), hello_name: config.hostname.clone(), ..Settings::default() };
     NextHop::with_settings(listener.next_hop.clone(), settings)
         .map_err(|error| StartError::NextHop { name: listener.name.clone(), error })
+}
+
+fn setup(config: &Arc<Config>, listener: &Listener, next_hop: Arc<NextHop>) -> Result<Setup, StartError> {
+    let refused = |why| StartError::Tls { name: listener.name.clone(), why };
+    let tls = listener.tls.as_ref().map(TlsServer::new).transpose().map_err(refused)?;
+    Ok(Setup { config: Arc::clone(config), listener: listener.clone(), next_hop, tls })
 }
 
 fn log_switches(old: &Config, new: &Config) {

@@ -1,7 +1,8 @@
 //! Finding things in a configuration: an organization by its name, and whose an address is.
 
-use super::{Config, Organization};
+use super::{Config, Organization, Route};
 use crate::mail::Address;
+use std::path::PathBuf;
 
 impl Config {
     /// The organization of this name.
@@ -20,6 +21,25 @@ impl Config {
         let candidates =
             self.organizations.iter().filter_map(|organization| Some((specificity(organization)?, organization)));
         candidates.max_by_key(|(specificity, _)| *specificity).map(|(_, organization)| organization)
+    }
+
+    /// The files that it was made of, beside its own: certificates, keys, authorities.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let identities =
+            self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.identities);
+        let routes = self.listeners.iter().map(|listener| &listener.next_hop).chain(
+            self.organizations
+                .iter()
+                .flat_map(|organization| [&organization.journaling_route, &organization.report_route]),
+        );
+        let authorities = routes.filter_map(|route| match route {
+            Route::Smtp(smtp) => smtp.ca_file.clone(),
+            Route::Maildir(_) | Route::Mx => None,
+        });
+        identities
+            .flat_map(|identity| [identity.certificate.clone(), identity.key.clone()])
+            .chain(authorities)
+            .collect()
     }
 
     /// The same as a list of one or none, for those who gather the organizations of many addresses.

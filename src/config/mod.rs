@@ -13,9 +13,11 @@ use std::time::Duration;
 mod load;
 mod lookup;
 mod route;
+mod tls;
 
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
 pub use route::{Route, SmtpRoute, Tls};
+pub use tls::{Identity, ListenerTls, TlsMode};
 
 /// Everything one file says.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +72,8 @@ pub struct Listener {
     pub trusted_networks: Vec<IpNet>,
     /// Octets of a message; more is refused.
     pub max_message_size: u64,
+    /// How it encrypts; none: plain text alone.
+    pub tls: Option<ListenerTls>,
 }
 
 /// `[[organization]]`

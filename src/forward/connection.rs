@@ -7,7 +7,7 @@ use super::error::Lost;
 use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::mail::Reply;
-use crate::net::Stream;
+use crate::net::{Stream, Transport};
 use crate::smtp::client::{Client, Command, Offer, ReplyError, Verb};
 use std::future::poll_fn;
 use std::io;
@@ -15,9 +15,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 
 /// Octets of a message that gather before they are written: a smaller message goes out in one write with its final dot.
 pub const GATHER: usize = 64 * 1024;
@@ -25,12 +24,6 @@ pub const GATHER: usize = 64 * 1024;
 const READ: usize = 4096;
 /// "Service not available, closing transmission channel" (RFC 5321, section 4.2.3).
 pub(super) const CLOSING: u16 = 421;
-
-/// A socket, in plain text or not.
-pub(super) enum Transport {
-    Plain(Stream),
-    Tls(Box<TlsStream<Stream>>),
-}
 
 /// A conversation over a socket.
 pub(super) struct Connection {
@@ -71,7 +64,7 @@ impl Connection {
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
-        matches!(self.stream, Transport::Tls(_))
+        self.stream.is_encrypted()
     }
 
     pub(super) fn queue(&mut self, command: Command) {
@@ -117,14 +110,8 @@ impl Connection {
     /// Ends the connection. What was not written stays unwritten.
     pub(super) async fn close(&mut self) {
         self.shut = true;
-        let _ = timeout(self.settings.quit, async {
-            match &mut self.stream {
-                Transport::Plain(stream) => stream.shutdown().await,
-                // Not through the TLS layer: it would write on first.
-                Transport::Tls(stream) => stream.get_mut().0.shutdown().await,
-            }
-        })
-        .await;
+        // Not through the TLS layer: it would write on first.
+        let _ = timeout(self.settings.quit, self.stream.cut()).await;
     }
 
     /// Does the handshake; the reply to STARTTLS has come. Gives nothing back when it fails: the stream is in disorder.
@@ -298,40 +285,8 @@ pub(super) async fn handshake(
     settings: &Settings,
 ) -> Result<Transport, HandshakeError> {
     match timeout(settings.handshake, tls.connector.connect(tls.name.clone(), stream)).await {
-        Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => Ok(Transport::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => Err(HandshakeError::Failed(error.to_string())),
         Err(_) => Err(HandshakeError::Failed(format!("no end within {} s", settings.handshake.as_secs_f32()))),
-    }
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

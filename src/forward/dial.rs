@@ -1,11 +1,12 @@
 //! From a route to a conversation that can carry a message: resolve, connect, greeting, EHLO, TLS, AUTH.
 
-use super::connection::{CLOSING, Connection, HandshakeError, Transport, handshake};
+use super::connection::{CLOSING, Connection, HandshakeError, handshake};
 use super::error::{ForwardError, Lost, Unreachable};
 use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::config::{SmtpRoute, Tls};
 use crate::mail::Reply;
+use crate::net::Transport;
 use crate::smtp::client::{Command, Verb};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -4,9 +4,13 @@
 //! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write.
 
 use super::listener::{Parts, Setup};
+use super::peer::Peer;
+use super::tls::TlsServer;
 use super::transaction::Transaction;
 use super::{is_journaling_sender, is_trusted, may_relay};
+use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
+use crate::net::{Stream, Transport};
 use crate::smtp::{CloseReason, Extensions, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
 use crate::watch;
 use std::collections::VecDeque;
@@ -16,7 +20,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 /// Recipients of one transaction (RFC 5321, section 4.5.3.1.8 asks for 100 at least).
@@ -55,53 +59,68 @@ enum Gone {
 }
 
 /// Serves one connection until it ends.
-pub(super) async fn serve<S>(
-    stream: S,
+pub(super) async fn serve(
+    stream: Stream,
     peer: SocketAddr,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
     parts: Parts,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
+) {
     // Its name can't change under it.
     let listener = setup.borrow().listener.name.clone();
-    tracing::info!(event = "session.opened", session = %id, listener, client = %peer, tls = "none", "a client connected");
     let hostname = setup.borrow().config.hostname.clone();
-    let session =
-        Session::new(Settings { hostname: hostname.clone(), max_recipients: MAX_RECIPIENTS, max_errors: MAX_ERRORS });
+    let tls = setup.borrow().tls.clone();
+    let mode = tls.as_ref().map(TlsServer::mode);
+    let session = Session::new(Settings {
+        hostname: hostname.clone(),
+        max_recipients: MAX_RECIPIENTS,
+        max_errors: MAX_ERRORS,
+        requires_tls: mode == Some(TlsMode::Required),
+    });
     let mut driver = Driver {
-        stream,
+        stream: Transport::Plain(stream),
         session,
         transaction: None,
         asks: VecDeque::new(),
-        hello: (String::new(), false),
-        peer,
+        peer: Peer::new(peer),
+        tls: None,
         id,
         setup,
         parts,
     };
-    driver.session.greet(Reply::new(220, format!("{hostname} ESMTP journal-relay")));
-    let reason = driver.converse().await;
+    let begun = match tls.filter(|_| mode == Some(TlsMode::Implicit)) {
+        Some(tls) => driver.encrypt(&tls).await.inspect(|()| driver.session.tls_started()),
+        None => Ok(()),
+    };
+    let label = driver.peer.tls_label();
+    tracing::info!(event = "session.opened", session = %id, listener, client = %peer, tls = label, "a client connected");
+    let reason = match begun {
+        Ok(()) => {
+            driver.session.greet(Reply::new(220, format!("{hostname} ESMTP journal-relay")));
+            driver.converse().await
+        }
+        Err(reason) => reason,
+    };
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
-    tracing::info!(event = "session.closed", session = %id, listener, client = %peer, tls = "none", reason, "the session is over");
+    let label = driver.peer.tls_label();
+    tracing::info!(event = "session.closed", session = %id, listener, client = %peer, tls = label, reason, "the session is over");
 }
 
-struct Driver<S> {
-    stream: S,
+struct Driver {
+    stream: Transport,
     session: Session,
     transaction: Option<Transaction>,
     asks: VecDeque<Ask>,
-    /// The client's name, and whether it said EHLO.
-    hello: (String, bool),
-    peer: SocketAddr,
+    peer: Peer,
+    /// What STARTTLS was offered for.
+    tls: Option<TlsServer>,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
     parts: Parts,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
+impl Driver {
     /// The conversation, to its end; why it ended.
     async fn converse(&mut self) -> &'static str {
         loop {
@@ -120,7 +139,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                 }
                 Step::AwaitAnswers => self.settle().await,
                 Step::Hello { name, extended } => {
-                    self.hello = (name.to_owned(), extended);
+                    self.peer.name = name.to_owned();
+                    self.peer.extended = extended;
                     self.hello().await;
                 }
                 Step::Mail(mail) => self.mail(mail).await,
@@ -131,9 +151,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
                     self.settle().await;
                     self.drop_transaction();
                 }
-                // Not announced yet, so the session refuses it by itself.
-                Step::StartTls => return "starttls",
+                Step::StartTls => {
+                    if let Err(reason) = self.start_tls().await {
+                        return reason;
+                    }
+                }
                 Step::Close(reason) => return self.close(reason).await,
+            }
+        }
+    }
+
+    /// The 220 goes out, and the handshake begins.
+    async fn start_tls(&mut self) -> Result<(), &'static str> {
+        if let Err(gone) = self.flush().await {
+            return Err(self.leave(gone).await);
+        }
+        // Without an offer the session refuses the command by itself.
+        let Some(tls) = self.tls.take() else { return Err("starttls") };
+        self.encrypt(&tls).await?;
+        self.session.tls_started();
+        Ok(())
+    }
+
+    async fn encrypt(&mut self, tls: &TlsServer) -> Result<(), &'static str> {
+        let drain = self.parts.drain.clone();
+        let accepted = tokio::select! {
+            biased;
+            () = drain.begun() => return Err("draining"),
+            accepted = tls.accept(&mut self.stream) => accepted,
+        };
+        match accepted {
+            Ok(()) => {
+                self.peer.encrypted(self.stream.agreed());
+                let cipher = self.peer.tls.map_or("none", |agreed| agreed.cipher);
+                tracing::debug!(event = "session.encrypted", session = %self.id, tls = self.peer.tls_label(), cipher, "TLS is on");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::info!(event = "session.encrypted", session = %self.id, client = %self.peer.address, tls = "failed", %error, "the handshake with a client failed");
+                Err("tls_failed")
             }
         }
     }
@@ -148,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             Ok(Err(_)) | Err(_) => setup.next_hop.extensions().unwrap_or_else(everything),
         };
         let limit = setup.listener.max_message_size;
+        self.tls = setup.tls.clone().filter(|tls| tls.mode() != TlsMode::Implicit);
         let offers = Extensions {
             pipelining: true,
             size: Some(next_hop.size.filter(|size| *size > 0).map_or(limit, |size| size.min(limit))),
@@ -155,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             smtp_utf8: next_hop.smtp_utf8,
             enhanced_status_codes: next_hop.enhanced_status_codes,
             dsn: next_hop.dsn,
+            starttls: self.tls.is_some(),
             ..Extensions::default()
         };
         self.session.announce(&offers);
@@ -167,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             return;
         }
         let setup = Arc::clone(&self.setup.borrow());
-        match Transaction::open(self.id, &self.hello, self.peer.ip(), mail, setup, &self.parts).await {
+        match Transaction::open(self.id, &self.peer, mail, setup, &self.parts).await {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
                 self.asks.push_back(Ask::Mail);
@@ -189,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Driver<S> {
             None => Ask::Answer(Reply::new(503, "5.5.1 send MAIL first")),
             Some(transaction) => {
                 let setup = transaction.setup();
-                let trusted = is_trusted(&setup.listener, self.peer.ip());
+                let trusted = is_trusted(&setup.listener, self.peer.address.ip());
                 match may_relay(&setup.config, trusted, &rcpt.forward_path) {
                     Ok(()) => match transaction.rcpt(&rcpt) {
                         Ok(()) => Ask::Rcpt(rcpt.forward_path),

@@ -6,6 +6,7 @@
 use super::driver;
 use super::gaps::Gaps;
 use super::places::Places;
+use super::tls::TlsServer;
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::drain::Drain;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub listener: Listener,
     /// Where its mail goes on to.
     pub next_hop: Arc<NextHop>,
+    /// How it encrypts.
+    pub tls: Option<TlsServer>,
 }
 
 /// What all sessions of a daemon share.

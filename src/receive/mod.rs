@@ -12,10 +12,12 @@ mod fixtures;
 mod gaps;
 mod keeping;
 mod listener;
+mod peer;
 mod places;
 mod policy;
 mod received;
 mod records;
+mod tls;
 mod transaction;
 
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
@@ -24,3 +26,4 @@ pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen, listener_label
 pub use places::Places;
 pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};
+pub use tls::TlsServer;

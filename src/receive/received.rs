@@ -1,6 +1,7 @@
 //! The one line that the relayed copy has in front of the client's octets (RFC 5321, section 4.4).
 
 use crate::mail::{QueueId, Timestamp};
+use crate::net::Agreed;
 use std::net::IpAddr;
 
 /// Octets of the client's EHLO name that are shown; the rest is cut.
@@ -13,20 +14,30 @@ pub(super) struct Protocol {
     pub(super) extended: bool,
     /// SMTPUTF8 was asked for.
     pub(super) utf8: bool,
+    /// What the handshake agreed on.
+    pub(super) tls: Option<Agreed>,
 }
 
 impl Protocol {
     /// The protocol's registered name.
     pub(super) fn name(self) -> &'static str {
-        match (self.utf8, self.extended) {
-            (true, _) => "UTF8SMTP",
-            (false, true) => "ESMTP",
-            (false, false) => "SMTP",
+        match (self.utf8, self.extended, self.tls.is_some()) {
+            (true, _, false) => "UTF8SMTP",
+            (true, _, true) => "UTF8SMTPS",
+            (false, true, false) => "ESMTP",
+            (false, true, true) => "ESMTPS",
+            // RFC 3848 has no name for HELO under TLS.
+            (false, false, _) => "SMTP",
         }
+    }
+
+    /// The comment that names version and cipher.
+    fn comment(self) -> String {
+        self.tls.map_or_else(String::new, |Agreed { version, cipher }| format!(" ({version} {cipher})"))
     }
 }
 
-/// `Received: from name ([address]) by hostname with protocol id queue-id; date` and CRLF, on one line. There is no `for`
+/// `Received: from name ([address]) by hostname with protocol (TLS) id queue-id; date` and CRLF, on one line. There is no `for`
 /// clause: it would show a hidden recipient to the others.
 pub(super) fn received_line(
     name: &str,
@@ -41,9 +52,10 @@ pub(super) fn received_line(
         IpAddr::V6(address) => format!("[IPv6:{address}]"),
     };
     format!(
-        "Received: from {} ({literal}) by {hostname} with {} id {queue_id}; {}\r\n",
+        "Received: from {} ({literal}) by {hostname} with {}{} id {queue_id}; {}\r\n",
         shown(name),
         protocol.name(),
+        protocol.comment(),
         now.rfc5322()
     )
     .into_bytes()
@@ -65,7 +77,7 @@ mod tests {
 
     fn line(name: &str, client: &str) -> String {
         let id = "0123456789abcdef".parse().unwrap();
-        let protocol = Protocol { extended: true, utf8: false };
+        let protocol = Protocol { extended: true, ..Protocol::default() };
         String::from_utf8(received_line(name, client.parse().unwrap(), "relay.example.org", protocol, id, NOW)).unwrap()
     }
 
@@ -91,6 +103,14 @@ mod tests {
     #[test]
     fn the_protocol_is_named_as_registered() {
         assert_eq!(Protocol::default().name(), "SMTP");
-        assert_eq!(Protocol { extended: true, utf8: true }.name(), "UTF8SMTP");
+        let tls = Some(Agreed { version: "TLSv1.3", cipher: "TLS_AES_128_GCM_SHA256" });
+        for (extended, utf8, tls, name) in [
+            (true, true, None, "UTF8SMTP"),
+            (true, true, tls, "UTF8SMTPS"),
+            (true, false, tls, "ESMTPS"),
+            (false, false, tls, "SMTP"),
+        ] {
+            assert_eq!(Protocol { extended, utf8, tls }.name(), name);
+        }
     }
 }

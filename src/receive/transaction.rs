@@ -8,7 +8,8 @@
 use super::bounce::BounceMail;
 use super::keeping::{Keeping, Unrecorded};
 use super::listener::{Parts, Setup};
-use super::received::{Protocol, received_line};
+use super::peer::Peer;
+use super::received::received_line;
 use super::records::{Envelope, direction, draft_records};
 use crate::config::Direction;
 use crate::forward::{Leg, Lost};
@@ -16,7 +17,6 @@ use crate::journal::{HeaderFacts, Observation, Observer};
 use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Verdict};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -31,8 +31,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(super) struct Transaction {
     session: SessionId,
-    hello: (String, bool),
-    client: IpAddr,
+    peer: Peer,
     setup: Arc<Setup>,
     parts: Parts,
     keeping: Keeping,
@@ -65,8 +64,7 @@ impl Transaction {
     /// Opens the next hop for a MAIL command and passes it on; the refusal when that can't be done.
     pub(super) async fn open(
         session: SessionId,
-        hello: &(String, bool),
-        client: IpAddr,
+        peer: &Peer,
         mail: Mail,
         setup: Arc<Setup>,
         parts: &Parts,
@@ -74,8 +72,7 @@ impl Transaction {
         let mut transaction = Self {
             keeping: Keeping::new(parts, setup.config.spool.on_failure),
             session,
-            hello: hello.clone(),
-            client,
+            peer: peer.clone(),
             parts: parts.clone(),
             queue_id: QueueId::new(parts.clock.now(), parts.entropy.as_ref()),
             leg: None,
@@ -389,10 +386,10 @@ impl Transaction {
     }
 
     fn received(&self) -> Vec<u8> {
-        let (name, extended) = &self.hello;
-        let protocol = Protocol { extended: *extended, utf8: self.mail.smtp_utf8 };
+        let Peer { name, address, .. } = &self.peer;
+        let protocol = self.peer.protocol(self.mail.smtp_utf8);
         let hostname = &self.setup.config.hostname;
-        received_line(name, self.client, hostname, protocol, self.queue_id, self.parts.clock.now())
+        received_line(name, address.ip(), hostname, protocol, self.queue_id, self.parts.clock.now())
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Settings {
     pub max_recipients: usize,
     /// Protocol errors until the session is ended; at least one is allowed for.
     pub max_errors: u32,
+    /// Nothing but NOOP, EHLO, STARTTLS and QUIT is obeyed in plain text (RFC 3207, section 4).
+    pub requires_tls: bool,
 }
 
 /// What the driver has to do next.

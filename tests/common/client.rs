@@ -1,7 +1,7 @@
 //! A client that sends exactly the octets it is given and reads replies as they stand.
 
-use super::PATIENCE;
 use super::wire::Wire;
+use super::{Authority, PATIENCE};
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -67,6 +67,32 @@ impl Client {
         let mut client = Self::connect(address);
         client.greeting.starts("220");
         client.command("EHLO client.example.com").starts("250");
+        client
+    }
+
+    /// STARTTLS, the handshake, EHLO; gives the certificate that was shown, and what is offered now.
+    #[track_caller]
+    pub fn start_tls(&mut self, authority: &Authority, name: &str) -> (Vec<u8>, Reply) {
+        self.command("STARTTLS").starts("220");
+        let shown = self.encrypt(authority, name).unwrap_or_else(|error| panic!("the handshake failed: {error}"));
+        let offers = self.command("EHLO client.example.com");
+        offers.starts("250");
+        (shown, offers)
+    }
+
+    /// The handshake alone.
+    pub fn encrypt(&mut self, authority: &Authority, name: &str) -> std::io::Result<Vec<u8>> {
+        self.wire.encrypt(authority.client(), name)
+    }
+
+    /// Connects to a listener that is encrypted from the first octet.
+    #[track_caller]
+    pub fn connect_tls(address: SocketAddr, authority: &Authority, name: &str) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
+        let wire = Wire::new(stream, PATIENCE).expect("a socket");
+        let mut client = Self { wire, greeting: Reply { lines: Vec::new() } };
+        client.encrypt(authority, name).unwrap_or_else(|error| panic!("the handshake failed: {error}"));
+        client.greeting = client.reply();
         client
     }
 

@@ -8,6 +8,7 @@
 #![allow(dead_code, unused_imports, reason = "each program that stands on this uses its part")]
 #![allow(clippy::disallowed_methods, reason = "these programs stand outside the relay: deadlines are real time here")]
 
+mod authority;
 mod client;
 mod corpus;
 mod postfix;
@@ -18,6 +19,7 @@ mod sink;
 pub mod trial;
 mod wire;
 
+pub use authority::{Authority, Certificate};
 pub use client::{Client, Reply, stuff};
 pub use corpus::{Wire as SampleWire, corpus};
 pub use postfix::{Postfix, Running, free_port, installed};

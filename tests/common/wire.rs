@@ -2,14 +2,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// The longest line that is taken for a command or reply.
 const LONGEST_LINE: usize = 1 << 20;
 
+/// What carries the octets.
+enum Channel {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
 /// A connection with what has been read but not used yet.
 pub(super) struct Wire {
-    stream: TcpStream,
+    stream: Option<Channel>,
     buffer: Vec<u8>,
     used: usize,
 }
@@ -19,15 +28,45 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024), used: 0 })
+        Ok(Self { stream: Some(Channel::Plain(stream)), buffer: Vec::with_capacity(64 * 1024), used: 0 })
+    }
+
+    /// A client's handshake; gives the certificate that was shown. What came in plain text before it stays to be read.
+    pub(super) fn encrypt(&mut self, config: Arc<ClientConfig>, name: &str) -> io::Result<Vec<u8>> {
+        let Some(Channel::Plain(mut stream)) = self.stream.take() else {
+            return Err(io::Error::other("no plain text"));
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let mut session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut stream)?;
+        }
+        let shown = session.peer_certificates().and_then(<[_]>::first).map(|shown| shown.to_vec());
+        self.stream = Some(Channel::Tls(Box::new(StreamOwned::new(session, stream))));
+        Ok(shown.unwrap_or_default())
     }
 
     pub(super) fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream.write_all(octets)
+        match self.stream.as_mut() {
+            Some(Channel::Plain(stream)) => stream.write_all(octets),
+            Some(Channel::Tls(stream)) => stream.write_all(octets).and_then(|()| stream.flush()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+        match self.stream.as_ref().expect("the handshake did not fail") {
+            Channel::Plain(stream) => stream,
+            Channel::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    fn read(&mut self, from: usize) -> io::Result<usize> {
+        match self.stream.as_mut() {
+            Some(Channel::Plain(stream)) => stream.read(&mut self.buffer[from..]),
+            Some(Channel::Tls(stream)) => stream.read(&mut self.buffer[from..]),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Whether more has been read than used: the other side did not wait for our answer.
@@ -113,7 +152,7 @@ impl Wire {
         let step = filled.clamp(16 * 1024, 1 << 20);
         self.buffer.resize(filled + step, 0);
         let read = loop {
-            match self.stream.read(&mut self.buffer[filled..]) {
+            match self.read(filled) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other,
             }

@@ -19,8 +19,6 @@ fn a_feature_of_a_later_version_is_refused_by_name() {
     }
     let error = format!("c.toml:5:23: listener.proxy_protocol_from: {ABSENT} []");
     check_listener("proxy_protocol_from = [\"10.0.0.0/8\"]", &error);
-    let error = format!("c.toml:5:11: listener.tls: {ABSENT} no [listener.tls] table");
-    check_listener("[listener.tls]\nmode = \"starttls\"", &error);
     check(&[(
         "smtp://127.0.0.1:10025",
         "mx",

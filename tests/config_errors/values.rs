@@ -158,3 +158,41 @@ fn a_bad_route_is_shown_without_its_password() {
         ),
     ]);
 }
+
+#[test]
+fn a_certificate_that_can_t_be_used_is_named_with_what_is_wrong_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = place.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let [one, other] = [(), ()].map(|()| rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap());
+    let (certificate, key) = (put("a.pem", &one.cert.pem()), put("a.key", &one.signing_key.serialize_pem()));
+    let (foreign, empty) = (put("b.key", &other.signing_key.serialize_pem()), put("c.pem", ""));
+    let with = |lines: &str| SOUND.replace("max_message_size = \"64MiB\"\n", &format!("[listener.tls]\n{lines}"));
+    let sound = format!("certificate = {certificate:?}\nkey = {key:?}\n");
+    assert_eq!(errors_of(&with(&sound)), "");
+    assert_eq!(
+        errors_of(&with("mode = \"always\"\n")),
+        "c.toml:5:1: [listener.tls] lacks the key \"certificate\"; required are certificate, key\n\
+         c.toml:5:1: [listener.tls] lacks the key \"key\"; required are certificate, key\n\
+         c.toml:6:8: listener.tls.mode = \"always\": unknown; allowed are \"starttls\", \"implicit\", \"required\""
+    );
+    assert_eq!(
+        errors_of(&with(&format!("certificate = {empty:?}\nkey = {key:?}\n"))),
+        format!("c.toml:6:15: listener.tls.certificate = {empty:?}: no certificate in PEM form in it")
+    );
+    assert_eq!(
+        errors_of(&with(&format!("certificate = {certificate:?}\nkey = {foreign:?}\n"))),
+        format!(
+            "c.toml:7:7: listener.tls.key = {foreign:?}: not the key of {certificate}: keys may not be consistent: \
+             KeyMismatch"
+        )
+    );
+    let missing = place.path().join("missing");
+    let error =
+        errors_of(&with(&format!("{sound}[[listener.tls.sni]]\ncertificate = {certificate:?}\nkey = {missing:?}\n")));
+    assert!(error.starts_with(&format!("c.toml:10:7: listener.tls.sni.key = {missing:?}: ")), "{error}");
+    assert!(error.contains("can't be read"), "{error}");
+}

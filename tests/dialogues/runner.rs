@@ -45,6 +45,7 @@ pub(crate) fn run(dialogue: &Dialogue, piece: usize) -> Result<(), Failure> {
         hostname: "relay.example.org".into(),
         max_recipients: dialogue.max_recipients,
         max_errors: dialogue.max_errors,
+        requires_tls: dialogue.requires_tls,
     };
     let session = Session::new(settings);
     let mut player = Player { dialogue, session, unsent: VecDeque::new(), piece, ahead: None, closed: false };

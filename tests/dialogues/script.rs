@@ -9,6 +9,7 @@ pub(crate) struct Dialogue {
     pub(crate) after: String,
     pub(crate) max_recipients: usize,
     pub(crate) max_errors: u32,
+    pub(crate) requires_tls: bool,
     pub(crate) offers: Extensions,
     /// Each with its line in the file.
     pub(crate) turns: Vec<(usize, Turn)>,
@@ -43,6 +44,7 @@ pub(crate) fn read(text: &str) -> Vec<Dialogue> {
                 after: "greeting".into(),
                 max_recipients: 100,
                 max_errors: 10,
+                requires_tls: false,
                 offers: offers(OFFERS),
                 turns: Vec::new(),
             });
@@ -84,6 +86,7 @@ fn limit(dialogue: &mut Dialogue, word: &str) {
     match word.split_once('=').unwrap() {
         ("recipients", number) => dialogue.max_recipients = number.parse().unwrap(),
         ("errors", number) => dialogue.max_errors = number.parse().unwrap(),
+        ("tls", "required") => dialogue.requires_tls = true,
         _ => panic!("no such limit: {word}"),
     }
 }

@@ -41,6 +41,7 @@ mod queue;
 mod reload;
 mod replies;
 mod room;
+mod tls;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
 fn message(mark: &str) -> Vec<u8> {

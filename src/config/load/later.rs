@@ -8,8 +8,6 @@ use toml::de::{DeString, DeValue};
 /// Which values of a key wait for a later version.
 #[derive(Debug)]
 enum Values {
-    /// Whatever stands there.
-    Any,
     /// These strings.
     Words(&'static [&'static str]),
     /// Strings that begin so.
@@ -23,7 +21,6 @@ const LATER: &[(&str, Values, &str)] = &[
     ("listener.mode", Values::Words(&["queue"]), r#""proxy""#),
     ("listener.client_identity", Values::Words(&["xclient", "xforward", "proxy-v1", "proxy-v2"]), r#""none""#),
     ("listener.proxy_protocol_from", Values::Filled, "[]"),
-    ("listener.tls", Values::Any, "no [listener.tls] table"),
     ("listener.next_hop", Values::Words(&["mx"]), "smtp://, smtps:// and maildir:"),
     ("organization.journaling_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
     ("organization.report_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
@@ -46,7 +43,6 @@ pub(super) fn place(key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -
 
 fn means(values: &Values, value: &DeValue<'_>) -> bool {
     match values {
-        Values::Any => true,
         Values::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
         Values::Prefix(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix)),
         Values::Filled => value.as_array().is_some_and(|items| !items.is_empty()),

@@ -1,7 +1,7 @@
 //! `[[listener]]`: where mail comes in.
 
 use super::section::{Kind, Section};
-use super::{routes, values};
+use super::{listener_tls, routes, values};
 use crate::config::Listener;
 
 /// `max_message_size` unless the file says otherwise: 64 MiB.
@@ -19,6 +19,7 @@ pub(super) const LISTENER: Kind = Kind {
         "client_identity",
         "proxy_protocol_from",
         "max_message_size",
+        "tls",
     ],
 };
 
@@ -48,6 +49,7 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
     let next_hop = section.text_shown("next_hop", routes::next_hop, routes::without_password);
     let trusted_networks = section.list("trusted_networks", values::network);
     let max_message_size = section.text_or_number("max_message_size", values::size);
+    let tls = listener_tls::read(section);
     let (name, address, next_hop) = (name?, address?, next_hop?);
     Some(PlacedListener {
         name_at: name.at,
@@ -61,6 +63,7 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
                 .map(|list| list.value.into_iter().map(|network| network.value).collect())
                 .unwrap_or_default(),
             max_message_size: max_message_size.map_or(DEFAULT_MAX_MESSAGE_SIZE, |size| size.value),
+            tls,
         },
     })
 }

@@ -127,6 +127,12 @@ impl Session {
             // RFC 5321, section 3.1: after a greeting of 554 only QUIT is left.
             return self.out_of_sequence("no mail service here, please QUIT");
         }
+        if self.settings.requires_tls && !self.tls {
+            use Command::{Ehlo, Noop, Quit, StartTls};
+            if !matches!(command, Ok(Noop | Ehlo(_) | StartTls | Quit)) {
+                return self.refusal(replies::tls_required());
+            }
+        }
         match command {
             Err(reply) => self.refusal(reply),
             Ok(Command::Ehlo(name)) => self.hello(name, true),

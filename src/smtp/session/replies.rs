@@ -55,6 +55,11 @@ pub(super) fn ready_for_tls() -> Reply {
     Reply::new(220, "2.0.0 Ready to start TLS")
 }
 
+/// RFC 3207, section 4.
+pub(super) fn tls_required() -> Reply {
+    Reply::new(530, "5.7.0 Must issue a STARTTLS command first")
+}
+
 pub(super) fn not_implemented() -> Reply {
     Reply::new(502, "5.5.1 Error: command not implemented")
 }

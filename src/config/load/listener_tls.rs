@@ -1,0 +1,64 @@
+//! `[listener.tls]` and `[[listener.tls.sni]]`: certificates and keys are read here, so that a missing or foreign one is an
+//! error of the configuration and not of the first handshake.
+
+use super::section::{Kind, Section};
+use super::values;
+use crate::config::{Identity, ListenerTls, TlsMode};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::sign::CertifiedKey;
+
+const TLS: Kind = Kind { path: "listener.tls", title: "[listener.tls]", keys: &["mode", "certificate", "key", "sni"] };
+const SNI: Kind = Kind { path: "listener.tls.sni", title: "[[listener.tls.sni]]", keys: &["certificate", "key"] };
+
+/// The table of a listener, when it has one.
+pub(super) fn read(listener: Section<'_>) -> Option<ListenerTls> {
+    let section = listener.table("tls", TLS)?;
+    let mode = section.text(
+        "mode",
+        values::one_of(&[
+            ("starttls", TlsMode::StartTls),
+            ("implicit", TlsMode::Implicit),
+            ("required", TlsMode::Required),
+        ]),
+    );
+    let first = identity(section);
+    let others = section.tables("sni", SNI).into_iter().map(identity);
+    let identities = std::iter::once(first).chain(others).collect::<Option<Vec<_>>>()?;
+    Some(ListenerTls { mode: mode.map_or_else(TlsMode::default, |mode| mode.value), identities })
+}
+
+fn identity(section: Section<'_>) -> Option<Identity> {
+    section.require(&["certificate", "key"]);
+    let chain = section.text("certificate", |path| values::path(path).and_then(read_chain));
+    let key = section.text("key", |path| values::path(path).and_then(read_key));
+    let ((certificate, chain), (key, private_key)) = (chain?.value, key?.value);
+    if let Err(error) = CertifiedKey::from_der(chain.clone(), private_key.clone_key(), &ring::default_provider()) {
+        section.refuse("key", &format!("not the key of {}: {error}", certificate.display()));
+        return None;
+    }
+    Some(Identity { certificate, key, chain, private_key: Arc::new(private_key) })
+}
+
+fn read_chain(path: PathBuf) -> Result<(PathBuf, Vec<CertificateDer<'static>>), String> {
+    let chain = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form in it".to_owned()),
+        Ok(chain) => Ok((path, chain)),
+        Err(error) => Err(unreadable(&path, &error.to_string())),
+    }
+}
+
+fn read_key(path: PathBuf) -> Result<(PathBuf, PrivateKeyDer<'static>), String> {
+    match PrivateKeyDer::from_pem_file(&path) {
+        Ok(key) => Ok((path, key)),
+        Err(error) => Err(unreadable(&path, &error.to_string())),
+    }
+}
+
+fn unreadable(path: &Path, why: &str) -> String {
+    format!("{} can't be read: {why}", path.display())
+}

@@ -1,0 +1,56 @@
+//! `[listener.tls]`: how a listener encrypts, and as whom.
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// `[listener.tls]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// When the handshake is.
+    pub mode: TlsMode,
+    /// `certificate` and `key`, then those of `[[listener.tls.sni]]`. A client gets the first that has the name it asks for
+    /// (RFC 6066, section 3) and a kind of key it can use, else the first.
+    pub identities: Vec<Identity>,
+}
+
+/// `listener.tls.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// STARTTLS is offered (RFC 3207).
+    #[default]
+    StartTls,
+    /// From the first octet (RFC 8314, section 3.3).
+    Implicit,
+    /// STARTTLS is offered, and nothing is taken before it.
+    Required,
+}
+
+/// A certificate with its chain, and its key; they belong together.
+#[derive(Clone)]
+pub struct Identity {
+    /// Where the chain was read, in PEM form, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Where the key was read, in PEM form.
+    pub key: PathBuf,
+    /// The chain.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key.
+    pub private_key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.chain == other.chain && self.private_key.secret_der() == other.private_key.secret_der()
+    }
+}
+
+impl Eq for Identity {}
+
+/// Never shows the key.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.certificate.display(), self.key.display())
+    }
+}
