@@ -4,8 +4,10 @@
 //! one. A [`Stream`] of the machine's own network is a plain TCP socket without a detour; only another network's streams are
 //! behind a pointer.
 
+mod client_tls;
 mod transport;
 
+pub use client_tls::{Fingerprint, Trust, server_name};
 pub use transport::{Agreed, Transport};
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! Where a message goes and how: the route URLs of the configuration.
 
+use super::Identity;
 use std::path::PathBuf;
 
 /// A way out.
@@ -26,6 +27,25 @@ pub struct SmtpRoute {
     pub credentials: Option<(String, String)>,
     /// A PEM file of the authorities to trust instead of the system's store.
     pub ca_file: Option<PathBuf>,
+    /// The certificates that are taken, and no others, when there are any.
+    pub fingerprints: Vec<[u8; 32]>,
+    /// What is shown to a server that asks who its client is.
+    pub identity: Option<Identity>,
+}
+
+impl SmtpRoute {
+    /// A server without anything that a URL may add.
+    pub fn to(host: impl Into<String>, port: u16, tls: Tls) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            tls,
+            credentials: None,
+            ca_file: None,
+            fingerprints: Vec::new(),
+            identity: None,
+        }
+    }
 }
 
 /// What is asked of TLS on a route.

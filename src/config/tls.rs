@@ -1,7 +1,9 @@
 //! `[listener.tls]`: how a listener encrypts, and as whom.
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,13 +42,38 @@ pub struct Identity {
     pub private_key: Arc<PrivateKeyDer<'static>>,
 }
 
+/// Two are the same when the files' contents are.
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.chain == other.chain && self.private_key.secret_der() == other.private_key.secret_der()
+        self.cmp(other).is_eq()
     }
 }
 
 impl Eq for Identity {}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.octets().cmp(other.octets())
+    }
+}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.octets().for_each(|octets| octets.hash(state));
+    }
+}
+
+impl Identity {
+    fn octets(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(self.private_key.secret_der()).chain(self.chain.iter().map(AsRef::as_ref))
+    }
+}
 
 /// Never shows the key.
 impl fmt::Debug for Identity {

@@ -8,12 +8,13 @@ use super::letter::{Letter, Rendered, Slices};
 use super::line::{Line, is_negative};
 use super::offers::Offers;
 use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
-use super::tls::{TlsClients, Trust};
+use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage};
 use crate::config::{SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
 use crate::net::Network;
+use crate::net::Trust;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
@@ -76,7 +77,7 @@ impl Connection {
         match route.tls {
             Tls::None | Tls::Implicit => {}
             Tls::Opportunistic if connection.offers.extensions.starttls => {
-                if let Err(failure) = connection.start_tls(&Trust::Anybody, route, opener).await {
+                if let Err(failure) = connection.start_tls(route, opener).await {
                     tracing::debug!(route = %route, cause = ?failure.cause, "no TLS, going on in plain text");
                     // RFC 7435: what fails must not do worse than no attempt at all. The old line may be in any state.
                     connection = Self::greet(address, route, opener).await?;
@@ -84,7 +85,7 @@ impl Connection {
             }
             Tls::Opportunistic => {}
             Tls::Required if connection.offers.extensions.starttls => {
-                connection.start_tls(&trust(route), route, opener).await?;
+                connection.start_tls(route, opener).await?;
             }
             Tls::Required => {
                 return Err(Failure::lost(Stage::Tls, "the server offers no STARTTLS, which the route requires"));
@@ -102,7 +103,7 @@ impl Connection {
             .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
             .map_err(|error| connect_failed(error.to_string()))?;
         let line = if route.tls == Tls::Implicit {
-            let stream = opener.tls.handshake(&trust(route), &route.host, stream).await;
+            let stream = opener.tls.handshake(&Trust::of(route), &route.host, stream).await;
             Line::tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?, address, GREETING)
         } else {
             Line::plain(stream, address, GREETING)
@@ -121,7 +122,7 @@ impl Connection {
         }
     }
 
-    async fn start_tls(&mut self, trust: &Trust, route: &SmtpRoute, opener: &Opener<'_>) -> Result<(), Failure> {
+    async fn start_tls(&mut self, route: &SmtpRoute, opener: &Opener<'_>) -> Result<(), Failure> {
         self.say(Stage::Tls, "STARTTLS", COMMAND).await?;
         // RFC 3207, section 6: what came in plain text behind the reply would be read as if TLS had protected it.
         if let Some(said) = self.line.spoke_early() {
@@ -130,7 +131,7 @@ impl Connection {
         let Some(stream) = self.line.take_plain() else {
             return Err(Failure::lost(Stage::Tls, "the line is not plain"));
         };
-        let stream = opener.tls.handshake(trust, &route.host, stream).await;
+        let stream = opener.tls.handshake(&Trust::of(route), &route.host, stream).await;
         self.line.put_tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?);
         // RFC 3207, section 4.2: what was offered before counts no more.
         let reply = self.say(Stage::Hello, &format!("EHLO {}", opener.hostname), COMMAND).await?;
@@ -318,10 +319,6 @@ impl Connection {
             (said, reply) => Err(failure(stage, reply, &self.line, said.err())),
         }
     }
-}
-
-fn trust(route: &SmtpRoute) -> Trust {
-    route.ca_file.clone().map_or(Trust::System, Trust::File)
 }
 
 /// A reply of the class a command needs; another positive one means that the two sides are out of step.

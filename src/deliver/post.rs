@@ -99,7 +99,7 @@ impl Post {
         };
         let mut last = Verdict::of(Err(Failure::lost(Stage::Connect, "no mail exchanger")), "");
         for host in hosts {
-            let server = SmtpRoute { host, port: SMTP_PORT, tls: Tls::Opportunistic, credentials: None, ca_file: None };
+            let server = SmtpRoute::to(host, SMTP_PORT, Tls::Opportunistic);
             let result = self.send_to(&server, opener, letter).await;
             let is_over = !matches!(&result, Err(failure) if failure.is_about_this_server());
             last = Verdict::of(result, &server.to_string());

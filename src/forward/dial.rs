@@ -160,7 +160,7 @@ mod tests {
         let mut server = listener.accept().await.unwrap().0;
         let settings = Arc::new(Settings::default());
         let credentials = Some(("user".to_owned(), "secret".to_owned()));
-        let route = SmtpRoute { host: "mx.example".into(), port: 25, tls: Tls::None, credentials, ca_file: None };
+        let route = SmtpRoute { credentials, ..SmtpRoute::to("mx.example", 25, Tls::None) };
         // The stream is as good as one to elsewhere: its address alone decides.
         let elsewhere = SocketAddr::from(([192, 0, 2, 1], 25));
         let mut connection = Connection::new(Transport::Plain(stream), elsewhere, settings.clone());

@@ -14,14 +14,6 @@ pub enum ForwardError {
     /// The host can't be the name in a certificate.
     #[error("{0:?} is no host name or address")]
     Host(String),
-    /// The authorities to trust can't be read.
-    #[error("the authorities for TLS can't be read from {place}: {why}")]
-    Authorities {
-        /// The file, or the system's store.
-        place: String,
-        /// What went wrong.
-        why: String,
-    },
     /// TLS can't be set up.
     #[error("TLS can't be set up: {0}")]
     Tls(String),

@@ -49,7 +49,7 @@ pub struct NextHop {
 }
 
 enum Way {
-    Smtp { dialer: Dialer, pool: Pool },
+    Smtp { dialer: Box<Dialer>, pool: Pool },
     Maildir(Maildir),
 }
 
@@ -66,7 +66,7 @@ impl NextHop {
         let settings = Arc::new(settings);
         let way = match route {
             Route::Smtp(smtp) => {
-                Way::Smtp { dialer: Dialer::new(smtp, settings.clone())?, pool: Pool::new(settings.clone()) }
+                Way::Smtp { dialer: Box::new(Dialer::new(smtp, settings.clone())?), pool: Pool::new(settings.clone()) }
             }
             Route::Maildir(path) => Way::Maildir(Maildir::new(path)),
             Route::Mx => return Err(ForwardError::Mx),

@@ -181,7 +181,7 @@ fn a_certificate_that_can_t_be_used_is_named_with_what_is_wrong_with_it() {
     );
     assert_eq!(
         errors_of(&with(&format!("certificate = {empty:?}\nkey = {key:?}\n"))),
-        format!("c.toml:6:15: listener.tls.certificate = {empty:?}: no certificate in PEM form in it")
+        format!("c.toml:6:15: listener.tls.certificate = {empty:?}: no certificate in PEM form in {empty}")
     );
     assert_eq!(
         errors_of(&with(&format!("certificate = {certificate:?}\nkey = {foreign:?}\n"))),

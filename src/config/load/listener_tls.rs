@@ -36,17 +36,31 @@ fn identity(section: Section<'_>) -> Option<Identity> {
     let chain = section.text("certificate", |path| values::path(path).and_then(read_chain));
     let key = section.text("key", |path| values::path(path).and_then(read_key));
     let ((certificate, chain), (key, private_key)) = (chain?.value, key?.value);
-    if let Err(error) = CertifiedKey::from_der(chain.clone(), private_key.clone_key(), &ring::default_provider()) {
-        section.refuse("key", &format!("not the key of {}: {error}", certificate.display()));
+    if let Err(why) = together(&certificate, &chain, &private_key) {
+        section.refuse("key", &why);
         return None;
     }
     Some(Identity { certificate, key, chain, private_key: Arc::new(private_key) })
 }
 
+/// A certificate and its key, for a route.
+pub(super) fn read_identity(certificate: PathBuf, key: PathBuf) -> Result<Identity, String> {
+    let (certificate, chain) = read_chain(certificate).map_err(|why| format!("certificate=: {why}"))?;
+    let (key, private_key) = read_key(key).map_err(|why| format!("key=: {why}"))?;
+    together(&certificate, &chain, &private_key).map_err(|why| format!("key= is {why}"))?;
+    Ok(Identity { certificate, key, chain, private_key: Arc::new(private_key) })
+}
+
+fn together(certificate: &Path, chain: &[CertificateDer<'static>], key: &PrivateKeyDer<'static>) -> Result<(), String> {
+    CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &ring::default_provider())
+        .map(drop)
+        .map_err(|error| format!("not the key of {}: {error}", certificate.display()))
+}
+
 fn read_chain(path: PathBuf) -> Result<(PathBuf, Vec<CertificateDer<'static>>), String> {
     let chain = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match chain {
-        Ok(chain) if chain.is_empty() => Err("no certificate in PEM form in it".to_owned()),
+        Ok(chain) if chain.is_empty() => Err(format!("no certificate in PEM form in {}", path.display())),
         Ok(chain) => Ok((path, chain)),
         Err(error) => Err(unreadable(&path, &error.to_string())),
     }

@@ -3,6 +3,7 @@
 //! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
 //! delivery. What is said of a wrong URL never repeats its password.
 
+use super::listener_tls;
 use crate::config::{Route, SmtpRoute, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
@@ -78,7 +79,7 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
     }
     let url = Url::parse(text).map_err(|error| format!("not a URL, {error}; {allowed}"))?;
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-        return Err(format!("nothing but ?tls=…, ?ca_file=… and ?password_file=… may follow the port; {allowed}"));
+        return Err(format!("nothing but ? and options such as tls=… may follow the port; {allowed}"));
     }
     let options = Options::read(url.query())?;
     let implicit = url.scheme() == "smtps";
@@ -90,6 +91,15 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
         }
         check_ca_file(path)?;
     }
+    let fingerprints = fingerprints(options.fingerprint.as_deref())?;
+    if !fingerprints.is_empty() && (ca_file.is_some() || !matches!(tls, Tls::Required | Tls::Implicit)) {
+        return Err("fingerprint= has a meaning with tls=required or smtps:// and without ca_file= only".to_owned());
+    }
+    let identity = match (options.certificate.map(PathBuf::from), options.key.map(PathBuf::from)) {
+        (Some(certificate), Some(key)) if tls != Tls::None => Some(listener_tls::read_identity(certificate, key)?),
+        (None, None) => None,
+        _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
+    };
     Ok(SmtpRoute {
         host: host(&url, allowed)?,
         port: match url.port() {
@@ -101,7 +111,21 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
         tls,
         credentials: credentials(&url, options.password_file.as_deref())?,
         ca_file,
+        fingerprints,
+        identity,
     })
+}
+
+/// SHA-256 fingerprints, `sha256:` and 64 hex digits with or without colons, separated by commas.
+fn fingerprints(text: Option<&str>) -> Result<Vec<[u8; 32]>, String> {
+    let one = |text: &str| {
+        let digits: String = text.strip_prefix("sha256:")?.chars().filter(|letter| *letter != ':').collect();
+        let octets =
+            digits.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        octets.collect::<Option<Vec<u8>>>()?.try_into().ok()
+    };
+    let allowed = || "fingerprint= allows sha256: and 64 hex digits, several of them separated by commas".to_owned();
+    text.map_or(Ok(Vec::new()), |text| text.split(',').map(|text| one(text).ok_or_else(allowed)).collect())
 }
 
 /// What stands behind the `?`, each at most once.
@@ -110,6 +134,9 @@ struct Options {
     tls: Option<String>,
     ca_file: Option<String>,
     password_file: Option<String>,
+    fingerprint: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
 }
 
 impl Options {
@@ -121,8 +148,16 @@ impl Options {
                 "tls" => &mut options.tls,
                 "ca_file" => &mut options.ca_file,
                 "password_file" => &mut options.password_file,
+                "fingerprint" => &mut options.fingerprint,
+                "certificate" => &mut options.certificate,
+                "key" => &mut options.key,
                 // Not repeated: behind an unencoded ? it may be a piece of the password.
-                _ => return Err("unknown option; allowed are tls, ca_file, password_file".to_owned()),
+                _ => {
+                    return Err(
+                        "unknown option; allowed are tls, ca_file, password_file, fingerprint, certificate, key"
+                            .to_owned(),
+                    );
+                }
             };
             if value.is_empty() || place.is_some() {
                 return Err(format!("{key}= is allowed once, with a value"));

@@ -56,7 +56,7 @@ fn post() -> Post {
 
 fn server(archive: &Archive, tls: Tls) -> SmtpRoute {
     let (host, port) = (archive.address.ip().to_string(), archive.address.port());
-    SmtpRoute { host, port, tls, credentials: None, ca_file: None }
+    SmtpRoute::to(host, port, tls)
 }
 
 fn plain(archive: &Archive) -> Route {

@@ -2,12 +2,15 @@
 
 use super::archive::{Act, Archive, Script};
 use super::*;
+use crate::config::Identity;
 use crate::deliver::Fault;
+use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 /// A server's half of TLS for `name`, and the PEM of its certificate, which is its own authority.
 pub(super) fn certified(name: &str) -> (TlsAcceptor, String) {
@@ -142,4 +145,36 @@ async fn a_refused_password_is_the_route_s_fault_and_is_never_shown() {
     let verdict = verdict(with_password(server(&archive, Tls::None))).await;
     assert!(matches!(&verdict, Verdict::Deferred { fault: Fault::Route { shut: true }, .. }), "{verdict:?}");
     assert_eq!(verdict.reply().text, "535 5.7.8 bad credentials");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_who_its_client_is_gets_the_route_s_certificate() {
+    let [server_made, client_made] = ["127.0.0.1", "relay.example.org"]
+        .map(|name| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap());
+    let mut roots = RootCertStore::empty();
+    roots.add(client_made.cert.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server_made.signing_key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![server_made.cert.der().clone()], key)
+        .unwrap();
+    let script = Script::offering(&["STARTTLS"]).with_tls(TlsAcceptor::from(Arc::new(config)), false);
+    let archive = Archive::start(script).await;
+    let fingerprints = vec![Sha256::digest(server_made.cert.der()).into()];
+    let nobody = SmtpRoute { fingerprints, ..server(&archive, Tls::Required) };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(client_made.signing_key.serialize_der()));
+    let identity = Identity {
+        certificate: PathBuf::new(),
+        key: PathBuf::new(),
+        chain: vec![client_made.cert.der().clone()],
+        private_key: Arc::new(key),
+    };
+    assert!(matches!(verdict(nobody.clone()).await, Verdict::Deferred { .. }));
+    let known = SmtpRoute { identity: Some(identity), ..nobody };
+    let verdict = verdict(known).await;
+    assert!(is_accepted(&verdict), "{verdict:?}");
 }

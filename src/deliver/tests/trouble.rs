@@ -68,7 +68,7 @@ async fn a_silent_archive_is_given_up_after_the_time_of_each_stage() {
 async fn a_server_that_takes_no_data_is_given_up() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let route = SmtpRoute { host: "127.0.0.1".into(), port, tls: Tls::None, credentials: None, ca_file: None };
+    let route = SmtpRoute::to("127.0.0.1", port, Tls::None);
     let server = async {
         use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
         let mut stream = BufReader::new(listener.accept().await.unwrap().0);

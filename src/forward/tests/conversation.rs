@@ -252,13 +252,8 @@ async fn what_is_offered_is_learnt_once_and_the_connection_kept() {
 
 #[test]
 fn a_next_hop_is_named_without_its_password() {
-    let route = SmtpRoute {
-        host: "::1".into(),
-        port: 10025,
-        tls: Tls::Opportunistic,
-        credentials: Some(("user".into(), "secret".into())),
-        ca_file: None,
-    };
+    let credentials = Some(("user".into(), "secret".into()));
+    let route = SmtpRoute { credentials, ..SmtpRoute::to("::1", 10025, Tls::Opportunistic) };
     let next_hop = NextHop::new(Route::Smtp(route), "relay.example".into()).unwrap();
     assert_eq!(next_hop.label(), "smtp://[::1]:10025");
     assert!(matches!(NextHop::new(Route::Mx, "relay.example".into()), Err(ForwardError::Mx)));

@@ -35,7 +35,7 @@ impl Fake {
 
     fn route(&self, tls: Tls) -> SmtpRoute {
         let port = self.listener.local_addr().unwrap().port();
-        SmtpRoute { host: "127.0.0.1".into(), port, tls, credentials: None, ca_file: None }
+        SmtpRoute::to("127.0.0.1", port, tls)
     }
 
     /// A next hop without TLS.

@@ -1,7 +1,9 @@
 //! The four ways a route can ask for TLS, against servers that can, can't, or pretend.
 
 use super::*;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -238,17 +240,21 @@ async fn a_host_with_several_addresses_is_tried_at_each() {
 fn authorities_that_cannot_be_read_are_told_before_any_connection() {
     let empty = tempfile::NamedTempFile::new().unwrap();
     for path in [std::path::Path::new("/nonexistent/ca.pem"), empty.path()] {
-        let route = SmtpRoute {
-            host: "mx.example".into(),
-            port: 25,
-            tls: Tls::Required,
-            credentials: None,
-            ca_file: Some(path.to_owned()),
-        };
+        let ca_file = Some(path.to_owned());
+        let route = SmtpRoute { ca_file, ..SmtpRoute::to("mx.example", 25, Tls::Required) };
         let error = NextHop::with_settings(Route::Smtp(route), settings()).unwrap_err();
-        assert!(
-            matches!(&error, ForwardError::Authorities { place, .. } if place == path.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(matches!(&error, ForwardError::Tls(why) if why.contains(path.to_str().unwrap())), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_pinned_certificate_is_taken_whatever_its_name_and_no_other_is() {
+    let (fake, pinned) = (Fake::new().await, identity("elsewhere.example"));
+    let der = CertificateDer::from_pem_file(pinned.ca_file.path()).unwrap();
+    let route = |fingerprint| SmtpRoute { fingerprints: vec![[0; 32], fingerprint], ..fake.route(Tls::Required) };
+    let hop = |fingerprint| NextHop::with_settings(Route::Smtp(route(fingerprint)), settings()).unwrap();
+    both(relay(&hop(Sha256::digest(&der).into())), serve(&fake, &pinned)).await;
+    let server = async { assert!(fake.accept_greeted("STARTTLS").await.start_tls(&pinned).await.is_none()) };
+    let client = async { assert!(matches!(hop([1; 32]).open().await, Err(Unreachable::Tls { .. }))) };
+    both(client, server).await;
 }

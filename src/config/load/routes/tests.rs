@@ -95,6 +95,46 @@ fn a_ca_file_must_hold_a_certificate_and_be_of_use() {
 }
 
 #[test]
+fn fingerprints_are_read_as_openssl_shows_them() {
+    let plain = "ab".repeat(32);
+    let with_colons = ["AB"; 32].join(":");
+    let pins = |text: &str| match route(text) {
+        Ok(Route::Smtp(smtp)) => Ok(smtp.fingerprints),
+        other => Err(format!("{other:?}")),
+    };
+    let both = format!("smtps://h?fingerprint=sha256:{plain},sha256:{with_colons}");
+    assert_eq!(pins(&both), Ok(vec![[0xab; 32]; 2]));
+    for wrong in ["ab", "sha256:ab", "sha1:abab", &format!("sha256:{plain}ab"), &format!("sha256:{plain},")] {
+        let why = route(&format!("smtps://h?fingerprint={wrong}")).unwrap_err();
+        assert!(why.starts_with("fingerprint= allows sha256:"), "{wrong}: {why}");
+    }
+    for tls in ["", "tls=none&", "tls=opportunistic&"] {
+        let why = route(&format!("smtp://h?{tls}fingerprint=sha256:{plain}")).unwrap_err();
+        assert!(why.starts_with("fingerprint= has a meaning with"), "{why}");
+    }
+}
+
+#[test]
+fn a_certificate_to_show_comes_with_its_key_and_with_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other] = [(), ()].map(|()| rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap());
+    let certificate = written(&directory, "a.pem", &one.cert.pem());
+    let key = written(&directory, "a.key", &one.signing_key.serialize_pem());
+    let foreign = written(&directory, "b.key", &other.signing_key.serialize_pem());
+    let found = route(&format!("smtp://h?certificate={certificate}&key={key}"));
+    assert!(matches!(&found, Ok(Route::Smtp(smtp)) if smtp.identity.is_some()), "{found:?}");
+    for (options, why) in [
+        (format!("certificate={certificate}"), "certificate= and key= are allowed together"),
+        (format!("tls=none&certificate={certificate}&key={key}"), "certificate= and key= are allowed together"),
+        (format!("certificate={certificate}&key={foreign}"), "key= is not the key of"),
+        (format!("certificate=/nonexistent&key={key}"), "certificate=: /nonexistent can't be read"),
+    ] {
+        let said = route(&format!("smtp://h?{options}")).unwrap_err();
+        assert!(said.starts_with(why), "{said}");
+    }
+}
+
+#[test]
 fn options_are_known_and_given_once() {
     for (text, start) in [
         ("smtp://h?tls=yes", "tls=yes is unknown"),
