@@ -39,7 +39,7 @@ fn world(on_failure: &str) -> World {
     );
     let listener = config.listeners[0].clone();
     let next_hop = NextHop::new(listener.next_hop.clone(), "relay.example.org".to_owned()).unwrap();
-    let setup = watch::Sender::new(Arc::new(Setup { config: Arc::clone(&config), listener, next_hop }));
+    let setup = watch::Sender::new(Arc::new(Setup { config: Arc::clone(&config), listener, next_hop, tls: None }));
     let clock: SharedClock = HandClock::new();
     let spool = MemorySpool::new(options(&HandClock::new()));
     let drain = Drain::default();

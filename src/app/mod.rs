@@ -101,21 +101,26 @@ pub fn run(file: &Path) -> Result<(), StartError> {
     changes.note_files(&config);
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
-    files::raise_limit();
-    let served = runtime.block_on(serve(file, changes, config, telemetry, metrics, signals));
+    let sessions = files::raise_limit();
+    let given = Given { changes, telemetry, metrics, signals, sessions };
+    let served = runtime.block_on(serve(file, config, given));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
     served
 }
 
-async fn serve(
-    file: &Path,
-    mut changes: Changes,
-    config: Arc<Config>,
+/// What was made before the runtime began its work.
+struct Given {
+    changes: Changes,
     telemetry: Telemetry,
     metrics: Option<Metrics>,
-    mut signals: Signals,
-) -> Result<(), StartError> {
+    signals: Signals,
+    /// Sessions that there are open files for.
+    sessions: usize,
+}
+
+async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), StartError> {
+    let Given { mut changes, telemetry, metrics, mut signals, sessions } = given;
     let clock = clock::system();
     let begun = Instant::now();
     let opened = tokio::select! {
@@ -143,6 +148,7 @@ async fn serve(
         entropy: Arc::new(OsEntropy),
         resolver: Arc::new(SystemResolver::new(Arc::clone(&network))),
         network,
+        sessions,
     };
     let admin = match config.admin {
         Some(address) => {

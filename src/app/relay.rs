@@ -22,6 +22,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long open transactions may take once the relay drains.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub network: SharedNetwork,
     /// Who knows where archives are.
     pub resolver: Arc<dyn Resolver>,
+    /// Sessions that may be open at a time, over all listeners: as many as the limit of open files has room for.
+    pub sessions: usize,
 }
 
 /// A relay at work. Dropping it stops nothing: see [`drain`](Self::drain).
@@ -89,6 +92,7 @@ impl Relay {
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
             bounces: Places::default(),
+            sessions: Arc::new(Semaphore::new(surroundings.sessions.min(Semaphore::MAX_PERMITS))),
             drain: drain.clone(),
         };
         let Surroundings { spool, clock, entropy, .. } = surroundings.clone();

@@ -17,6 +17,7 @@ use toml::de::DeTable;
 
 mod checks;
 mod later;
+mod limits;
 mod listener;
 mod listener_tls;
 mod machine;

@@ -10,11 +10,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod limits;
 mod load;
 mod lookup;
 mod route;
 mod tls;
 
+pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
 pub use route::{Route, SmtpRoute, Tls};
 pub use tls::{Identity, ListenerTls, TlsMode};
@@ -74,6 +76,8 @@ pub struct Listener {
     pub max_message_size: u64,
     /// How it encrypts; none: plain text alone.
     pub tls: Option<ListenerTls>,
+    /// What clients may ask of it.
+    pub limits: Limits,
 }
 
 /// `[[organization]]`

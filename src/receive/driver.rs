@@ -3,7 +3,9 @@
 //! Commands are asked of the next hop as they come; their answers are collected, in order, when the client has nothing
 //! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write.
 
+use super::crowd::Place;
 use super::listener::{Parts, Setup};
+use super::patience::Patience;
 use super::peer::Peer;
 use super::tls::TlsServer;
 use super::transaction::Transaction;
@@ -21,16 +23,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout, timeout_at};
 
-/// Recipients of one transaction (RFC 5321, section 4.5.3.1.8 asks for 100 at least).
-pub(super) const MAX_RECIPIENTS: usize = 10_000;
-/// Mistakes of a client before it is sent away.
-const MAX_ERRORS: u32 = 20;
-/// For the next command (RFC 5321, section 4.5.3.2.7).
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// For the next octets of a message (RFC 5321, section 4.5.3.2.5).
-const DATA_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// For a next hop to tell what it offers, when nobody has asked for a while.
 const LEARN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the client to take a reply.
@@ -65,16 +59,18 @@ pub(super) async fn serve(
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
     parts: Parts,
+    place: Place,
 ) {
     // Its name can't change under it.
     let listener = setup.borrow().listener.name.clone();
     let hostname = setup.borrow().config.hostname.clone();
     let tls = setup.borrow().tls.clone();
+    let limits = setup.borrow().listener.limits.clone();
     let mode = tls.as_ref().map(TlsServer::mode);
     let session = Session::new(Settings {
         hostname: hostname.clone(),
-        max_recipients: MAX_RECIPIENTS,
-        max_errors: MAX_ERRORS,
+        max_recipients: limits.recipients.get() as usize,
+        max_errors: limits.errors.get(),
         requires_tls: mode == Some(TlsMode::Required),
     });
     let mut driver = Driver {
@@ -83,6 +79,8 @@ pub(super) async fn serve(
         transaction: None,
         asks: VecDeque::new(),
         peer: Peer::new(peer),
+        place,
+        patience: Patience::new(),
         tls: None,
         id,
         setup,
@@ -95,12 +93,14 @@ pub(super) async fn serve(
     let label = driver.peer.tls_label();
     tracing::info!(event = "session.opened", session = %id, listener, client = %peer, tls = label, "a client connected");
     let reason = match begun {
+        Ok(()) if driver.talks_early(limits.greeting_delay).await => driver.send_away().await,
         Ok(()) => {
             driver.session.greet(Reply::new(220, format!("{hostname} ESMTP journal-relay")));
             driver.converse().await
         }
         Err(reason) => reason,
     };
+    driver.place.errors(driver.session.errors());
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
     let label = driver.peer.tls_label();
@@ -113,6 +113,8 @@ struct Driver {
     transaction: Option<Transaction>,
     asks: VecDeque<Ask>,
     peer: Peer,
+    place: Place,
+    patience: Patience,
     /// What STARTTLS was offered for.
     tls: Option<TlsServer>,
     id: SessionId,
@@ -159,6 +161,29 @@ impl Driver {
                 Step::Close(reason) => return self.close(reason).await,
             }
         }
+    }
+
+    /// Whether a client that is not trusted says something before it is greeted (RFC 5321, section 4.3.1, forbids it), as
+    /// programs do that send mail without listening.
+    async fn talks_early(&mut self, delay: Duration) -> bool {
+        if delay.is_zero() || is_trusted(&self.setup.borrow().listener, self.peer.address.ip()) {
+            return false;
+        }
+        let drain = self.parts.drain.clone();
+        let (stream, session) = (&mut self.stream, &mut self.session);
+        tokio::select! {
+            biased;
+            () = drain.begun() => false,
+            said = feed(stream, session) => said.is_ok_and(|octets| octets > 0),
+            () = sleep(delay) => false,
+        }
+    }
+
+    async fn send_away(&mut self) -> &'static str {
+        self.session.say(Reply::new(421, "4.7.0 you talk before you are greeted"));
+        let _ = self.flush().await;
+        let _ = self.stream.shutdown().await;
+        "pregreet"
     }
 
     /// The 220 goes out, and the handshake begins.
@@ -225,6 +250,11 @@ impl Driver {
             return;
         }
         let setup = Arc::clone(&self.setup.borrow());
+        if let Err(reply) = self.place.message(&setup.listener.limits) {
+            self.refuse_rate(&setup, "MAIL", &reply);
+            self.asks.push_back(Ask::Answer(reply));
+            return;
+        }
         match Transaction::open(self.id, &self.peer, mail, setup, &self.parts).await {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
@@ -248,7 +278,9 @@ impl Driver {
             Some(transaction) => {
                 let setup = transaction.setup();
                 let trusted = is_trusted(&setup.listener, self.peer.address.ip());
-                match may_relay(&setup.config, trusted, &rcpt.forward_path) {
+                let allowed = may_relay(&setup.config, trusted, &rcpt.forward_path)
+                    .and_then(|()| self.place.recipient(&setup.listener.limits));
+                match allowed {
                     Ok(()) => match transaction.rcpt(&rcpt) {
                         Ok(()) => Ask::Rcpt(rcpt.forward_path),
                         Err(reply) => Ask::Answer(reply),
@@ -261,6 +293,13 @@ impl Driver {
             }
         };
         self.asks.push_back(ask);
+    }
+
+    fn refuse_rate(&self, setup: &Setup, stage: &'static str, reply: &Reply) {
+        tracing::warn!(
+            event = "message.refused", session = %self.id, listener = setup.listener.name, client = %self.peer.address.ip(),
+            stage, %reply, "a client does more than it may"
+        );
     }
 
     fn data(&mut self) {
@@ -301,17 +340,22 @@ impl Driver {
 
     /// Writes what the client is to know, and feeds what it says next.
     async fn exchange(&mut self) -> Result<(), Gone> {
+        let progressed = !self.session.output().is_empty();
         self.flush().await?;
-        let limit = if self.session.in_data() { DATA_TIMEOUT } else { COMMAND_TIMEOUT };
+        self.patience.look(self.session.in_data(), progressed);
+        let until = self.patience.until();
         let idle = self.transaction.is_none();
         let drain = self.parts.drain.clone();
         let (stream, session) = (&mut self.stream, &mut self.session);
         tokio::select! {
             biased;
             () = drain.begun(), if idle => Err(Gone::Draining),
-            read = timeout(limit, feed(stream, session)) => match read {
+            read = timeout_at(until, feed(stream, session)) => match read {
                 Ok(Ok(0) | Err(_)) => Err(Gone::Client),
-                Ok(Ok(_)) => Ok(()),
+                Ok(Ok(octets)) => {
+                    self.patience.came(octets);
+                    Ok(())
+                }
                 Err(_) => Err(Gone::Silent),
             },
         }

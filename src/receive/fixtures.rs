@@ -9,6 +9,7 @@ use crate::mail::OsEntropy;
 use crate::spool::fixtures::{HandClock, options};
 use crate::spool::{MemorySpool, Pressure, Spool};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 pub(super) fn spool() -> MemorySpool {
     MemorySpool::new(options(&HandClock::new()))
@@ -23,6 +24,7 @@ pub(super) fn parts(spool: Arc<dyn Spool>) -> Parts {
         entropy: Arc::new(OsEntropy),
         mac_key: MacKey::from_bytes([7; 32]),
         bounces: Places::default(),
+        sessions: Arc::new(Semaphore::new(1)),
         drain: Drain::default(),
     }
 }

@@ -3,8 +3,10 @@
 //! A session takes the [`Setup`] of its listener anew at every transaction, so that a reload applies to the next message
 //! and not to one under way. When the daemon drains, the socket is closed first.
 
+use super::crowd::Crowd;
 use super::driver;
 use super::gaps::Gaps;
+use super::is_trusted;
 use super::places::Places;
 use super::tls::TlsServer;
 use crate::clock::SharedClock;
@@ -23,8 +25,6 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
-/// Sessions of one listener at a time; the next one is answered `421 4.3.2` and closed.
-pub const MAX_SESSIONS: usize = 10_000;
 /// Rest after a failed accept (no file descriptor left, say), so that the loop can't spin.
 const REST: Duration = Duration::from_millis(100);
 
@@ -58,6 +58,8 @@ pub struct Parts {
     pub mac_key: MacKey,
     /// Places for bounces of records under way.
     pub bounces: Places,
+    /// Sessions that the daemon may have at a time, over all listeners: each needs some open files.
+    pub sessions: Arc<Semaphore>,
     /// The end.
     pub drain: Drain,
 }
@@ -86,7 +88,7 @@ pub async fn listen(network: &SharedNetwork, address: SocketAddr) -> io::Result<
 impl Listening {
     /// Accepts until the daemon drains.
     pub async fn serve(self, setup: watch::Receiver<Arc<Setup>>, parts: Parts) {
-        let places = Arc::new(Semaphore::new(MAX_SESSIONS));
+        let crowd = Crowd::default();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -94,7 +96,7 @@ impl Listening {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, &places, &setup, &parts),
+                Ok((stream, peer)) => self.admit(stream, peer, &crowd, &setup, &parts),
                 Err(error) => {
                     tracing::warn!(event = "listener.failed", address = %self.address, %error, "can't accept a connection");
                     tokio::time::sleep(REST).await;
@@ -107,26 +109,39 @@ impl Listening {
         &self,
         stream: Stream,
         peer: SocketAddr,
-        places: &Arc<Semaphore>,
+        crowd: &Crowd,
         setup: &watch::Receiver<Arc<Setup>>,
         parts: &Parts,
     ) {
         let id = SessionId::new(parts.clock.now(), parts.entropy.as_ref());
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            parts.drain.spawn("refusal of a session", refuse(stream, peer));
+        let Ok(file) = Arc::clone(&parts.sessions).try_acquire_owned() else {
+            let reply = Reply::new(421, "4.3.2 too many connections, try again later");
+            parts.drain.spawn("refusal of a session", refuse(stream, peer, reply, "too few open files are allowed"));
             return;
+        };
+        let place = {
+            let current = setup.borrow();
+            let trusted = is_trusted(&current.listener, peer.ip());
+            crowd.admit(peer.ip(), trusted, &current.listener.limits)
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err((reply, why)) => {
+                parts.drain.spawn("refusal of a session", refuse(stream, peer, reply, why));
+                return;
+            }
         };
         let (setup, shared) = (setup.clone(), parts.clone());
         parts.drain.spawn(format!("session {id} of {peer}"), async move {
-            driver::serve(stream, peer, id, setup, shared).await;
-            drop(place);
+            driver::serve(stream, peer, id, setup, shared, place).await;
+            drop(file);
         });
     }
 }
 
-async fn refuse(mut stream: Stream, peer: SocketAddr) {
-    tracing::warn!(event = "session.closed", client = %peer, reason = "too many connections", "refused a connection");
+async fn refuse(mut stream: Stream, peer: SocketAddr, reply: Reply, reason: &'static str) {
+    tracing::warn!(event = "session.closed", client = %peer, reason, "refused a connection");
     let mut wire = Vec::new();
-    Reply::new(421, "4.3.2 too many connections, try again later").write_to(&mut wire);
+    reply.write_to(&mut wire);
     let _ = tokio::time::timeout(REST, stream.write_all(&wire)).await;
 }

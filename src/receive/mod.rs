@@ -6,12 +6,14 @@
 //! What happens to records afterwards is `deliver`'s business.
 
 mod bounce;
+mod crowd;
 mod driver;
 #[cfg(test)]
 mod fixtures;
 mod gaps;
 mod keeping;
 mod listener;
+mod patience;
 mod peer;
 mod places;
 mod policy;
@@ -22,7 +24,7 @@ mod transaction;
 
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
 pub use gaps::{EVERY, Gaps};
-pub use listener::{Listening, MAX_SESSIONS, Parts, Setup, listen, listener_label};
+pub use listener::{Listening, Parts, Setup, listen, listener_label};
 pub use places::Places;
 pub use policy::{Concern, Journaling, concerns, is_journaling_sender, is_trusted, may_relay};
 pub use records::{Envelope, draft_records};

@@ -2,7 +2,7 @@
 
 use super::received::Protocol;
 use crate::net::Agreed;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The client of a session.
 #[derive(Debug, Clone)]
@@ -36,5 +36,14 @@ impl Peer {
     /// How a message of it comes.
     pub(super) fn protocol(&self, utf8: bool) -> Protocol {
         Protocol { extended: self.extended, utf8, tls: self.tls }
+    }
+}
+
+/// Whom an address is counted for: an IPv4 address for itself, an IPv6 address for its /64, the network that one customer
+/// gets (RFC 6177).
+pub(super) fn network_of(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }

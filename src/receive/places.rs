@@ -6,6 +6,7 @@
 //! can't keep others out, and memory stays bounded.
 
 use super::bounce::{MAX_BOUNCE, MAX_BOUNCES};
+use super::peer::network_of;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,12 +42,12 @@ struct Held {
 impl Places {
     /// Whether one could be taken now.
     pub(super) fn has_one_for(&self, client: IpAddr) -> bool {
-        self.book().admits(network(client))
+        self.book().admits(network_of(client))
     }
 
     /// Takes one; none where the network has its share, or all are taken and none of them has been for long.
     pub(super) fn take(&self, client: IpAddr) -> Option<Place> {
-        let (network, mut book) = (network(client), self.book());
+        let (network, mut book) = (network_of(client), self.book());
         if !book.admits(network) {
             return None;
         }
@@ -111,15 +112,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let freed = self.places.book().held.remove(&self.number);
         drop(freed);
-    }
-}
-
-/// What counts as one client: an IPv4 address, also where it is written as IPv6; the /64 of an IPv6 address, all of which one
-/// machine may use (RFC 8981).
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

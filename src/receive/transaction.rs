@@ -151,7 +151,7 @@ impl Transaction {
             if let Some(leg) = self.leg.take() {
                 leg.release();
             }
-            self.bounce = Some(Box::new(BounceMail::new(&self.setup, forward_path, self.client)));
+            self.bounce = Some(Box::new(BounceMail::new(&self.setup, forward_path, self.peer.address.ip())));
             return Reply::new(250, "2.1.5 bounces of journal records are taken");
         };
         self.log_refusal("RCPT", Some(forward_path), &reply);

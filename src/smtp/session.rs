@@ -125,6 +125,8 @@ pub struct Session {
     name: String,
     transaction: Option<Transaction>,
     counts: Counts,
+    /// All errors, those before accepted messages included.
+    errors: u32,
     /// The greeting was a 554, so nothing is open but QUIT (RFC 5321, section 3.1).
     refused: bool,
     tls: bool,
@@ -144,6 +146,7 @@ impl Session {
             name: String::new(),
             transaction: None,
             counts: Counts::default(),
+            errors: 0,
             refused: false,
             tls: false,
         }
@@ -200,6 +203,11 @@ impl Session {
     /// Whether the next octets belong to a message, for which other timeouts hold (RFC 5321, section 4.5.3.2.5).
     pub fn in_data(&self) -> bool {
         matches!(self.phase, Phase::Data(_) | Phase::Chunk { .. } | Phase::Discard { .. })
+    }
+
+    /// Protocol errors of the client, over the whole session.
+    pub fn errors(&self) -> u32 {
+        self.errors
     }
 
     /// Whether an ask waits for its answer.

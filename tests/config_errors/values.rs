@@ -196,3 +196,25 @@ fn a_certificate_that_can_t_be_used_is_named_with_what_is_wrong_with_it() {
     assert!(error.starts_with(&format!("c.toml:10:7: listener.tls.sni.key = {missing:?}: ")), "{error}");
     assert!(error.contains("can't be read"), "{error}");
 }
+
+#[test]
+fn a_limit_is_a_whole_number_of_things() {
+    let with = |lines: &str| SOUND.replace("max_message_size = \"64MiB\"\n", &format!("[listener.limits]\n{lines}\n"));
+    let count = "not a number of things; allowed is a whole number from 1 to 1000000";
+    for (line, error) in [
+        ("connections = 10", String::new()),
+        ("connections = 0", format!("c.toml:6:15: listener.limits.connections = 0: {count}")),
+        ("errors = 1000001", format!("c.toml:6:10: listener.limits.errors = 1000001: {count}")),
+        ("messages_per_minute = -1", format!("c.toml:6:23: listener.limits.messages_per_minute = -1: {count}")),
+        (
+            "recipients = 99",
+            "c.toml:6:14: listener.limits.recipients = 99: too few; at least 100 are allowed".to_owned(),
+        ),
+        (
+            "greeting_delay = \"2m\"",
+            "c.toml:6:18: listener.limits.greeting_delay = \"2m\": too long; at most \"60s\" is allowed".to_owned(),
+        ),
+    ] {
+        assert_eq!(errors_of(&with(line)), error, "{line}");
+    }
+}

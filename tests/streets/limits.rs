@@ -144,3 +144,64 @@ fn the_soft_limit_of_open_files_is_raised_to_the_hard_one() {
     assert_eq!(relay.wait_event("files.limit", |_| true).number("before"), Some(64));
     relay.finish_clean(0);
 }
+
+/// A listener with these limits, for clients that nobody trusts.
+fn limited(limits: &str) -> ([Sink; 2], crate::common::Relay) {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive).trusting_nobody();
+    setup.listener = format!("[listener.limits]\n{limits}\n");
+    let relay = setup.start();
+    ([next_hop, archive], relay)
+}
+
+#[test]
+fn a_stranger_has_its_share_of_connections_and_gets_them_back() {
+    let (_sinks, mut relay) = limited("connections_per_client = 2");
+    let open = [Client::ehlo(relay.address()), Client::ehlo(relay.address())];
+    Client::connect(relay.address()).greeting.starts("421 4.7.0");
+    relay.wait_event("session.closed", |event| event.text("reason") == "too many connections of one client");
+    for client in open {
+        drop(client);
+    }
+    relay.wait_events("session.closed", 3);
+    Client::ehlo(relay.address());
+    relay.finish_clean(0);
+}
+
+#[test]
+fn a_stranger_that_does_more_than_it_may_in_a_minute_is_told_to_come_later() {
+    let ([next_hop, _archive], mut relay) =
+        limited("messages_per_minute = 2\nrecipients_per_minute = 3\nerrors_per_minute = 3");
+    let mut client = Client::ehlo(relay.address());
+    client.mail("bob@example.net", &["alice@example.org", "anna@example.org"], &message("one")).starts("250");
+    client.command("MAIL FROM:<bob@example.net>").starts("250");
+    client.command("RCPT TO:<alice@example.org>").starts("250");
+    client.command("RCPT TO:<anna@example.org>").starts("450 4.7.1");
+    client.command("RSET").starts("250");
+    let mut other = Client::ehlo(relay.address());
+    other.command("MAIL FROM:<bob@example.net>").starts("450 4.7.1");
+    for _ in 0..3 {
+        other.command("NONSENSE").starts("500");
+    }
+    other.command("QUIT").starts("221");
+    drop((client, other));
+    relay.wait_events("session.closed", 2);
+    Client::connect(relay.address()).greeting.starts("421 4.7.0");
+    assert_eq!(next_hop.transactions().len(), 1);
+    relay.finish_clean(1);
+}
+
+#[test]
+fn a_client_that_talks_before_it_is_greeted_is_sent_away_and_one_that_waits_is_not() {
+    let (_sinks, mut relay) = limited("greeting_delay = \"1s\"");
+    let mut stream = std::net::TcpStream::connect(relay.address()).unwrap();
+    std::io::Write::write_all(&mut stream, b"EHLO hurry.example\r\nMAIL FROM:<a@b.example>\r\n").unwrap();
+    let mut said = String::new();
+    let _ = std::io::Read::read_to_string(&mut stream, &mut said);
+    assert!(said.starts_with("421 4.7.0"), "{said}");
+    relay.wait_event("session.closed", |event| event.text("reason") == "pregreet");
+    let mut client = Client::ehlo(relay.address());
+    client.mail("bob@example.net", &["alice@example.org"], &message("patient")).starts("250");
+    drop(client);
+    relay.finish_clean(1);
+}

@@ -147,6 +147,7 @@ impl House {
         let (spool, recovered) = self.spool.open(&config, &self.clock).map_err(|error| format!("start: {error}"))?;
         self.trace.note(format!("the spool is open: {recovered:?}"));
         let surroundings = Surroundings {
+            sessions: usize::MAX,
             spool: Arc::clone(&spool),
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,

@@ -1,7 +1,7 @@
 //! `[[listener]]`: where mail comes in.
 
 use super::section::{Kind, Section};
-use super::{listener_tls, routes, values};
+use super::{limits, listener_tls, routes, values};
 use crate::config::Listener;
 
 /// `max_message_size` unless the file says otherwise: 64 MiB.
@@ -20,6 +20,7 @@ pub(super) const LISTENER: Kind = Kind {
         "proxy_protocol_from",
         "max_message_size",
         "tls",
+        "limits",
     ],
 };
 
@@ -64,6 +65,7 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
                 .unwrap_or_default(),
             max_message_size: max_message_size.map_or(DEFAULT_MAX_MESSAGE_SIZE, |size| size.value),
             tls,
+            limits: limits::read(section),
         },
     })
 }

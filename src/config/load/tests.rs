@@ -79,10 +79,15 @@ fn the_example_shows_every_key() {
     assert_eq!(keys(root), sorted(ROOT));
     // Tables without a default stand there as comments alone.
     let mut of_listener = sorted(listener::LISTENER);
-    of_listener.retain(|key| key != "tls");
+    of_listener.retain(|key| key != "tls" && key != "limits");
     assert_eq!(keys(first("listener")), of_listener);
-    for line in ["#[listener.tls]", "#mode = ", "#certificate = ", "#key = ", "#[[listener.tls.sni]]"] {
+    for line in
+        ["#[listener.tls]", "#mode = ", "#certificate = ", "#key = ", "#[[listener.tls.sni]]", "#[listener.limits]"]
+    {
         assert!(EXAMPLE.lines().any(|shown| shown.starts_with(line)), "{line}");
+    }
+    for key in limits::LIMITS.keys {
+        assert!(EXAMPLE.lines().any(|shown| shown.starts_with(&format!("#{key} = "))), "{key}");
     }
     assert_eq!(keys(first("organization")), sorted(organization::ORGANIZATION));
     for kind in [SPOOL, RETRY, ADMIN, LOG] {

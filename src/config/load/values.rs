@@ -5,11 +5,14 @@ use crate::config::AddressPattern;
 use crate::mail::{Address, DomainPattern};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The least wait before a second attempt.
 pub(super) const SHORTEST_RETRY: Duration = Duration::from_millis(10);
+/// The largest number of anything that is counted.
+const MOST: u32 = 1_000_000;
 /// The longest duration there may be: ten years.
 const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 /// The largest size there may be: a tebibyte.
@@ -31,6 +34,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     };
     let duration = number.checked_mul(unit_ms).map(Duration::from_millis);
     duration.filter(|duration| *duration <= LONGEST).ok_or_else(|| r#"too long; at most "3650d" is allowed"#.to_owned())
+}
+
+/// A whole number, 1 to 1,000,000.
+pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().and_then(NonZeroU32::new).filter(|number| number.get() <= MOST);
+    number.ok_or_else(|| format!("not a number of things; allowed is a whole number from 1 to {MOST}"))
 }
 
 /// `"64MiB"`, `"10MB"`, `"1GiB"`, `"512KiB"`, or octets alone; more than none.

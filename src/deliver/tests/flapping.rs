@@ -66,15 +66,7 @@ impl Sky {
 
     /// Where records go another way than to the archive.
     fn world_by(&self, journaling_route: Option<Route>) -> World {
-        let route = |port| {
-            Route::Smtp(SmtpRoute {
-                host: "192.0.2.1".to_owned(),
-                port,
-                tls: Tls::None,
-                credentials: None,
-                ca_file: None,
-            })
-        };
+        let route = |port| Route::Smtp(SmtpRoute::to("192.0.2.1", port, Tls::None));
         let organizations = vec![organization("acme", journaling_route.unwrap_or(route(ARCHIVE)), route(REPORTS))];
         World::simulated(config(organizations, RETRY), Arc::new(self.clone()), Arc::new(self.clone()))
     }

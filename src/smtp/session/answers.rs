@@ -92,6 +92,7 @@ impl Session {
 
     pub(super) fn count_error(&mut self) {
         self.counts.errors = self.counts.errors.saturating_add(1);
+        self.errors = self.errors.saturating_add(1);
         if self.counts.errors >= self.settings.max_errors.max(1) {
             self.reply(replies::too_many_errors(&self.settings.hostname));
             self.close(CloseReason::TooManyErrors);
