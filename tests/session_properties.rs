@@ -90,7 +90,7 @@ fn step_once(session: &mut Session, seen: &mut Seen, asks: &mut VecDeque<String>
         }
         Step::Mail(mail) => format!("MAIL {mail:?}"),
         Step::Rcpt(rcpt) => format!("RCPT {rcpt:?}"),
-        Step::Data => "DATA".into(),
+        Step::Data { .. } => "DATA".into(),
         Step::EndOfData(flaws) => format!("END {flaws:?} after {}", seen.content.len()),
     };
     seen.output.append(session.output());
@@ -315,4 +315,35 @@ fn answers_that_nobody_asked_for_change_nothing() {
     session.announce(&offers());
     assert!(session.output().is_empty());
     assert_eq!(session.step(), Step::NeedInput);
+}
+
+#[test]
+fn a_chunk_that_the_driver_refuses_passes_unread_and_only_the_last_one_waits_for_the_end() {
+    let mut session = introduced();
+    session.feed(b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.net>\r\nBDAT 6\r\nQU");
+    for code in [250, 250, 354] {
+        session.step();
+        session.answered(Reply::new(code, "Ok"));
+    }
+    assert_eq!(session.step(), Step::Content(b"QU", Default::default()));
+    let reply = Reply::new(552, "5.3.4 too large");
+    assert!(session.refuse_chunk(&reply) && !session.refuse_chunk(&reply));
+    session.output().clear();
+    session.feed(b"IT\r\nBDAT 6 LAST\r\nQUIT\r\n");
+    assert_eq!(session.step(), Step::NeedInput);
+    assert_eq!(
+        session.output().as_slice(),
+        b"552 5.3.4 too large\r\n503 5.5.1 Error: a chunk of the message was refused\r\n"
+    );
+    session.feed(b"RSET\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\nBDAT 2 LAST\r\na");
+    assert_eq!(session.step(), Step::Reset);
+    for code in [250, 250, 354] {
+        session.step();
+        session.answered(Reply::new(code, "Ok"));
+    }
+    assert_eq!(session.step(), Step::Content(b"a", Default::default()));
+    assert!(!session.refuse_chunk(&reply), "the last chunk is answered at the end");
+    session.feed(b"\n");
+    assert!(matches!(session.step(), Step::Content(b"\n", flaws) if flaws.bare_lf), "flaws come with their octets");
+    assert!(matches!(session.step(), Step::EndOfData(flaws) if flaws.bare_lf && flaws.unended));
 }

@@ -20,6 +20,9 @@ use tokio::time::timeout;
 
 /// Octets of a message that gather before they are written: a smaller message goes out in one write with its final dot.
 pub const GATHER: usize = 64 * 1024;
+/// Chunks that may be on their way before the reply to the first of them (RFC 3030, section 4.2), where the server takes
+/// commands in a row: with the smallest of them a megabyte.
+const MAX_CHUNKS_AHEAD: usize = 16;
 /// Octets read at once.
 const READ: usize = 4096;
 /// "Service not available, closing transmission channel" (RFC 5321, section 4.2.3).
@@ -95,11 +98,30 @@ impl Connection {
             if self.client.output().len() > GATHER {
                 self.write_out().await?;
             }
+            let ahead = if self.offer().extensions().pipelining { MAX_CHUNKS_AHEAD } else { 0 };
+            self.hear_of_chunks(ahead).await?;
         }
         Ok(())
     }
 
-    /// The final dot, and the reply to it.
+    /// Begins a message in chunks; tells whether that can be done.
+    pub(super) fn begin_chunks(&mut self) -> bool {
+        !self.shut && self.client.begin_chunks()
+    }
+
+    /// Waits until no more than `ahead` chunks are unanswered, the last one left aside.
+    pub(super) async fn hear_of_chunks(&mut self, ahead: usize) -> Result<(), Lost> {
+        while self.client.unanswered_chunks() > ahead {
+            let reply = self.reply().await?;
+            if !reply.is_completion() {
+                self.shut = true;
+                return Err(Lost::ChunkRefused(reply));
+            }
+        }
+        Ok(())
+    }
+
+    /// The final dot or the last chunk, and the reply to it.
     pub(super) async fn finish(&mut self) -> Result<Reply, Lost> {
         if self.shut || !self.client.end_of_data() {
             return Err(Lost::OutOfOrder("the server does not wait for a message"));
@@ -192,12 +214,16 @@ impl Connection {
         }
     }
 
-    /// Ready when all output is written. Nothing is to be said by the server meanwhile.
+    /// Ready when all output is written. The server may say meanwhile what it thinks of earlier chunks, and nothing else.
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         loop {
             let written = self.poll_write_out(cx);
             if self.poll_read_in(cx)?.is_ready() {
-                self.client.next_reply()?;
+                while let Some(reply) = self.client.next_reply()? {
+                    if !reply.is_completion() {
+                        return Poll::Ready(Err(Lost::ChunkRefused(reply)));
+                    }
+                }
                 continue;
             }
             return written.map(|result| result.map_err(|error| self.broken(&error)));

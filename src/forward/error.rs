@@ -128,6 +128,9 @@ pub enum Lost {
     /// It said something without being asked, most likely why it gives up.
     #[error("gave up the conversation with `{0}`")]
     Spoke(Reply),
+    /// It refused a chunk of the message, so that it keeps nothing of it.
+    #[error("refused a chunk of the message with `{0}`")]
+    ChunkRefused(Reply),
     /// It answered RSET with a refusal.
     #[error("refused RSET with `{0}`")]
     ResetRefused(Reply),
@@ -149,7 +152,7 @@ impl Lost {
     /// What the server said, when it said something.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Spoke(reply) | Self::ResetRefused(reply) => Some(reply),
+            Self::Spoke(reply) | Self::ResetRefused(reply) | Self::ChunkRefused(reply) => Some(reply),
             Self::Protocol(error) => error.reply(),
             Self::Unreachable(unreachable) => unreachable.reply(),
             _ => None,

@@ -79,6 +79,24 @@ impl Leg {
         }
     }
 
+    /// Begins the message in chunks instead (RFC 3030), once all recipients are answered; the server must have offered
+    /// CHUNKING. Gives a 354, or a refusal.
+    pub async fn begin_chunks(&mut self) -> Result<Reply, Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.begin_chunks().then(|| Reply::new(354, "in chunks")).ok_or(NO_MESSAGE),
+            Way::Maildir(leg) => Ok(leg.begin().await),
+        }
+    }
+
+    /// Waits until the server has answered all chunks but the last, which is not said yet. After an error nothing was
+    /// relayed.
+    pub async fn hear_of_chunks(&mut self) -> Result<(), Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.hear_of_chunks(0).await,
+            Way::Maildir(_) => Ok(()),
+        }
+    }
+
     /// Sends what may be sent, in one write, and gives the reply to the oldest unanswered command. A connection that the
     /// server had given up while it idled is replaced by a new one, once, unseen. After an error the leg is of no use.
     pub async fn reply(&mut self) -> Result<Reply, Lost> {
@@ -88,7 +106,7 @@ impl Leg {
         }
     }
 
-    /// Octets of the message, any part of it, as the client sent them; DATA was answered with 354. They are written in
+    /// Octets of the message, any part of it, as the client sent them; DATA was answered with 354, or chunks are begun. They are written in
     /// blocks of [`GATHER`](super::GATHER) octets or a little more. After an error nothing was relayed.
     pub async fn content(&mut self, octets: &[u8]) -> Result<(), Lost> {
         match &mut self.way {
@@ -97,8 +115,8 @@ impl Leg {
         }
     }
 
-    /// Sends the final dot and gives the reply to it. After an error nobody knows whether the message was relayed, unless
-    /// it is [`Lost::OutOfOrder`]: then no dot was sent.
+    /// Sends the final dot, or the last chunk, and gives the reply to it. After an error nobody knows whether the message was relayed, unless
+    /// it is [`Lost::OutOfOrder`]: then neither was sent.
     pub async fn finish(&mut self) -> Result<Reply, Lost> {
         match &mut self.way {
             Way::Smtp(leg) => leg.connection.finish().await,

@@ -8,7 +8,7 @@ use std::io;
 
 /// What a maildir offers: whatever changes nothing about how octets are kept.
 pub(super) fn offer() -> Offer {
-    let lines = ["maildir", "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"];
+    let lines = ["maildir", "PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHUNKING"];
     Offer::from_ehlo(&Reply::multiline(250, lines.map(str::to_owned).to_vec()))
 }
 
@@ -56,15 +56,20 @@ impl MaildirLeg {
         Some(match self.unanswered.pop_front()? {
             Question::Mail => Reply::new(250, "2.1.0 Ok"),
             Question::Rcpt => Reply::new(250, "2.1.5 Ok"),
-            Question::Data => match self.maildir.begin().await {
-                Ok(delivery) => {
-                    self.delivery = Some(delivery);
-                    self.failure = None;
-                    Reply::new(354, "End data with <CR><LF>.<CR><LF>")
-                }
-                Err(error) => self.failing(&error),
-            },
+            Question::Data => self.begin().await,
         })
+    }
+
+    /// Begins to keep a message: a 354, or a refusal.
+    pub(super) async fn begin(&mut self) -> Reply {
+        match self.maildir.begin().await {
+            Ok(delivery) => {
+                self.delivery = Some(delivery);
+                self.failure = None;
+                Reply::new(354, "End data with <CR><LF>.<CR><LF>")
+            }
+            Err(error) => self.failing(&error),
+        }
     }
 
     /// Tells whether the octets were asked for.

@@ -215,8 +215,12 @@ impl NextHop {
 
 /// Whether a connection can carry whatever a client was told that the next hop takes.
 fn offers_all(offered: &Extensions, told: &Extensions) -> bool {
-    let pairs =
-        [(offered.eight_bit_mime, told.eight_bit_mime), (offered.smtp_utf8, told.smtp_utf8), (offered.dsn, told.dsn)];
+    let pairs = [
+        (offered.eight_bit_mime, told.eight_bit_mime),
+        (offered.smtp_utf8, told.smtp_utf8),
+        (offered.dsn, told.dsn),
+        (offered.chunking, told.chunking),
+    ];
     pairs.into_iter().all(|(offered, told)| offered || !told)
 }
 

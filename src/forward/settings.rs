@@ -49,7 +49,7 @@ pub struct Settings {
     pub rcpt: Duration,
     /// [`DATA_TIMEOUT`]
     pub data: Duration,
-    /// [`DATA_BLOCK_TIMEOUT`]
+    /// [`DATA_BLOCK_TIMEOUT`]; also for the reply to a chunk.
     pub data_block: Duration,
     /// [`END_OF_DATA_TIMEOUT`]
     pub end_of_data: Duration,
@@ -92,6 +92,7 @@ impl Settings {
             Verb::Mail | Verb::Reset => self.mail,
             Verb::Rcpt => self.rcpt,
             Verb::Data => self.data,
+            Verb::Chunk => self.data_block,
             Verb::EndOfData => self.end_of_data,
             Verb::Quit => self.quit,
         }

@@ -131,6 +131,7 @@ impl Driver {
                 Step::Content(octets, flaws) => {
                     if let Some(transaction) = &mut self.transaction {
                         transaction.content(octets, flaws).await;
+                        transaction.refuse_chunk(&mut self.session);
                     }
                 }
                 Step::NeedInput => {
@@ -147,7 +148,7 @@ impl Driver {
                 }
                 Step::Mail(mail) => self.mail(mail).await,
                 Step::Rcpt(rcpt) => self.rcpt(rcpt).await,
-                Step::Data => self.data(),
+                Step::Data { chunked } => self.data(chunked),
                 Step::EndOfData(flaws) => self.end_of_data(flaws).await,
                 Step::Reset => {
                     self.settle().await;
@@ -237,6 +238,7 @@ impl Driver {
             smtp_utf8: next_hop.smtp_utf8,
             enhanced_status_codes: next_hop.enhanced_status_codes,
             dsn: next_hop.dsn,
+            chunking: next_hop.chunking,
             starttls: self.tls.is_some(),
             ..Extensions::default()
         };
@@ -302,8 +304,8 @@ impl Driver {
         );
     }
 
-    fn data(&mut self) {
-        let asked = self.transaction.as_mut().is_some_and(Transaction::data);
+    fn data(&mut self, chunked: bool) {
+        let asked = self.transaction.as_mut().is_some_and(|transaction| transaction.data(chunked));
         self.asks.push_back(if asked { Ask::Data } else { Ask::Answer(Reply::new(554, "5.5.1 no valid recipients")) });
     }
 
@@ -408,6 +410,7 @@ fn everything() -> Extensions {
         smtp_utf8: true,
         enhanced_status_codes: true,
         dsn: true,
+        chunking: true,
         ..Extensions::default()
     }
 }

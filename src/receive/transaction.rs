@@ -3,7 +3,8 @@
 //! The order that keeps the promise "journaled before released": octets stream to the spool and, behind the `Received:`
 //! line, to the next hop; at the client's final dot the spool makes message and records durable; only then the next hop
 //! gets its final dot, and its verdict is the client's. Whatever goes wrong before that dot closes the conversation with
-//! the next hop, for which a message without final dot is nothing (RFC 5321, section 4.1.1.4).
+//! the next hop, for which a message without final dot is nothing (RFC 5321, section 4.1.1.4). Where both sides speak in
+//! chunks (RFC 3030), the last chunk is what else is the final dot.
 
 use super::bounce::BounceMail;
 use super::keeping::{Keeping, Unrecorded};
@@ -21,6 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
+use chunks::flaw_reply;
+
+mod chunks;
 mod log;
 
 /// `Received:` fields that a message may have; more is a loop (RFC 5321, section 6.3, asks for 100 at least).
@@ -46,6 +50,8 @@ pub(super) struct Transaction {
     /// Recipients it accepted.
     accepted: Vec<Address>,
     message: Option<Message>,
+    /// The message goes on in chunks, as it comes.
+    chunked: bool,
     /// A bounce to a journaling sender, which goes no further than this relay.
     bounce: Option<Box<BounceMail>>,
     /// Which way the message goes, from the view of the first organization that it concerns.
@@ -80,6 +86,7 @@ impl Transaction {
             asked: 0,
             accepted: Vec::new(),
             message: None,
+            chunked: false,
             bounce: None,
             direction: None,
             trouble: None,
@@ -158,8 +165,9 @@ impl Transaction {
         reply
     }
 
-    /// Passes DATA on; false when no recipient was, so that there is nobody to ask.
-    pub(super) fn data(&mut self) -> bool {
+    /// Passes DATA on, unless the message comes in chunks and can go on so; false when no recipient was passed on, so that
+    /// there is nobody to ask.
+    pub(super) fn data(&mut self, chunked: bool) -> bool {
         if self.bounce.is_some() {
             return true;
         }
@@ -167,7 +175,10 @@ impl Transaction {
             return false;
         }
         if let Some(leg) = &mut self.leg {
-            leg.data();
+            self.chunked = chunked && leg.extensions().chunking;
+            if !self.chunked {
+                leg.data();
+            }
         }
         true
     }
@@ -195,7 +206,7 @@ impl Transaction {
         if let Some(bounce) = &mut self.bounce {
             return bounce.begin(&self.parts);
         }
-        let reply = self.next_reply().await;
+        let reply = if self.chunked { self.begin_chunks().await } else { self.next_reply().await };
         if reply.code() != 354 {
             self.log_refusal("DATA", None, &reply);
             // RFC 5321, section 4.3.2: 354 or a refusal. Anything else would mislead the client.
@@ -222,12 +233,13 @@ impl Transaction {
     }
 
     /// Takes octets of the message. The first flaw ends the conversation with the next hop before its octets are passed
-    /// on: to a server with other ideas of line ends they might be a final dot, and what follows commands.
+    /// on: to a server with other ideas of line ends they might be a final dot, and what follows commands. In chunks they
+    /// can't be.
     pub(super) async fn content(&mut self, octets: &[u8], flaws: Flaws) {
         if self.trouble.is_some() {
             return;
         }
-        if let Some(reply) = flaw_reply(flaws) {
+        if let Some(reply) = flaw_reply(flaws, self.chunked) {
             self.give_up(reply);
             return;
         }
@@ -249,15 +261,15 @@ impl Transaction {
             self.give_up(reply);
         } else if let Err(lost) = leg.content(octets).await {
             self.warn_of_next_hop(&lost);
-            self.give_up(lost_reply());
+            self.give_up(chunks::reply_to(lost));
         }
     }
 
-    /// The client's final dot: everything durable, then the next hop's, then the verdict.
+    /// The client's final dot, or its last chunk: everything durable, then the next hop's, then the verdict.
     pub(super) async fn finish(mut self, flaws: Flaws) -> Reply {
-        let reply = match (self.trouble.take().or_else(|| flaw_reply(flaws)), self.message.take()) {
+        let reply = match (self.trouble.take().or_else(|| self.flaw_at_the_end(flaws)), self.message.take()) {
             (Some(reply), _) => reply,
-            (None, Some(message)) => return self.relay(message).await,
+            (None, Some(message)) => return self.relay(message, flaws).await,
             (None, None) => match self.bounce.take() {
                 Some(bounce) => Box::pin(bounce.judge(&self.keeping, &self.parts, (self.session, self.queue_id))).await,
                 None => Reply::new(503, "5.5.1 no message was begun"),
@@ -271,7 +283,7 @@ impl Transaction {
         reply
     }
 
-    async fn relay(mut self, message: Message) -> Reply {
+    async fn relay(mut self, message: Message, flaws: Flaws) -> Reply {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
@@ -294,6 +306,10 @@ impl Transaction {
             }
             None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),
         };
+        if let Some(reply) = self.obstacle_at_the_end(flaws, !records.is_empty()).await {
+            self.log_refusal("end of data", None, &reply);
+            return reply;
+        }
         let draft = Draft { queue_id: self.queue_id, records };
         match self.keeping.prepare(draft).await {
             Ok(unrecorded) => self.release_message(&envelope, &observation, unrecorded).await,
@@ -317,7 +333,7 @@ impl Transaction {
         }
     }
 
-    /// Sends the final dot and takes the verdict to the spool and the client.
+    /// Sends the final dot, or the last chunk, and takes the verdict to the spool and the client.
     async fn release_message(
         mut self,
         envelope: &Envelope,
@@ -407,16 +423,4 @@ pub(super) fn too_large(limit: u64) -> Reply {
 
 fn not_offered(keyword: &str) -> Reply {
     Reply::new(451, format!("4.3.5 the next hop does not offer {keyword} now, try again later"))
-}
-
-/// RFC 5321, sections 2.3.8 and 4.1.1.4: what other servers may take for line ends is refused, not repaired; NUL is
-/// no octet of a mail message (RFC 5322, section 4; RFC 2045, sections 2.7 and 2.8).
-fn flaw_reply(flaws: Flaws) -> Option<Reply> {
-    if flaws.bare_cr || flaws.bare_lf {
-        Some(Reply::new(550, "5.6.11 the message has a bare CR or LF"))
-    } else if flaws.nul {
-        Some(Reply::new(550, "5.6.11 the message has a NUL octet"))
-    } else {
-        None
-    }
 }

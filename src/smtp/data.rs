@@ -23,6 +23,9 @@ pub struct Flaws {
     pub bare_lf: bool,
     /// An octet of value zero.
     pub nul: bool,
+    /// The last octets are not CRLF, so that DATA can't say them (section 4.1.1.4). Known at the end alone, and possible in
+    /// chunks alone; the empty message has no last octets.
+    pub unended: bool,
 }
 
 /// What [`Decoder::decode`] found next.
@@ -172,6 +175,8 @@ impl Encoder {
 pub(crate) struct FlawScanner {
     flaws: Flaws,
     last: Option<u8>,
+    /// The last two are CRLF.
+    ended: bool,
 }
 
 impl FlawScanner {
@@ -190,12 +195,25 @@ impl FlawScanner {
         self.flaws.bare_cr |= bare_cr;
         self.flaws.bare_lf |= bare_lf;
         self.flaws.nul |= nul;
+        self.ended = match octets {
+            [b'\n'] => self.last == Some(b'\r'),
+            octets => octets.ends_with(b"\r\n"),
+        };
         self.last = Some(*last);
+    }
+
+    /// The flaws of the octets so far.
+    pub(crate) fn flaws(&self) -> Flaws {
+        self.flaws
     }
 
     /// All flaws, now that nothing more comes: a CR at the very end is a bare one.
     pub(crate) fn finish(&self) -> Flaws {
-        Flaws { bare_cr: self.flaws.bare_cr || self.last == Some(b'\r'), ..self.flaws }
+        Flaws {
+            bare_cr: self.flaws.bare_cr || self.last == Some(b'\r'),
+            unended: self.last.is_some() && !self.ended,
+            ..self.flaws
+        }
     }
 }
 

@@ -69,9 +69,13 @@ pub enum Step<'s> {
     /// An ask: a recipient.
     Rcpt(Rcpt),
     /// An ask: the message comes. A 354 opens the data phase; for a client's BDAT it isn't passed on, a refusal is.
-    Data,
+    Data {
+        /// It was BDAT: the message comes in chunks.
+        chunked: bool,
+    },
     /// Octets of the message, decoded, and what was wrong with the message up to their end; nothing to answer. Octets of
-    /// a message with a flaw must go nowhere: what is a flaw here may be the end of the message to the next server.
+    /// a message with a flaw must go nowhere but into chunks: where line ends mean something, what is a flaw here may be
+    /// the end of the message to the next server.
     Content(&'s [u8], Flaws),
     /// An ask: the message is complete.
     EndOfData(Flaws),

@@ -128,10 +128,15 @@ impl Player<'_> {
                 Step::Hello { name, extended: false } => Seen::Step(format!("HELO {name}")),
                 Step::Mail(mail) => Seen::Step(show_mail(&mail)),
                 Step::Rcpt(rcpt) => Seen::Step(show_rcpt(&rcpt)),
-                Step::Data => Seen::Step("DATA".into()),
+                Step::Data { .. } => Seen::Step("DATA".into()),
                 Step::Content(content, _) => Seen::Content(content.to_vec()),
                 Step::EndOfData(flaws) => {
-                    let named = [(flaws.bare_cr, " bare_cr"), (flaws.bare_lf, " bare_lf"), (flaws.nul, " nul")];
+                    let named = [
+                        (flaws.bare_cr, " bare_cr"),
+                        (flaws.bare_lf, " bare_lf"),
+                        (flaws.nul, " nul"),
+                        (flaws.unended, " unended"),
+                    ];
                     let flaws: String = named.iter().filter(|(found, _)| *found).map(|(_, name)| *name).collect();
                     Seen::Step(format!("END{flaws}"))
                 }

@@ -25,6 +25,7 @@ mod books;
 mod bounces;
 mod broken;
 mod bypass;
+mod chunks;
 mod commands;
 mod crash;
 mod drain;

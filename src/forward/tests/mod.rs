@@ -1,5 +1,6 @@
 //! Conversations with a scripted server on the loopback.
 
+mod chunks;
 mod conversation;
 mod local;
 mod pooling;

@@ -51,7 +51,9 @@ pub enum Verb {
     Rcpt,
     /// DATA
     Data,
-    /// The final dot.
+    /// A chunk that is not the last (RFC 3030, section 2).
+    Chunk,
+    /// The final dot, or the last chunk.
     EndOfData,
     /// RSET
     Reset,
@@ -83,6 +85,7 @@ impl fmt::Display for Verb {
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
+            Self::Chunk => "BDAT",
             Self::EndOfData => "the end of data",
             Self::Reset => "RSET",
             Self::Quit => "QUIT",

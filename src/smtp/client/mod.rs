@@ -1,4 +1,4 @@
-//! The client side of a conversation as a value (RFC 5321, section 4.1; pipelining, RFC 2920).
+//! The client side of a conversation as a value (RFC 5321, section 4.1; pipelining, RFC 2920; CHUNKING, RFC 3030).
 //!
 //! Commands are queued in their order; what may be sent stands in [`Client::output`], what the server sent is given to
 //! [`Client::feed`], replies come out of [`Client::next_reply`] in the order of the commands. Without PIPELINING, and behind
@@ -9,16 +9,19 @@
 //! No socket, no clock: timeouts, TLS and what a refusal means belong to the caller. The queue of commands is as long as
 //! the caller makes it; replies are never more than commands, each within the bounds of the parser.
 
+mod chunks;
 mod command;
 mod offer;
 mod reply_parser;
 
+pub use chunks::CHUNK;
 pub use command::{Command, Verb};
 pub use offer::Offer;
 pub use reply_parser::{MAX_REPLY_LINE, MAX_REPLY_LINES};
 
 use super::data::Encoder;
 use crate::mail::{Reply, ReplyClass};
+use chunks::Content;
 use reply_parser::ReplyParser;
 use std::collections::VecDeque;
 
@@ -87,8 +90,10 @@ pub struct Client {
     offer: Offer,
     /// What HELO says when EHLO is refused.
     hello_name: String,
-    /// Between the 354 and the final dot.
-    content: Option<Encoder>,
+    /// Between the 354 and the final dot, or between [`begin_chunks`](Self::begin_chunks) and the last chunk.
+    content: Option<Content>,
+    /// The latest message went in chunks.
+    chunked: bool,
     transaction_open: bool,
 }
 
@@ -114,6 +119,7 @@ impl Client {
             offer: Offer::default(),
             hello_name: String::new(),
             content: None,
+            chunked: false,
             transaction_open: false,
         }
     }
@@ -124,30 +130,36 @@ impl Client {
         self.release();
     }
 
-    /// Octets of the message, any part of it. Tells whether they were taken: only between a 354 and [`end_of_data`](Self::end_of_data).
+    /// Octets of the message, any part of it. Tells whether they were taken: only between a 354, or
+    /// [`begin_chunks`](Self::begin_chunks), and [`end_of_data`](Self::end_of_data).
     #[must_use]
     pub fn content(&mut self, octets: &[u8]) -> bool {
-        match &mut self.content {
-            Some(encoder) => {
-                encoder.encode(octets, &mut self.output);
-                true
+        let Some(content) = &mut self.content else { return false };
+        match content {
+            Content::Data(encoder) => encoder.encode(octets, &mut self.output),
+            Content::Chunks(gathered) => {
+                gathered.extend_from_slice(octets);
+                if gathered.len() >= CHUNK {
+                    chunks::write(gathered, false, &mut self.output);
+                    gathered.clear();
+                    self.expect(Verb::Chunk);
+                }
             }
-            None => false,
         }
+        true
     }
 
-    /// The final dot. Tells whether its time had come, as [`content`](Self::content) does.
+    /// The final dot, or the last chunk. Tells whether its time had come, as [`content`](Self::content) does.
     #[must_use]
     pub fn end_of_data(&mut self) -> bool {
         match self.content.take() {
-            Some(mut encoder) => {
-                encoder.finish(&mut self.output);
-                self.expect(Verb::EndOfData);
-                self.release();
-                true
-            }
-            None => false,
+            Some(Content::Data(mut encoder)) => encoder.finish(&mut self.output),
+            Some(Content::Chunks(gathered)) => chunks::write(&gathered, true, &mut self.output),
+            None => return false,
         }
+        self.expect(Verb::EndOfData);
+        self.release();
+        true
     }
 
     /// What may be sent now.
@@ -287,10 +299,14 @@ impl Client {
             }
             Verb::Mail if done => self.transaction_open = true,
             Verb::Reset if done => self.transaction_open = false,
-            Verb::Data if reply.class() == ReplyClass::Intermediate => self.content = Some(Encoder::default()),
-            // RFC 5321, section 4.1.1.4: the buffers are cleared whatever the reply is.
+            Verb::Data if reply.class() == ReplyClass::Intermediate => {
+                self.content = Some(Content::Data(Encoder::default()));
+                self.chunked = false;
+            }
+            // RFC 5321, section 4.1.1.4: the buffers are cleared whatever the reply is. Behind a chunk that was refused
+            // nothing but RSET is sure to do that (RFC 3030, section 2).
             Verb::EndOfData => {
-                self.transaction_open = false;
+                self.transaction_open = self.chunked && !done;
                 // An idle connection needs no room for a message.
                 self.output.shrink_to(0);
             }

@@ -52,6 +52,8 @@ fn reference_flaws(message: &[u8]) -> Flaws {
         bare_cr: (0..message.len()).any(|at| matches!(pair(at), (Some(b'\r'), next) if next != Some(b'\n'))),
         bare_lf: (0..message.len()).any(|at| message[at] == b'\n' && before(at) != Some(b'\r')),
         nul: message.contains(&0),
+        // A message that DATA brings ends with CRLF or is empty.
+        unended: false,
     }
 }
 

@@ -56,6 +56,16 @@ impl Session {
         }
     }
 
+    /// Refuses the message while octets of a chunk of it come that is not the last: what is left of the chunk passes
+    /// unread, then the client gets `reply`, and no further chunk is taken (RFC 3030, section 2). Tells whether it is so; at
+    /// any other time nothing happens: the last chunk, and DATA, have their answer at the end of data.
+    pub fn refuse_chunk(&mut self, reply: &Reply) -> bool {
+        let Phase::Chunk { left, chunk: ChunkSize { last: false, .. } } = self.phase else { return false };
+        self.change_transaction(|transaction| transaction.chunks = Chunks::Failed);
+        self.phase = Phase::Discard { left, reply: reply.clone(), error: false };
+        true
+    }
+
     /// After a 421 the connection is closed.
     pub(super) fn close_at_421(&mut self, reply: &Reply) {
         if reply.code() == 421 {
@@ -171,11 +181,13 @@ impl Session {
         }
         *start += content.len();
         *left -= content.len() as u64;
+        let mut flaws = Flaws::default();
         if let Some(Chunks::Begun(scanner)) = self.transaction.as_mut().map(|transaction| &mut transaction.chunks) {
             scanner.scan(content);
+            flaws = scanner.flaws();
         }
-        // A chunk's length says where it ends (RFC 3030, section 2): line ends mean nothing.
-        Step::Content(content, Flaws::default())
+        // A chunk's length says where it ends (RFC 3030, section 2): line ends mean nothing here, but elsewhere they may.
+        Step::Content(content, flaws)
     }
 
     /// Drops what is refused, and ends a chunk that has passed.

@@ -25,7 +25,7 @@ enum Asked {
     Hello { extended: bool },
     Mail(Mail),
     Rcpt(Rcpt),
-    Data,
+    Data { chunked: bool },
     StartTls,
 }
 
@@ -116,7 +116,7 @@ impl Session {
             Asked::Hello { extended } => (Ask::Hello, Step::Hello { name: &self.name, extended }),
             Asked::Mail(mail) => (Ask::Mail, Step::Mail(mail)),
             Asked::Rcpt(rcpt) => (Ask::Rcpt, Step::Rcpt(rcpt)),
-            Asked::Data => (Ask::Data, Step::Data),
+            Asked::Data { chunked } => (Ask::Data, Step::Data { chunked }),
         };
         self.queue.push_back(Slot::Ask(ask));
         step
@@ -247,7 +247,7 @@ impl Session {
             return self.out_of_sequence("the message has begun");
         }
         self.phase = Phase::DataAsked(None);
-        Outcome::Ask(Asked::Data)
+        Outcome::Ask(Asked::Data { chunked: false })
     }
 
     fn bdat(&mut self, chunk: ChunkSize) -> Outcome {
@@ -267,7 +267,7 @@ impl Session {
             return Outcome::Done;
         }
         self.phase = Phase::DataAsked(Some(chunk));
-        Outcome::Ask(Asked::Data)
+        Outcome::Ask(Asked::Data { chunked: true })
     }
 
     fn rset(&mut self) -> Outcome {

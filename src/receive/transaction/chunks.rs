@@ -1,0 +1,84 @@
+//! Messages in chunks (RFC 3030): what only they can hold, and what the next hop thinks of them before their end.
+//!
+//! A chunk says its length, so line ends in it mean nothing: bare CR and LF, and octets that don't end with CRLF, pass
+//! from chunks to chunks as they are. DATA can't say them; there they are refused, and nothing of them was relayed.
+//!
+//! The journal record goes to its archive by DATA. It holds an original without final CRLF exactly, since the record goes on
+//! behind it. One with bare CR or LF it can't bring there exactly and safely, so that a message which gets a record, or
+//! whose header alone says whose it is, must have none.
+
+use super::{Transaction, lost_reply};
+use crate::forward::Lost;
+use crate::mail::{Reply, ReversePath};
+use crate::smtp::{Flaws, Session};
+
+/// "Closing transmission channel" would end the client's session, too.
+const CLOSING: u16 = 421;
+
+impl Transaction {
+    /// Begins the message for a next hop that takes chunks; the reply that DATA would have.
+    pub(super) async fn begin_chunks(&mut self) -> Reply {
+        if self.accepted.is_empty() {
+            return Reply::new(554, "5.5.1 no valid recipients");
+        }
+        let Some(leg) = &mut self.leg else { return lost_reply() };
+        match leg.begin_chunks().await {
+            Ok(reply) => reply,
+            Err(lost) => self.lose(lost),
+        }
+    }
+
+    /// Lets the client know at once that its message is refused, where it sends a chunk that is not the last.
+    pub(in super::super) fn refuse_chunk(&self, session: &mut Session) {
+        if let Some(reply) = &self.trouble
+            && session.refuse_chunk(reply)
+        {
+            self.log_refusal("BDAT", None, reply);
+        }
+    }
+
+    /// What the end of the message shows to be wrong with it.
+    pub(super) fn flaw_at_the_end(&self, flaws: Flaws) -> Option<Reply> {
+        if flaws.unended && !self.chunked && self.bounce.is_none() {
+            return Some(Reply::new(
+                550,
+                "5.6.11 the message does not end with CRLF, and the next hop takes no chunks",
+            ));
+        }
+        flaw_reply(flaws, self.chunked)
+    }
+
+    /// What keeps the message back once it is known whether it has records: octets that a record can't bring to its
+    /// archive, and a chunk that the next hop has refused.
+    pub(super) async fn obstacle_at_the_end(&mut self, flaws: Flaws, has_records: bool) -> Option<Reply> {
+        // Who reads line ends otherwise may find another From in the header.
+        let concerned = has_records || matches!(self.mail.reverse_path, ReversePath::Null);
+        if let Some(reply) = flaw_reply(flaws, !concerned) {
+            return Some(reply);
+        }
+        let lost = self.leg.as_mut()?.hear_of_chunks().await.err()?;
+        self.warn_of_next_hop(&lost);
+        Some(reply_to(lost))
+    }
+}
+
+/// What a client is told when the message can't go on: a refusal of the next hop as it is.
+pub(super) fn reply_to(lost: Lost) -> Reply {
+    match lost {
+        Lost::ChunkRefused(reply) if reply.code() != CLOSING => reply,
+        _ => lost_reply(),
+    }
+}
+
+/// RFC 5321, sections 2.3.8 and 4.1.1.4: what other servers may take for line ends is refused, not repaired, unless it goes
+/// from `chunks` to chunks. NUL is no octet of a mail message (RFC 5322, section 4; RFC 2045, sections 2.7 and 2.8) but of
+/// one with BINARYMIME, which is not offered.
+pub(super) fn flaw_reply(flaws: Flaws, chunks: bool) -> Option<Reply> {
+    if (flaws.bare_cr || flaws.bare_lf) && !chunks {
+        Some(Reply::new(550, "5.6.11 the message has a bare CR or LF"))
+    } else if flaws.nul {
+        Some(Reply::new(550, "5.6.11 the message has a NUL octet"))
+    } else {
+        None
+    }
+}
