@@ -6,6 +6,7 @@ pub mod client;
 pub mod command;
 pub mod data;
 mod extensions;
+pub mod proxy;
 pub mod session;
 
 pub use command::{Body, Mail, Parameter, Rcpt};
