@@ -70,6 +70,14 @@ impl Stream {
         let _ = stream.set_nodelay(true);
         Self::Tcp(stream)
     }
+
+    /// This side's address, where the network tells.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Stream {

@@ -72,6 +72,8 @@ pub struct Listener {
     pub next_hop: Route,
     /// Clients that may send to any domain.
     pub trusted_networks: Vec<IpNet>,
+    /// Load balancers, whose connections start with a PROXY header.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Octets of a message; more is refused.
     pub max_message_size: u64,
     /// How it encrypts; none: plain text alone.

@@ -18,7 +18,6 @@ use crate::watch;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +54,7 @@ enum Gone {
 /// Serves one connection until it ends.
 pub(super) async fn serve(
     stream: Stream,
-    peer: SocketAddr,
+    peer: Peer,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
     parts: Parts,
@@ -78,7 +77,7 @@ pub(super) async fn serve(
         session,
         transaction: None,
         asks: VecDeque::new(),
-        peer: Peer::new(peer),
+        peer,
         place,
         patience: Patience::new(),
         tls: None,
@@ -90,8 +89,9 @@ pub(super) async fn serve(
         Some(tls) => driver.encrypt(&tls).await.inspect(|()| driver.session.tls_started()),
         None => Ok(()),
     };
-    let label = driver.peer.tls_label();
-    tracing::info!(event = "session.opened", session = %id, listener, client = %peer, tls = label, "a client connected");
+    let (client, proxy, label) =
+        (driver.peer.address, driver.peer.proxy.map(tracing::field::display), driver.peer.tls_label());
+    tracing::info!(event = "session.opened", session = %id, listener, %client, proxy, tls = label, "a client connected");
     let reason = match begun {
         Ok(()) if driver.talks_early(limits.greeting_delay).await => driver.send_away().await,
         Ok(()) => {
@@ -104,7 +104,7 @@ pub(super) async fn serve(
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
     let label = driver.peer.tls_label();
-    tracing::info!(event = "session.closed", session = %id, listener, client = %peer, tls = label, reason, "the session is over");
+    tracing::info!(event = "session.closed", session = %id, listener, %client, tls = label, reason, "the session is over");
 }
 
 struct Driver {
@@ -181,6 +181,11 @@ impl Driver {
     }
 
     async fn send_away(&mut self) -> &'static str {
+        // A load balancer that is not listed, or a browser, hears of it instead.
+        if let Step::Close(reason) = self.session.step() {
+            return self.close(reason).await;
+        }
+        self.session.output().clear();
         self.session.say(Reply::new(421, "4.7.0 you talk before you are greeted"));
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;

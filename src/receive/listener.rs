@@ -3,10 +3,10 @@
 //! A session takes the [`Setup`] of its listener anew at every transaction, so that a reload applies to the next message
 //! and not to one under way. When the daemon drains, the socket is closed first.
 
+use super::arrival;
 use super::crowd::Crowd;
-use super::driver;
 use super::gaps::Gaps;
-use super::is_trusted;
+use super::peer::Peer;
 use super::places::Places;
 use super::tls::TlsServer;
 use crate::clock::SharedClock;
@@ -119,27 +119,17 @@ impl Listening {
             parts.drain.spawn("refusal of a session", refuse(stream, peer, reply, "too few open files are allowed"));
             return;
         };
-        let place = {
-            let current = setup.borrow();
-            let trusted = is_trusted(&current.listener, peer.ip());
-            crowd.admit(peer.ip(), trusted, &current.listener.limits)
-        };
-        let place = match place {
-            Ok(place) => place,
-            Err((reply, why)) => {
-                parts.drain.spawn("refusal of a session", refuse(stream, peer, reply, why));
-                return;
-            }
-        };
-        let (setup, shared) = (setup.clone(), parts.clone());
-        parts.drain.spawn(format!("session {id} of {peer}"), async move {
-            driver::serve(stream, peer, id, setup, shared, place).await;
+        let peer = Peer::new(peer, stream.local_address().unwrap_or(self.address));
+        let (crowd, setup, shared) = (crowd.clone(), setup.clone(), parts.clone());
+        parts.drain.spawn(format!("session {id} of {}", peer.address), async move {
+            arrival::enter(stream, peer, id, &crowd, setup, shared).await;
             drop(file);
         });
     }
 }
 
-async fn refuse(mut stream: Stream, peer: SocketAddr, reply: Reply, reason: &'static str) {
+/// The last and only word to a client that is not let in.
+pub(super) async fn refuse(mut stream: Stream, peer: SocketAddr, reply: Reply, reason: &'static str) {
     tracing::warn!(event = "session.closed", client = %peer, reason, "refused a connection");
     let mut wire = Vec::new();
     reply.write_to(&mut wire);

@@ -5,6 +5,7 @@
 //! spool and the next hop as they arrive, and the final dot is passed on only when the spool has everything durable.
 //! What happens to records afterwards is `deliver`'s business.
 
+mod arrival;
 mod bounce;
 mod crowd;
 mod driver;

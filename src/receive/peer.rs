@@ -2,13 +2,18 @@
 
 use super::received::Protocol;
 use crate::net::Agreed;
+use crate::smtp::proxy::Origin;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The client of a session.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    /// Where it connects from.
+    /// Where it connects from; behind a load balancer, where it connected to the load balancer from.
     pub(super) address: SocketAddr,
+    /// Where it connected to.
+    pub(super) destination: SocketAddr,
+    /// The load balancer that passes the connection on.
+    pub(super) proxy: Option<SocketAddr>,
     /// What it calls itself in HELO or EHLO.
     pub(super) name: String,
     /// It said EHLO.
@@ -19,13 +24,27 @@ pub(super) struct Peer {
 
 impl Peer {
     /// A client that has said nothing yet.
-    pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, name: String::new(), extended: false, tls: None }
+    pub(super) fn new(address: SocketAddr, destination: SocketAddr) -> Self {
+        Self { address, destination, proxy: None, name: String::new(), extended: false, tls: None }
+    }
+
+    /// The peer is a load balancer, and this is what its header says.
+    pub(super) fn is_passed_on(&mut self, origin: Origin) {
+        self.proxy = Some(self.address);
+        if let Origin::Client { source, destination } = origin {
+            self.address = source;
+            self.destination = destination;
+        }
+    }
+
+    /// Whether a load balancer speaks for itself, a health check most likely.
+    pub(super) fn is_load_balancer(&self) -> bool {
+        self.proxy == Some(self.address)
     }
 
     /// A handshake forgets what was said before it (RFC 3207, section 4.2).
     pub(super) fn encrypted(&mut self, tls: Option<Agreed>) {
-        *self = Self { tls, ..Self::new(self.address) };
+        *self = Self { tls, proxy: self.proxy, ..Self::new(self.address, self.destination) };
     }
 
     /// For logs: the version of TLS, or `none`.

@@ -15,6 +15,12 @@ pub fn is_trusted(listener: &Listener, client: IpAddr) -> bool {
     listener.trusted_networks.iter().any(|network| network.contains(&client))
 }
 
+/// Whether `peer` belongs to the load balancers, whose connections start with a PROXY header.
+pub(super) fn is_load_balancer(listener: &Listener, peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    listener.proxy_protocol_from.iter().any(|network| network.contains(&peer))
+}
+
 /// Whether a recipient may be passed to the next hop; the refusal when not.
 ///
 /// # Errors

@@ -96,6 +96,8 @@ pub enum CloseReason {
     TooManyErrors,
     /// The client speaks HTTP: somebody uses a browser to reach the mail server.
     NotSmtp,
+    /// A load balancer speaks that is not known as one, with a PROXY header.
+    ProxyHeader,
     /// A 421 was said, by the driver or by whoever answered.
     Unavailable,
 }
@@ -107,6 +109,7 @@ impl CloseReason {
             Self::Quit => "quit",
             Self::TooManyErrors => "too_many_errors",
             Self::NotSmtp => "not_smtp",
+            Self::ProxyHeader => "proxy_header",
             Self::Unavailable => "unavailable",
         }
     }

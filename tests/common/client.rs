@@ -3,7 +3,7 @@
 use super::wire::Wire;
 use super::{Authority, PATIENCE};
 use std::fmt;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::Duration;
 
 /// A reply as it stood on the wire: the lines without their line ends.
@@ -94,6 +94,26 @@ impl Client {
         client.encrypt(authority, name).unwrap_or_else(|error| panic!("the handshake failed: {error}"));
         client.greeting = client.reply();
         client
+    }
+
+    /// A client whose connection comes from `source`, an address of this machine; nothing is read or said yet.
+    #[track_caller]
+    pub fn from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddrV4::new(source, 0)).expect("an address of this machine");
+        connect(&socket, &address).unwrap_or_else(|error| panic!("no connection to {address}: {error}"));
+        let wire = Wire::new(TcpStream::from(socket), PATIENCE).expect("a socket");
+        Self { wire, greeting: Reply { lines: Vec::new() } }
+    }
+
+    /// The greeting, and EHLO.
+    #[track_caller]
+    pub fn greeted(mut self) -> Self {
+        self.greeting = self.reply();
+        self.greeting.starts("220");
+        self.command("EHLO client.example.com").starts("250");
+        self
     }
 
     /// Sends the octets as they are.

@@ -11,6 +11,7 @@
 mod authority;
 mod client;
 mod corpus;
+mod haproxy;
 mod postfix;
 mod program;
 mod record;
@@ -22,6 +23,7 @@ mod wire;
 pub use authority::{Authority, Certificate};
 pub use client::{Client, Reply, stuff};
 pub use corpus::{Wire as SampleWire, corpus};
+pub use haproxy::HaProxy;
 pub use postfix::{Postfix, Running, free_port, installed};
 pub use program::{Program, cpu_ticks, pause, signal};
 pub use record::{Record, Report, fields, strip_folded_received, strip_received};

@@ -50,6 +50,8 @@ pub struct Setup {
     pub listen: SocketAddr,
     pub next_hop: String,
     pub trusted: bool,
+    /// Who is trusted, as TOML, instead.
+    pub trusted_networks: Option<String>,
     pub organizations: Vec<Organization>,
     pub retry_first: String,
     pub retry_longest: String,
@@ -83,6 +85,7 @@ impl Setup {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             next_hop: next_hop.into(),
             trusted: true,
+            trusted_networks: None,
             organizations: vec![acme],
             retry_first: "200ms".into(),
             retry_longest: "1s".into(),
@@ -143,6 +146,7 @@ impl Setup {
     /// The configuration file's text.
     pub fn toml(&self, spool: &Path) -> String {
         let trusted = if self.trusted { r#"["127.0.0.0/8", "::1"]"# } else { "[]" };
+        let trusted = self.trusted_networks.as_deref().unwrap_or(trusted);
         let mut toml = format!(
             "hostname = \"relay.example.org\"\n\n[spool]\npath = {:?}\nallow_volatile = true\n\n[[listener]]\nname = \"incoming\"\n\
              address = \"{}\"\nnext_hop = {:?}\ntrusted_networks = {trusted}\n{}\n",

@@ -17,8 +17,6 @@ fn a_feature_of_a_later_version_is_refused_by_name() {
         let error = format!("c.toml:5:19: listener.client_identity = \"{value}\": {ABSENT} \"none\"");
         check_listener(&format!("client_identity = \"{value}\""), &error);
     }
-    let error = format!("c.toml:5:23: listener.proxy_protocol_from: {ABSENT} []");
-    check_listener("proxy_protocol_from = [\"10.0.0.0/8\"]", &error);
     check(&[(
         "smtp://127.0.0.1:10025",
         "mx",

@@ -12,15 +12,12 @@ enum Values {
     Words(&'static [&'static str]),
     /// Strings that begin so.
     Prefix(&'static str),
-    /// A list that is not empty.
-    Filled,
 }
 
 /// Key, values, and what is allowed instead.
 const LATER: &[(&str, Values, &str)] = &[
     ("listener.mode", Values::Words(&["queue"]), r#""proxy""#),
     ("listener.client_identity", Values::Words(&["xclient", "xforward", "proxy-v1", "proxy-v2"]), r#""none""#),
-    ("listener.proxy_protocol_from", Values::Filled, "[]"),
     ("listener.next_hop", Values::Words(&["mx"]), "smtp://, smtps:// and maildir:"),
     ("organization.journaling_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
     ("organization.report_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
@@ -45,6 +42,5 @@ fn means(values: &Values, value: &DeValue<'_>) -> bool {
     match values {
         Values::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
         Values::Prefix(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix)),
-        Values::Filled => value.as_array().is_some_and(|items| !items.is_empty()),
     }
 }

@@ -43,12 +43,15 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
     // Read for their errors: each has one value in this version.
     section.text("mode", values::one_of(&[("proxy", ())]));
     section.text("client_identity", values::one_of(&[("none", ())]));
-    section.list("proxy_protocol_from", values::network);
 
     let name = section.text("name", values::name);
     let address = section.text("address", values::socket_address);
     let next_hop = section.text_shown("next_hop", routes::next_hop, routes::without_password);
-    let trusted_networks = section.list("trusted_networks", values::network);
+    let networks = |key| {
+        let list = section.list(key, values::network).map(|list| list.value).unwrap_or_default();
+        list.into_iter().map(|network| network.value).collect()
+    };
+    let (trusted_networks, proxy_protocol_from) = (networks("trusted_networks"), networks("proxy_protocol_from"));
     let max_message_size = section.text_or_number("max_message_size", values::size);
     let tls = listener_tls::read(section);
     let (name, address, next_hop) = (name?, address?, next_hop?);
@@ -60,9 +63,8 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
             name: name.value,
             address: address.value,
             next_hop: next_hop.value,
-            trusted_networks: trusted_networks
-                .map(|list| list.value.into_iter().map(|network| network.value).collect())
-                .unwrap_or_default(),
+            trusted_networks,
+            proxy_protocol_from,
             max_message_size: max_message_size.map_or(DEFAULT_MAX_MESSAGE_SIZE, |size| size.value),
             tls,
             limits: limits::read(section),

@@ -6,6 +6,7 @@ use super::{CloseReason, MAX_OUTSTANDING, Session, Step, replies};
 use crate::mail::Reply;
 use crate::smtp::command::{Command, is_http_request};
 use crate::smtp::data::Flaws;
+use crate::smtp::proxy::is_header_line;
 use crate::smtp::{Mail, Rcpt};
 
 /// What became of a command.
@@ -63,6 +64,11 @@ impl Session {
             let line = self.input.rest().get(..length).unwrap_or_default();
             if is_http_request(line) {
                 self.close_on_http();
+                continue;
+            }
+            if !self.introduced && is_header_line(line) {
+                self.reply(replies::no_proxy_header(&self.settings.hostname));
+                self.close(CloseReason::ProxyHeader);
                 continue;
             }
             let command = Command::parse(line);

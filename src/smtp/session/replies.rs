@@ -88,3 +88,8 @@ pub(super) fn too_many_errors(hostname: &str) -> Reply {
 pub(super) fn not_a_web_server(hostname: &str) -> Reply {
     Reply::new(421, format!("4.7.0 {hostname} Error: this is a mail server"))
 }
+
+/// For now: whoever runs both will list the load balancer, and its clients' mail must not bounce for that.
+pub(super) fn no_proxy_header(hostname: &str) -> Reply {
+    Reply::new(421, format!("4.7.0 {hostname} Error: no PROXY header is expected from you"))
+}
