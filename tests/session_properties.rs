@@ -127,6 +127,8 @@ fn offers() -> Extensions {
         chunking: true,
         binary_mime: false,
         dsn: true,
+        require_tls: true,
+        limits: Default::default(),
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     input: Box<[u8]>,
     /// Octets were written that a TLS layer may still hold.
     needs_flush: bool,
+    /// How often MAIL was said.
+    mails: u64,
     /// The conversation is over: it broke, or was ended here.
     shut: bool,
     /// The server said that it closes; replies to earlier commands may still come.
@@ -55,6 +57,7 @@ impl Connection {
             address,
             input: vec![0; READ].into_boxed_slice(),
             needs_flush: false,
+            mails: 0,
             shut: false,
             closing: false,
             #[cfg(test)]
@@ -70,7 +73,13 @@ impl Connection {
         self.stream.is_encrypted()
     }
 
+    /// See [`Client::forget_require_tls`].
+    pub(super) fn forget_require_tls(&mut self) {
+        self.client.forget_require_tls();
+    }
+
     pub(super) fn queue(&mut self, command: Command) {
+        self.mails += u64::from(command.verb() == Verb::Mail);
         self.client.queue(command);
     }
 
@@ -148,6 +157,11 @@ impl Connection {
     /// is needed goes out now if it can, its reply is read later.
     pub(super) fn settle(&mut self) -> bool {
         if self.shut || self.closing || !self.client.is_settled() {
+            return false;
+        }
+        // RFC 9422, section 4.1: it has carried as many transactions as it may.
+        if self.offer().extensions().limits.mail_max.is_some_and(|limit| self.mails >= limit) {
+            self.say_quit();
             return false;
         }
         if self.client.has_open_transaction() {

@@ -77,6 +77,10 @@ impl Dialer {
         if let (Some(tls), Tls::Opportunistic | Tls::Required) = (&self.tls, mode) {
             connection = self.start_tls(connection, tls, mode).await?;
         }
+        // RFC 8689, section 4.2.1: only to a server whose certificate is verified.
+        if !(connection.is_encrypted() && matches!(self.route.tls, Tls::Required | Tls::Implicit)) {
+            connection.forget_require_tls();
+        }
         self.authenticate(&mut connection).await?;
         Ok(connection)
     }

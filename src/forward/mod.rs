@@ -220,6 +220,7 @@ fn offers_all(offered: &Extensions, told: &Extensions) -> bool {
         (offered.smtp_utf8, told.smtp_utf8),
         (offered.dsn, told.dsn),
         (offered.chunking, told.chunking),
+        (offered.require_tls, told.require_tls),
     ];
     pairs.into_iter().all(|(offered, told)| offered || !told)
 }

@@ -8,7 +8,7 @@ use super::listener::{Parts, Setup};
 use super::patience::Patience;
 use super::peer::Peer;
 use super::tls::TlsServer;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, recipient_limits};
 use super::{is_journaling_sender, is_trusted, may_relay};
 use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
@@ -244,6 +244,8 @@ impl Driver {
             enhanced_status_codes: next_hop.enhanced_status_codes,
             dsn: next_hop.dsn,
             chunking: next_hop.chunking,
+            require_tls: next_hop.require_tls,
+            limits: recipient_limits(&next_hop, &setup.listener.limits),
             starttls: self.tls.is_some(),
             ..Extensions::default()
         };

@@ -23,8 +23,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use chunks::flaw_reply;
+pub(super) use limits::recipient_limits;
 
 mod chunks;
+mod limits;
 mod log;
 
 /// `Received:` fields that a message may have; more is a loop (RFC 5321, section 6.3, asks for 100 at least).
@@ -46,7 +48,7 @@ pub(super) struct Transaction {
     /// The next hop refused MAIL.
     refused: bool,
     /// Recipients passed to the next hop.
-    asked: usize,
+    asked: limits::Asked,
     /// Recipients it accepted.
     accepted: Vec<Address>,
     message: Option<Message>,
@@ -83,7 +85,7 @@ impl Transaction {
             queue_id: QueueId::new(parts.clock.now(), parts.entropy.as_ref()),
             leg: None,
             refused: false,
-            asked: 0,
+            asked: limits::Asked::default(),
             accepted: Vec::new(),
             message: None,
             chunked: false,
@@ -128,7 +130,8 @@ impl Transaction {
         self.refused
     }
 
-    /// Passes a recipient on; the refusal when this connection does not offer a parameter that others did.
+    /// Passes a recipient on; the refusal when this connection does not offer a parameter that others did, or takes no more
+    /// recipients.
     pub(super) fn rcpt(&mut self, rcpt: &Rcpt) -> Result<(), Reply> {
         if self.bounce.is_some() {
             let reply = one_at_a_time();
@@ -141,9 +144,12 @@ impl Transaction {
                 self.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
                 return Err(reply);
             }
+            if let Err(reply) = self.asked.count(&rcpt.forward_path, leg.extensions().limits) {
+                self.log_refusal("RCPT", Some(&rcpt.forward_path), &reply);
+                return Err(reply);
+            }
             leg.rcpt(rcpt);
         }
-        self.asked += 1;
         Ok(())
     }
 
@@ -171,7 +177,7 @@ impl Transaction {
         if self.bounce.is_some() {
             return true;
         }
-        if self.asked == 0 {
+        if self.asked.is_none() {
             return false;
         }
         if let Some(leg) = &mut self.leg {

@@ -21,4 +21,45 @@ pub struct Extensions {
     pub binary_mime: bool,
     /// DSN (RFC 3461).
     pub dsn: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// LIMITS (RFC 9422).
+    pub limits: Limits,
+}
+
+/// What one connection, and one transaction of it, may hold at most (RFC 9422, section 4); none is no limit that was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// MAILMAX: transactions of a connection.
+    pub mail_max: Option<u64>,
+    /// RCPTMAX: recipients of a transaction.
+    pub rcpt_max: Option<u64>,
+    /// RCPTDOMAINMAX: different domains among the recipients of a transaction.
+    pub rcpt_domain_max: Option<u64>,
+}
+
+impl Limits {
+    /// Reads what stands behind the keyword. What is not known, is no number, or is zero, is no limit.
+    pub fn read(text: &str) -> Self {
+        let mut limits = Self::default();
+        for word in text.split_ascii_whitespace() {
+            let Some((name, value)) = word.split_once('=') else { continue };
+            let limit = value.parse().ok().filter(|limit| *limit > 0);
+            match name.to_ascii_uppercase().as_str() {
+                "MAILMAX" => limits.mail_max = limit,
+                "RCPTMAX" => limits.rcpt_max = limit,
+                "RCPTDOMAINMAX" => limits.rcpt_domain_max = limit,
+                _ => {}
+            }
+        }
+        limits
+    }
+}
+
+/// As it is announced; empty without any.
+impl std::fmt::Display for Limits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = [("MAILMAX", self.mail_max), ("RCPTMAX", self.rcpt_max), ("RCPTDOMAINMAX", self.rcpt_domain_max)];
+        all.iter().try_for_each(|(name, limit)| limit.map_or(Ok(()), |limit| write!(f, " {name}={limit}")))
+    }
 }

@@ -11,5 +11,5 @@ pub mod session;
 
 pub use command::{Body, Mail, Parameter, Rcpt};
 pub use data::{Decoder, Encoder, Flaws};
-pub use extensions::Extensions;
+pub use extensions::{Extensions, Limits};
 pub use session::{CloseReason, MAX_FEED, Session, Settings, Step};

@@ -110,6 +110,8 @@ fn offers(words: &str) -> Extensions {
             ("DSN", _) => offers.dsn = true,
             ("CHUNKING", _) => offers.chunking = true,
             ("BINARYMIME", _) => offers.binary_mime = true,
+            ("REQUIRETLS", _) => offers.require_tls = true,
+            ("RCPTMAX", limit) => offers.limits.rcpt_max = limit.parse().ok(),
             _ => panic!("no such extension: {word}"),
         }
     }

@@ -162,3 +162,66 @@ fn the_journaling_sender_has_no_mailbox() {
     assert!(!asked.iter().any(|line| line.to_ascii_lowercase().contains("amazonjournaling")), "{asked:?}");
     relay.finish_clean(0);
 }
+
+#[test]
+fn a_next_hop_s_limits_are_told_and_kept_so_that_it_never_has_to_refuse() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::Ehlo(_) => say("250-sink.example\n250-PIPELINING\n250 LIMITS MAILMAX=2 RCPTMAX=3 RCPTDOMAINMAX=2"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::connect(relay.address());
+    let offers = client.command("EHLO client.example.com");
+    assert!(offers.text().contains("LIMITS RCPTMAX=3 RCPTDOMAINMAX=2"), "{offers:?}");
+    for mark in ["one", "two", "three"] {
+        client.command("MAIL FROM:<alice@example.org>").starts("250");
+        client.command("RCPT TO:<a@example.net>").starts("250");
+        client.command("RCPT TO:<a@remote.example>").starts("250");
+        client.command("RCPT TO:<a@third.example>").starts("452 4.5.3");
+        client.command("RCPT TO:<b@EXAMPLE.net>").starts("250");
+        client.command("RCPT TO:<c@example.net>").starts("452 4.5.3");
+        client.command("DATA").starts("354");
+        client.data(&message(mark)).starts("250");
+    }
+    let copies = next_hop.wait_for(3);
+    let connections: Vec<_> = copies.iter().map(|copy| copy.connection).collect();
+    assert_eq!(connections[0], connections[1]);
+    assert_ne!(connections[1], connections[2], "two transactions are as many as a connection may have");
+    assert!(copies.iter().all(|copy| copy.rcpts.len() == 3));
+    assert!(next_hop.commands().iter().any(|line| line == "QUIT"), "a connection that is used up is left politely");
+    assert!(!next_hop.commands().iter().any(|line| line.contains("third")));
+    relay.finish_clean(3);
+}
+
+#[test]
+fn our_own_limit_of_recipients_is_told_where_it_is_the_smaller_one() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::Ehlo(_) => say("250-sink.example\n250-SIZE 5000\n250 LIMITS RCPTMAX=3000"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut setup = Setup::new(&next_hop, &archive);
+    setup.listener = "max_message_size = \"4KiB\"\n[listener.limits]\nrecipients = 100\n".to_owned();
+    let mut relay = setup.start();
+    let offers = Client::connect(relay.address()).command("EHLO client.example.com");
+    let told: Vec<_> =
+        offers.lines.iter().map(|line| &line[4..]).filter(|line| line.contains('X') || line.contains("SIZE")).collect();
+    assert_eq!(told, ["SIZE 4096", "LIMITS RCPTMAX=100"]);
+    relay.finish_clean(0);
+}
+
+#[test]
+fn requiretls_is_not_offered_in_plain_text_nor_for_a_next_hop_without_verified_tls() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::Ehlo(_) => say("250-sink.example\n250 REQUIRETLS"),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = Client::connect(relay.address());
+    let offers = client.command("EHLO client.example.com");
+    assert!(!offers.text().contains("REQUIRETLS"), "{offers:?}");
+    client.command("MAIL FROM:<alice@example.org> REQUIRETLS").starts("555 5.5.4");
+    relay.finish_clean(0);
+}

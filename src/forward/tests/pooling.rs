@@ -372,3 +372,26 @@ async fn an_offer_that_has_grown_is_learnt_and_no_idle_connection_hides_it() {
     };
     both(client, server).await;
 }
+
+#[tokio::test]
+async fn a_connection_carries_no_more_transactions_than_its_server_allows() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop();
+    let client = async {
+        for _ in 0..3 {
+            relay(&next_hop).await.unwrap();
+        }
+    };
+    let server = async {
+        for count in [2, 1] {
+            let mut peer = fake.accept_greeted("PIPELINING LIMITS_MAILMAX=2").await;
+            for _ in 0..count {
+                peer.take_message("x\r\n.\r\n").await;
+            }
+            if count == 2 {
+                assert_eq!(peer.line().await, "QUIT");
+            }
+        }
+    };
+    both(client, server).await;
+}

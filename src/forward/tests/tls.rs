@@ -258,3 +258,22 @@ async fn a_pinned_certificate_is_taken_whatever_its_name_and_no_other_is() {
     let client = async { assert!(matches!(hop([1; 32]).open().await, Err(Unreachable::Tls { .. }))) };
     both(client, server).await;
 }
+
+#[tokio::test]
+async fn requiretls_is_offered_where_the_server_is_verified_and_nowhere_else() {
+    for (tls, verified) in [(Tls::Required, true), (Tls::Opportunistic, false), (Tls::None, false)] {
+        let (fake, own) = (Fake::new().await, identity("127.0.0.1"));
+        let next_hop = fake.tls_hop(tls, Some(&own));
+        let server = async {
+            let mut peer = fake.accept_greeted("STARTTLS REQUIRETLS").await;
+            if tls != Tls::None {
+                peer = peer.start_tls(&own).await.unwrap();
+                peer.hello("REQUIRETLS").await;
+            }
+        };
+        let leg = both(next_hop.open(), server).await.unwrap();
+        assert_eq!(leg.extensions().require_tls, verified, "{tls:?}");
+        let lacks = leg.lacks(&mail_with(&[("REQUIRETLS", None)]));
+        assert_eq!(lacks, (!verified).then_some("REQUIRETLS"));
+    }
+}

@@ -233,6 +233,11 @@ impl Client {
         &self.offer
     }
 
+    /// Takes REQUIRETLS for not offered, where the server's name was not verified (RFC 8689, section 4.2.1).
+    pub fn forget_require_tls(&mut self) {
+        self.offer.forget_require_tls();
+    }
+
     /// Whether the server took a MAIL whose transaction has not ended.
     pub fn has_open_transaction(&self) -> bool {
         self.transaction_open

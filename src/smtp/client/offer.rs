@@ -1,7 +1,7 @@
 //! What a server offered in its reply to EHLO (RFC 5321, section 4.1.1.1), and which parameters of MAIL and RCPT that covers.
 
 use crate::mail::Reply;
-use crate::smtp::{Extensions, Mail, Parameter, Rcpt};
+use crate::smtp::{Extensions, Limits, Mail, Parameter, Rcpt};
 
 /// The offer of one server; empty before EHLO and after HELO. As many keywords as a reply has lines at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,12 @@ impl Offer {
     /// Whether `keyword`, in capitals, was offered.
     pub fn has(&self, keyword: &str) -> bool {
         self.keywords.iter().any(|(offered, _)| offered == keyword)
+    }
+
+    /// Takes REQUIRETLS for not offered.
+    pub(super) fn forget_require_tls(&mut self) {
+        self.extensions.require_tls = false;
+        self.keywords.retain(|(keyword, _)| keyword != "REQUIRETLS");
     }
 
     /// Whether AUTH with the mechanism PLAIN was offered (RFC 4954, RFC 4616).
@@ -105,6 +111,8 @@ impl Offer {
             "CHUNKING" => extensions.chunking = true,
             "BINARYMIME" => extensions.binary_mime = true,
             "DSN" => extensions.dsn = true,
+            "REQUIRETLS" => extensions.require_tls = true,
+            "LIMITS" => extensions.limits = Limits::read(rest),
             _ => {}
         }
         self.keywords.push((keyword, rest.to_owned()));
@@ -151,6 +159,8 @@ mod tests {
             "Chunking",
             "BinaryMime",
             "dsn",
+            "RequireTls",
+            "limits RcptMax=50 MAILMAX=7 rcptdomainmax=1 OTHER=1 x",
             "XFOO bar",
         ]);
         let all = Extensions {
@@ -163,6 +173,8 @@ mod tests {
             chunking: true,
             binary_mime: true,
             dsn: true,
+            require_tls: true,
+            limits: Limits { mail_max: Some(7), rcpt_max: Some(50), rcpt_domain_max: Some(1) },
         };
         assert_eq!(offer.extensions(), &all);
         assert!(offer.has("XFOO") && !offer.has("BAR"));
@@ -179,6 +191,12 @@ mod tests {
         for line in ["SIZE", "SIZE 0", "SIZE many", "SIZE 99999999999999999999999"] {
             assert_eq!(offer(&[line]).extensions().size, Some(0), "{line}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_no_number_or_zero_is_none() {
+        let offer = offer(&["LIMITS MAILMAX=0 RCPTMAX=many RCPTDOMAINMAX= MAILMAX"]);
+        assert_eq!(offer.extensions().limits, Limits::default());
     }
 
     #[test]

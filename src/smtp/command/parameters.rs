@@ -25,6 +25,7 @@ impl Mail {
                 "BODY" => offers.eight_bit_mime,
                 "SMTPUTF8" => offers.smtp_utf8,
                 "RET" | "ENVID" => offers.dsn,
+                "REQUIRETLS" => offers.require_tls,
                 _ => false,
             };
             if !announced {
@@ -109,6 +110,8 @@ pub(super) fn read_mail(reverse_path: ReversePath, parameters: Vec<Parameter>) -
                 smtp_utf8 = true;
                 value.is_none()
             }
+            // RFC 8689, section 2.
+            ("REQUIRETLS", value) => value.is_none(),
             ("RET", value) => value.is_some_and(|ret| matches!(ret.to_ascii_uppercase().as_str(), "FULL" | "HDRS")),
             ("ENVID", value) => value.is_some_and(|envid| envid.len() <= MAX_ENVID && is_xtext(envid)),
             // Of a parameter that isn't known the value can't be wrong.

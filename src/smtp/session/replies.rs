@@ -2,7 +2,7 @@
 //! section 4).
 
 use crate::mail::Reply;
-use crate::smtp::Extensions;
+use crate::smtp::{Extensions, Limits};
 
 /// The reply to EHLO (RFC 5321, section 4.1.1.1): a line for each extension offered.
 pub(super) fn ehlo(hostname: &str, name: &str, offers: &Extensions) -> Reply {
@@ -23,6 +23,9 @@ pub(super) fn ehlo(hostname: &str, name: &str, offers: &Extensions) -> Reply {
     offer(offers.starttls, "STARTTLS");
     offer(offers.dsn, "DSN");
     offer(offers.chunking, "CHUNKING");
+    offer(offers.require_tls, "REQUIRETLS");
+    let limits = format!("LIMITS{}", offers.limits);
+    offer(offers.limits != Limits::default(), &limits);
     Reply::multiline(250, lines)
 }
 
