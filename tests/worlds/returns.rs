@@ -211,7 +211,12 @@ fn compose(kind: Kind, at: Peer, sender: &str, octets: &[u8], number: u64) -> Ve
         Kind::Header => ("text/rfc822-headers", octets[..end].to_vec()),
         Kind::Cut => {
             let room = u64::try_from(octets.len() - end).unwrap();
-            ("message/rfc822", octets[..end + usize::try_from(number % room.max(1)).unwrap()].to_vec())
+            let mut kept = octets[..end + usize::try_from(number % room.max(1)).unwrap()].to_vec();
+            // Between CR and LF nobody cuts: the rest of the bounce would be no message to anybody.
+            if kept.last() == Some(&b'\r') {
+                kept.pop();
+            }
+            ("message/rfc822", kept)
         }
         Kind::Foreign => ("message/rfc822", foreign(octets, number)),
         _ => ("text/plain", b"It was too long ago.\r\n".to_vec()),
