@@ -18,7 +18,7 @@ mod tls;
 
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
-pub use route::{Route, SmtpRoute, Tls};
+pub use route::{Protocol, Route, SmtpRoute, Tls};
 pub use tls::{Identity, ListenerTls, TlsMode};
 
 /// Everything one file says.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// A way out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// `smtp://host:port`, `smtps://host:port`
+    /// `smtp://host:port`, `smtps://host:port`, `lmtp://host:port`
     Smtp(SmtpRoute),
     /// `maildir:/path`: octets as they are (CRLF).
     Maildir(PathBuf),
@@ -17,9 +17,11 @@ pub enum Route {
 /// One SMTP server.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SmtpRoute {
+    /// What is spoken there.
+    pub protocol: Protocol,
     /// A name, or an IP address without brackets.
     pub host: String,
-    /// 25 for `smtp`, 465 for `smtps`, unless given.
+    /// 25 for `smtp`, 465 for `smtps`, 24 for `lmtp`, unless given.
     pub port: u16,
     /// What is asked of TLS.
     pub tls: Tls,
@@ -37,6 +39,7 @@ impl SmtpRoute {
     /// A server without anything that a URL may add.
     pub fn to(host: impl Into<String>, port: u16, tls: Tls) -> Self {
         Self {
+            protocol: Protocol::Smtp,
             host: host.into(),
             port,
             tls,
@@ -44,6 +47,25 @@ impl SmtpRoute {
             ca_file: None,
             fingerprints: Vec::new(),
             identity: None,
+        }
+    }
+}
+
+/// What is spoken to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 5321
+    Smtp,
+    /// `lmtp://`: RFC 2033. Records and reports have one recipient each, so its reply for each recipient is one reply.
+    Lmtp,
+}
+
+impl Protocol {
+    /// The command that greets a server.
+    pub fn hello(self) -> &'static str {
+        match self {
+            Self::Smtp => "EHLO",
+            Self::Lmtp => "LHLO",
         }
     }
 }
@@ -74,7 +96,11 @@ impl std::fmt::Display for Route {
 
 impl std::fmt::Display for SmtpRoute {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let scheme = if self.tls == Tls::Implicit { "smtps" } else { "smtp" };
+        let scheme = match (self.protocol, self.tls) {
+            (Protocol::Lmtp, _) => "lmtp",
+            (Protocol::Smtp, Tls::Implicit) => "smtps",
+            (Protocol::Smtp, _) => "smtp",
+        };
         if self.host.contains(':') {
             write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {

@@ -10,7 +10,7 @@ use super::offers::Offers;
 use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
 use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage};
-use crate::config::{SmtpRoute, Tls};
+use crate::config::{Protocol, SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
 use crate::net::Network;
@@ -108,6 +108,9 @@ impl Connection {
         } else {
             Line::plain(stream, address, GREETING)
         };
+        if route.protocol == Protocol::Lmtp {
+            line.speak_lmtp();
+        }
         let client = ClientId::Domain(opener.hostname.to_owned());
         let opened = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &client).await;
         let reply = line.take_reply();
@@ -134,7 +137,8 @@ impl Connection {
         let stream = opener.tls.handshake(&Trust::of(route), &route.host, stream).await;
         self.line.put_tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?);
         // RFC 3207, section 4.2: what was offered before counts no more.
-        let reply = self.say(Stage::Hello, &format!("EHLO {}", opener.hostname), COMMAND).await?;
+        let hello = route.protocol.hello();
+        let reply = self.say(Stage::Hello, &format!("{hello} {}", opener.hostname), COMMAND).await?;
         self.offers = Offers::of(&reply);
         Ok(())
     }

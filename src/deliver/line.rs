@@ -16,7 +16,7 @@
 use super::replies::ReplyReader;
 use super::verdict::Cause;
 use crate::mail::{Reply, ReplyClass};
-use crate::net::Stream;
+use crate::net::{Stream, Transport};
 use lettre::transport::smtp::client::AsyncTokioStream;
 use std::io;
 use std::net::SocketAddr;
@@ -53,6 +53,8 @@ struct Inner {
     /// The last reply, until it is taken; a negative one stays.
     reply: Option<Reply>,
     replies_read: u32,
+    /// The server speaks LMTP: lettre, which doesn't, greets with EHLO, and LHLO is sent (RFC 2033, section 4.1).
+    speaks_lmtp: bool,
     /// What lettre is to read: the class of the last reply as a line.
     told: &'static [u8],
     /// Why no octet may be written any more.
@@ -70,14 +72,6 @@ struct Inner {
     failure: Option<String>,
 }
 
-#[derive(Debug)]
-enum Transport {
-    Plain(Stream),
-    Tls(Box<TlsStream<Stream>>),
-    /// Between plain text and TLS.
-    Gone,
-}
-
 impl Line {
     /// A line over `stream`, whose greeting has `limit` to come.
     pub(super) fn plain(stream: Stream, peer: SocketAddr, limit: Duration) -> Self {
@@ -86,7 +80,7 @@ impl Line {
 
     /// The same over TLS.
     pub(super) fn tls(stream: TlsStream<Stream>, peer: SocketAddr, limit: Duration) -> Self {
-        Self::over(Transport::Tls(Box::new(stream)), peer, limit)
+        Self::over(Transport::Tls(Box::new(stream.into())), peer, limit)
     }
 
     fn over(transport: Transport, peer: SocketAddr, limit: Duration) -> Self {
@@ -96,6 +90,7 @@ impl Line {
             replies: ReplyReader::default(),
             reply: None,
             replies_read: 0,
+            speaks_lmtp: false,
             told: b"",
             poison: None,
             limit,
@@ -106,6 +101,11 @@ impl Line {
             failure: None,
         };
         Self { inner: Arc::new(Mutex::new(inner)), peer }
+    }
+
+    /// The server at its end speaks LMTP.
+    pub(super) fn speak_lmtp(&self) {
+        self.lock().speaks_lmtp = true;
     }
 
     /// The server's address.
@@ -185,12 +185,12 @@ impl Line {
 
     /// Goes on over TLS.
     pub(super) fn put_tls(&self, stream: TlsStream<Stream>) {
-        self.lock().transport = Transport::Tls(Box::new(stream));
+        self.lock().transport = Transport::Tls(Box::new(stream.into()));
     }
 
     /// Whether TLS protects the line.
     pub(super) fn is_tls(&self) -> bool {
-        matches!(self.lock().transport, Transport::Tls(_))
+        self.lock().transport.is_encrypted()
     }
 
     // A panic in here leaves no half-done change that would matter more than the line, which fails by itself.
@@ -209,12 +209,7 @@ impl Inner {
     fn poll_octets(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut space = [0; READ];
         let mut buffer = ReadBuf::new(&mut space);
-        let polled = match &mut self.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(context, &mut buffer),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(context, &mut buffer),
-            Transport::Gone => Poll::Ready(Err(gone())),
-        };
-        match polled {
+        match Pin::new(&mut self.transport).poll_read(context, &mut buffer) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(error)) => self.fail(error),
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
@@ -236,9 +231,9 @@ impl Inner {
         let mut written = 0;
         let polled = loop {
             let Some(rest) = gathered.get(written..).filter(|rest| !rest.is_empty()) else {
-                break self.poll_send(context, Transport::poll_flush);
+                break self.poll_send(context, |transport, context| Pin::new(transport).poll_flush(context));
             };
-            match self.poll_send(context, |transport, context| transport.poll_write(context, rest)) {
+            match self.poll_send(context, |transport, context| Pin::new(transport).poll_write(context, rest)) {
                 Poll::Ready(Ok(count)) => written += count,
                 Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
                 Poll::Pending => break Poll::Pending,
@@ -351,39 +346,9 @@ fn poisoned() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the line is poisoned")
 }
 
-fn gone() -> io::Error {
-    io::Error::new(io::ErrorKind::NotConnected, "the connection is in a TLS handshake")
-}
-
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.lock().poll_told(context, output)
-    }
-}
-
-impl Transport {
-    fn poll_write(&mut self, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, octets),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, octets),
-            Self::Gone => Poll::Ready(Err(gone())),
-        }
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-            Self::Gone => Poll::Ready(Err(gone())),
-        }
-    }
-
-    fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Gone => Poll::Ready(Ok(())),
-        }
     }
 }
 
@@ -396,7 +361,14 @@ impl AsyncWrite for Line {
         if inner.poison.is_some() {
             return Poll::Ready(Err(poisoned()));
         }
-        inner.gathered.extend_from_slice(octets);
+        match octets.strip_prefix(b"EHLO ") {
+            // lettre's first command, and no other: a message may have such a line, too.
+            Some(name) if inner.speaks_lmtp && inner.replies_read == 1 => {
+                inner.gathered.extend_from_slice(b"LHLO ");
+                inner.gathered.extend_from_slice(name);
+            }
+            _ => inner.gathered.extend_from_slice(octets),
+        }
         Poll::Ready(Ok(octets.len()))
     }
 
@@ -408,7 +380,7 @@ impl AsyncWrite for Line {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.lock();
         std::task::ready!(inner.poll_drain(context))?;
-        inner.poll_send(context, Transport::poll_shutdown)
+        inner.poll_send(context, |transport, context| Pin::new(transport).poll_shutdown(context))
     }
 }
 

@@ -3,7 +3,6 @@
 use super::{SOUND, check, check_added, errors_of};
 
 const ABSENT: &str = "this version does not have it; allowed is";
-const ROUTES: &str = "mx, smtp://, smtps:// and maildir:";
 
 fn check_listener(added: &str, errors: &str) {
     let text = SOUND.replace("max_message_size = \"64MiB\"", added);
@@ -22,18 +21,6 @@ fn a_feature_of_a_later_version_is_refused_by_name() {
         "mx",
         &format!("c.toml:4:12: listener.next_hop = \"mx\": {ABSENT} smtp://, smtps:// and maildir:"),
     )]);
-    check_added(&[
-        (
-            "journaling_route = \"lmtp://u:p@archive.example:24\"\n",
-            &format!(
-                "c.toml:11:20: organization.journaling_route = \"lmtp://***@archive.example:24\": {ABSENT} {ROUTES}"
-            ),
-        ),
-        (
-            "report_route = \"lmtp:/run/lmtp\"\n",
-            &format!("c.toml:11:16: organization.report_route = \"lmtp:/run/lmtp\": {ABSENT} {ROUTES}"),
-        ),
-    ]);
 }
 
 #[test]

@@ -5,27 +5,18 @@ use super::routes;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-/// Which values of a key wait for a later version.
-#[derive(Debug)]
-enum Values {
-    /// These strings.
-    Words(&'static [&'static str]),
-    /// Strings that begin so.
-    Prefix(&'static str),
-}
-
 /// Key, values, and what is allowed instead.
-const LATER: &[(&str, Values, &str)] = &[
-    ("listener.mode", Values::Words(&["queue"]), r#""proxy""#),
-    ("listener.client_identity", Values::Words(&["xclient", "xforward", "proxy-v1", "proxy-v2"]), r#""none""#),
-    ("listener.next_hop", Values::Words(&["mx"]), "smtp://, smtps:// and maildir:"),
-    ("organization.journaling_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
-    ("organization.report_route", Values::Prefix("lmtp:"), "mx, smtp://, smtps:// and maildir:"),
+const LATER: &[(&str, &[&str], &str)] = &[
+    ("listener.mode", &["queue"], r#""proxy""#),
+    ("listener.client_identity", &["xclient", "xforward", "proxy-v1", "proxy-v2"], r#""none""#),
+    ("listener.next_hop", &["mx"], "smtp://, smtps:// and maildir:"),
 ];
 
 /// What to say when `value` for the key at `path` waits for a later version.
 pub(super) fn refusal(path: &str, value: &DeValue<'_>) -> Option<String> {
-    let (_, _, allowed) = LATER.iter().find(|(key, values, _)| *key == path && means(values, value))?;
+    let (_, _, allowed) = LATER
+        .iter()
+        .find(|(key, values, _)| *key == path && value.as_str().is_some_and(|text| values.contains(&text)))?;
     let found = match value {
         DeValue::String(text) => format!(" = {:?}", routes::without_password(text)),
         _ => String::new(),
@@ -36,11 +27,4 @@ pub(super) fn refusal(path: &str, value: &DeValue<'_>) -> Option<String> {
 /// Where to say it: at the key for a table, whose value's place may be elsewhere, else at the value.
 pub(super) fn place(key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> usize {
     if value.get_ref().is_table() { key.span().start } else { value.span().start }
-}
-
-fn means(values: &Values, value: &DeValue<'_>) -> bool {
-    match values {
-        Values::Words(words) => value.as_str().is_some_and(|text| words.contains(&text)),
-        Values::Prefix(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix)),
-    }
 }

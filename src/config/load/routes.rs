@@ -1,10 +1,11 @@
-//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…`, `smtps://…`, `maildir:/path`, `mx`.
+//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…`, `smtps://…`, `lmtp://…`,
+//! `maildir:/path`, `mx`.
 //!
 //! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
 //! delivery. What is said of a wrong URL never repeats its password.
 
 use super::listener_tls;
-use crate::config::{Route, SmtpRoute, Tls};
+use crate::config::{Protocol, Route, SmtpRoute, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -19,11 +20,13 @@ const MAX_PASSWORD_FILE: u64 = 4 * 1024;
 
 /// RFC 5321, section 4.5.4.2.
 const SMTP_PORT: u16 = 25;
+/// RFC 2033, section 5, forbids port 25; this one is registered for private mail systems and what servers use.
+const LMTP_PORT: u16 = 24;
 /// RFC 8314, section 7.3.
 const SMTPS_PORT: u16 = 465;
 
 const ALLOWED_NEXT_HOP: &str = "allowed are smtp://host:port, smtps://host:port and maildir:/path";
-const ALLOWED_ROUTE: &str = "allowed are mx, smtp://host:port, smtps://host:port and maildir:/path";
+const ALLOWED_ROUTE: &str = "allowed are mx, smtp://host:port, smtps://host:port, lmtp://host:port and maildir:/path";
 
 /// Where a listener's mail goes on to.
 pub(super) fn next_hop(text: &str) -> Result<Route, String> {
@@ -59,7 +62,7 @@ fn read(text: &str, allowed: &str) -> Result<Route, String> {
     }
     match scheme(text) {
         "maildir" => maildir(text),
-        "smtp" | "smtps" => smtp(text, allowed).map(Route::Smtp),
+        "smtp" | "smtps" | "lmtp" => smtp(text, allowed).map(Route::Smtp),
         _ => Err(format!("not a route; {allowed}")),
     }
 }
@@ -83,6 +86,7 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
     }
     let options = Options::read(url.query())?;
     let implicit = url.scheme() == "smtps";
+    let protocol = if url.scheme() == "lmtp" { Protocol::Lmtp } else { Protocol::Smtp };
     let tls = options.tls(implicit)?;
     let ca_file = options.ca_file.map(PathBuf::from);
     if let Some(path) = &ca_file {
@@ -101,11 +105,16 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
         _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
     };
     Ok(SmtpRoute {
+        protocol,
         host: host(&url, allowed)?,
         port: match url.port() {
             Some(0) => return Err("port 0 can't be connected to; allowed are 1 to 65535".to_owned()),
+            Some(SMTP_PORT) if protocol == Protocol::Lmtp => {
+                return Err("LMTP never has port 25 (RFC 2033, section 5); 24 is usual".to_owned());
+            }
             Some(port) => port,
             None if implicit => SMTPS_PORT,
+            None if protocol == Protocol::Lmtp => LMTP_PORT,
             None => SMTP_PORT,
         },
         tls,

@@ -61,9 +61,15 @@ pub(super) struct Script {
     offers: Vec<&'static str>,
     tls: Option<TlsAcceptor>,
     implicit_tls: bool,
+    speaks_lmtp: bool,
 }
 
 impl Script {
+    /// Takes LHLO and no EHLO.
+    pub(super) fn speaking_lmtp(self) -> Self {
+        Self { speaks_lmtp: true, ..self }
+    }
+
     pub(super) fn offering(offers: &[&'static str]) -> Self {
         Self { offers: offers.to_vec(), ..Self::default() }
     }
@@ -162,7 +168,7 @@ impl Conversation {
             let verb = line.split(' ').next().unwrap().to_owned();
             self.told.send_modify(|heard| heard.lines.push((self.number, line)));
             match verb.as_str() {
-                "EHLO" => {
+                "EHLO" | "LHLO" if script.speaks_lmtp == (verb == "LHLO") => {
                     let mut reply = "250-archive.example greets you\r\n".to_owned();
                     script.offers.iter().for_each(|offer| reply.push_str(&format!("250-{offer}\r\n")));
                     self.act(&mut wire, "EHLO", &format!("{reply}250 HELP\r\n")).await?;

@@ -2,7 +2,7 @@
 
 use super::archive::{Act, Archive, Script};
 use super::*;
-use crate::config::Identity;
+use crate::config::{Identity, Protocol};
 use crate::deliver::Fault;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
@@ -111,6 +111,24 @@ async fn replies_injected_behind_starttls_are_not_read_as_if_tls_had_protected_t
     let verdict = verdict(SmtpRoute { ca_file: Some(ca_file), ..server(&archive, Tls::Required) }).await;
     assert!(matches!(&verdict, Verdict::Deferred { reply, .. } if reply.text.contains("out of turn")), "{verdict:?}");
     assert!(archive.heard().letters.is_empty());
+}
+
+#[tokio::test]
+async fn an_lmtp_server_is_greeted_with_lhlo_under_tls_again_and_takes_a_record_whatever_its_lines() {
+    let (acceptor, _) = certified("127.0.0.1");
+    let archive = Archive::start(Script::offering(&["STARTTLS"]).with_tls(acceptor, false).speaking_lmtp()).await;
+    let route = SmtpRoute { protocol: Protocol::Lmtp, ..server(&archive, Tls::Opportunistic) };
+    let sent = send(&post(), &Route::Smtp(route.clone()), &letter("EHLO first line\r\n\r\nEHLO second\r\n")).await;
+    assert!(is_accepted(&sent), "{sent:?}");
+    let heard = archive.heard();
+    assert_eq!((heard.of("LHLO").len(), heard.of("EHLO").len(), heard.tls), (2, 0, 1));
+    assert_eq!(heard.letters.len(), 1);
+    assert!(
+        heard.letters[0].windows(11).any(|octets| octets == b"EHLO second"),
+        "a line of the message stays as it is"
+    );
+    let smtp = SmtpRoute { protocol: Protocol::Smtp, ..route };
+    assert!(matches!(verdict(smtp).await, Verdict::Deferred { .. }), "a server of LMTP takes no EHLO");
 }
 
 fn with_password(route: SmtpRoute) -> SmtpRoute {

@@ -163,6 +163,16 @@ fn a_maildir_is_a_path_absolute_or_not() {
 }
 
 #[test]
+fn lmtp_is_a_route_with_a_port_of_its_own_and_never_25() {
+    let found = route("lmtp://archive.example");
+    assert!(matches!(&found, Ok(Route::Smtp(smtp)) if smtp.protocol == Protocol::Lmtp && smtp.port == 24), "{found:?}");
+    assert_eq!(found.unwrap().to_string(), "lmtp://archive.example:24");
+    assert!(route("lmtp://archive.example:25").unwrap_err().starts_with("LMTP never has port 25"));
+    assert!(next_hop("lmtp://archive.example").unwrap_err().starts_with("LMTP replies for each recipient"));
+    assert!(route("lmtp:/run/lmtp").is_err());
+}
+
+#[test]
 fn mx_is_a_route_and_no_next_hop() {
     assert_eq!(route("mx"), Ok(Route::Mx));
     assert!(next_hop("mx").is_err());
