@@ -149,7 +149,7 @@ fn a_bad_route_is_shown_without_its_password() {
         (
             "report_route = \"http://archive.example\"\n",
             "c.toml:11:16: organization.report_route = \"http://archive.example\": not a route; allowed are mx, \
-             smtp://host:port, smtps://host:port and maildir:/path",
+             smtp://host:port, smtps://host:port, lmtp://host:port and maildir:/path",
         ),
         (
             "report_route = \"smtp://u@archive.example?password_file=/nonexistent/p\"\n",
