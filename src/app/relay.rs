@@ -180,7 +180,9 @@ impl Relay {
         for (sender, listener) in self.setups.iter().zip(&config.listeners) {
             let current = sender.borrow();
             // An unchanged next hop keeps its connections.
-            let same = current.listener.next_hop == listener.next_hop && current.config.hostname == config.hostname;
+            let same = current.listener.next_hop == listener.next_hop
+                && current.listener.client_identity == listener.client_identity
+                && current.config.hostname == config.hostname;
             let next_hop = if same {
                 Arc::clone(&current.next_hop)
             } else {
@@ -264,8 +266,12 @@ fn largest_message(config: &Config) -> u64 {
 }
 
 fn next_hop(config: &Config, listener: &Listener, network: &SharedNetwork) -> Result<Arc<NextHop>, StartError> {
-    let settings =
-        Settings { network: Arc::clone(network), hello_name: config.hostname.clone(), ..Settings::default() };
+    let settings = Settings {
+        network: Arc::clone(network),
+        hello_name: config.hostname.clone(),
+        identity: listener.client_identity,
+        ..Settings::default()
+    };
     NextHop::with_settings(listener.next_hop.clone(), settings)
         .map_err(|error| StartError::NextHop { name: listener.name.clone(), error })
 }

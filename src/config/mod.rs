@@ -74,12 +74,37 @@ pub struct Listener {
     pub trusted_networks: Vec<IpNet>,
     /// Load balancers, whose connections start with a PROXY header.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// How the next hop learns who the client is.
+    pub client_identity: ClientIdentity,
     /// Octets of a message; more is refused.
     pub max_message_size: u64,
     /// How it encrypts; none: plain text alone.
     pub tls: Option<ListenerTls>,
     /// What clients may ask of it.
     pub limits: Limits,
+}
+
+/// `client_identity`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientIdentity {
+    /// It does not.
+    #[default]
+    None,
+    /// By XCLIENT: to the next hop the connection is the client's.
+    Xclient,
+    /// By XFORWARD: the next hop logs the client and judges the relay.
+    Xforward,
+    /// By a header of version 1 of the PROXY protocol: the connection is the client's.
+    ProxyV1,
+    /// By a header of version 2.
+    ProxyV2,
+}
+
+impl ClientIdentity {
+    /// Whether a connection speaks for one client, so that no other may have it.
+    pub fn is_exclusive(self) -> bool {
+        matches!(self, Self::Xclient | Self::ProxyV1 | Self::ProxyV2)
+    }
 }
 
 /// `[[organization]]`

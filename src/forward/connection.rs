@@ -4,6 +4,7 @@
 //! (RFC 2920, section 3.1), and so that what it says while it gives up is heard. Every wait ends: see `Settings`.
 
 use super::error::Lost;
+use super::identity::ClientFacts;
 use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::mail::Reply;
@@ -34,6 +35,8 @@ pub(super) struct Connection {
     client: Client,
     settings: Arc<Settings>,
     address: SocketAddr,
+    /// Whom it speaks for, and nobody else.
+    pub(super) speaks_for: Option<Arc<ClientFacts>>,
     input: Box<[u8]>,
     /// Octets were written that a TLS layer may still hold.
     needs_flush: bool,
@@ -55,6 +58,7 @@ impl Connection {
             client: Client::new(),
             settings,
             address,
+            speaks_for: None,
             input: vec![0; READ].into_boxed_slice(),
             needs_flush: false,
             mails: 0,
@@ -83,7 +87,7 @@ impl Connection {
         self.client.queue(command);
     }
 
-    /// Sends what may be sent and gives the reply to the oldest unanswered command, RSET left aside.
+    /// Sends what may be sent and gives the reply to the oldest unanswered command, RSET and XFORWARD left aside.
     pub(super) async fn reply(&mut self) -> Result<Reply, Lost> {
         let Some(verb) = self.client.awaited().filter(|_| !self.shut) else {
             return Err(Lost::OutOfOrder("no command is unanswered"));
@@ -282,17 +286,20 @@ impl Connection {
         }
     }
 
-    /// The next reply that is not one to RSET.
+    /// The next reply that is not one to RSET or XFORWARD.
     fn take_reply(&mut self) -> Result<Option<Reply>, Lost> {
         loop {
-            let was_reset = self.client.awaited() == Some(Verb::Reset);
+            let verb = self.client.awaited();
             let Some(reply) = self.client.next_reply()? else { return Ok(None) };
             self.closing |= reply.code() == CLOSING;
-            if !was_reset {
-                return Ok(Some(reply));
-            }
-            if !reply.is_completion() {
-                return Err(Lost::ResetRefused(reply));
+            match verb {
+                Some(Verb::Reset) if !reply.is_completion() => return Err(Lost::ResetRefused(reply)),
+                Some(Verb::Xforward) if !reply.is_completion() => {
+                    // Postfix goes on, too: what the next hop knows of the client is for its log.
+                    tracing::warn!(event = "next_hop.failed", next_hop = %self.address, %reply, "the next hop does not hear who the client is");
+                }
+                Some(Verb::Reset | Verb::Xforward) => {}
+                _ => return Ok(Some(reply)),
             }
         }
     }

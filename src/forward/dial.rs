@@ -2,14 +2,16 @@
 
 use super::connection::{CLOSING, Connection, HandshakeError, handshake};
 use super::error::{ForwardError, Lost, Unreachable};
+use super::identity::{self, ClientFacts, about_client};
 use super::settings::Settings;
 use super::tls::TlsClient;
-use crate::config::{SmtpRoute, Tls};
+use crate::config::{ClientIdentity, SmtpRoute, Tls};
 use crate::mail::Reply;
 use crate::net::Transport;
 use crate::smtp::client::{Command, Verb};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 /// Addresses of one host that are tried in turn.
@@ -27,11 +29,11 @@ impl Dialer {
         Ok(Self { tls: TlsClient::for_route(&route)?, route, settings })
     }
 
-    /// A connection that waits for MAIL, to the first address that gives one.
-    pub(super) async fn dial(&self) -> Result<Connection, Unreachable> {
+    /// A connection that waits for MAIL, to the first address that gives one; for a client, where it speaks for one.
+    pub(super) async fn dial(&self, client: Option<&Arc<ClientFacts>>) -> Result<Connection, Unreachable> {
         let mut last = self.unresolved("it has no address");
         for address in self.resolve().await? {
-            match self.dial_address(address).await {
+            match self.dial_address(address, client).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.concerns_one_address() => last = error,
                 Err(error) => return Err(error),
@@ -48,23 +50,39 @@ impl Dialer {
         }
     }
 
-    async fn dial_address(&self, address: SocketAddr) -> Result<Connection, Unreachable> {
-        match self.establish(address, self.route.tls).await {
+    async fn dial_address(
+        &self,
+        address: SocketAddr,
+        client: Option<&Arc<ClientFacts>>,
+    ) -> Result<Connection, Unreachable> {
+        match self.establish(address, self.route.tls, client).await {
             // RFC 7435, section 3: better in plain text than not at all, where the route allows it.
             Err(Unreachable::Tls { why, .. }) if self.route.tls == Tls::Opportunistic => {
                 tracing::info!(event = "route.state", route = %self.route, state = "tls_failed", %address, %why, "TLS failed, going on in plain text");
-                self.establish(address, Tls::None).await
+                self.establish(address, Tls::None, client).await
             }
             other => other,
         }
     }
 
-    async fn establish(&self, address: SocketAddr, mode: Tls) -> Result<Connection, Unreachable> {
+    async fn establish(
+        &self,
+        address: SocketAddr,
+        mode: Tls,
+        client: Option<&Arc<ClientFacts>>,
+    ) -> Result<Connection, Unreachable> {
         let unconnected = |why: String| Unreachable::Connect { address, why };
-        let stream = match timeout(self.settings.connect, self.settings.network.connect(address)).await {
+        let mut stream = match timeout(self.settings.connect, self.settings.network.connect(address)).await {
             Ok(connected) => connected.map_err(|error| unconnected(error.to_string()))?,
             Err(_) => return Err(unconnected(format!("no answer within {} s", self.settings.connect.as_secs_f32()))),
         };
+        let header = identity::header(self.settings.identity, client.map(AsRef::as_ref));
+        if let Some(header) = &header {
+            let written = timeout(self.settings.connect, stream.write_all(header)).await;
+            written
+                .map_err(|_| unconnected("it takes no PROXY header".to_owned()))?
+                .map_err(|error| unconnected(error.to_string()))?;
+        }
         let stream = match &self.tls {
             Some(tls) if mode == Tls::Implicit => {
                 handshake(stream, tls, &self.settings).await.map_err(|error| failed(address, error))?
@@ -72,8 +90,14 @@ impl Dialer {
             _ => Transport::Plain(stream),
         };
         let mut connection = Connection::new(stream, address, self.settings.clone());
-        accepted(&mut connection, Verb::Greeting).await?;
-        self.say_hello(&mut connection).await?;
+        // Behind a header all that the server says is about the client.
+        let announced = client.filter(|_| header.is_some());
+        connection.speaks_for = announced.cloned();
+        let greeted = async {
+            accepted(&mut connection, Verb::Greeting).await?;
+            self.say_hello(&mut connection).await
+        };
+        greeted.await.map_err(|error| if announced.is_some() { about_client(error) } else { error })?;
         if let (Some(tls), Tls::Opportunistic | Tls::Required) = (&self.tls, mode) {
             connection = self.start_tls(connection, tls, mode).await?;
         }
@@ -82,11 +106,27 @@ impl Dialer {
             connection.forget_require_tls();
         }
         self.authenticate(&mut connection).await?;
+        if let Some(client) = client.filter(|_| self.settings.identity == ClientIdentity::Xclient) {
+            self.introduce(&mut connection, client).await?;
+        }
         Ok(connection)
     }
 
+    /// XCLIENT, after which the server greets anew, and EHLO in the client's name.
+    async fn introduce(&self, connection: &mut Connection, client: &Arc<ClientFacts>) -> Result<(), Unreachable> {
+        if !connection.offer().attributes("XCLIENT").any(|attribute| attribute.eq_ignore_ascii_case("ADDR")) {
+            return Err(Unreachable::NoXclient { address: connection.address() });
+        }
+        connection.queue(client.for_xclient());
+        accepted(connection, Verb::Xclient).await?;
+        connection.speaks_for = Some(Arc::clone(client));
+        self.say_hello(connection).await.map_err(about_client)
+    }
+
     async fn say_hello(&self, connection: &mut Connection) -> Result<(), Unreachable> {
-        connection.queue(Command::Hello(self.settings.hello_name.clone()));
+        let own = || self.settings.hello_name.clone();
+        let name = connection.speaks_for.as_ref().map_or_else(own, |client| client.hello_name());
+        connection.queue(Command::Hello(name));
         accepted(connection, Verb::Ehlo).await.map(drop)
     }
 

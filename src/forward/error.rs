@@ -70,6 +70,22 @@ pub enum Unreachable {
         /// Why not.
         why: &'static str,
     },
+    /// It does not offer to hear who the client is, which it would therefore judge by our address.
+    #[error("{address} does not offer XCLIENT, which client_identity asks for")]
+    NoXclient {
+        /// The server.
+        address: SocketAddr,
+    },
+    /// It knows who the client is and does not want it.
+    #[error("{address} answered {verb} for the client with `{reply}`")]
+    RefusedClient {
+        /// The server.
+        address: SocketAddr,
+        /// What it refused.
+        verb: Verb,
+        /// What it said.
+        reply: Reply,
+    },
     /// The conversation broke before it could carry a message.
     #[error("{address} {lost}")]
     Lost {
@@ -84,8 +100,19 @@ impl Unreachable {
     /// What the server said, when it said something.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Refused { reply, .. } => Some(reply),
+            Self::Refused { reply, .. } | Self::RefusedClient { reply, .. } => Some(reply),
             Self::Lost { lost, .. } => lost.reply(),
+            _ => None,
+        }
+    }
+
+    /// What the client is answered; none where all that concerns it is that there is no next hop now.
+    pub fn for_client(&self) -> Option<Reply> {
+        match self {
+            Self::RefusedClient { reply, .. } => Some(reply.clone()),
+            Self::NoXclient { .. } | Self::Refused { verb: Verb::Xclient, .. } => {
+                Some(Reply::new(451, "4.3.5 the next hop can't be told who you are, try again later"))
+            }
             _ => None,
         }
     }
@@ -96,6 +123,7 @@ impl Unreachable {
             Self::Connect { .. } | Self::Tls { .. } | Self::Lost { .. } => true,
             Self::Refused { verb, .. } => *verb != Verb::Auth,
             Self::Resolve { .. } | Self::NoTls { .. } | Self::NoAuth { .. } => false,
+            Self::NoXclient { .. } | Self::RefusedClient { .. } => false,
         }
     }
 }

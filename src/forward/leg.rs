@@ -26,16 +26,31 @@ struct SmtpLeg {
     /// The commands so far, as long as they could be said again on another connection: this one has idled, and no reply
     /// of the transaction has been given out.
     replay: Option<Vec<Command>>,
+    /// Who the client is, to be said before MAIL.
+    xforward: Option<Command>,
 }
 
 impl Leg {
     pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Connection, has_idled: bool) -> Self {
         let replay = has_idled.then(Vec::new);
-        Self { way: Way::Smtp(Box::new(SmtpLeg { next_hop, connection, replay })) }
+        Self { way: Way::Smtp(Box::new(SmtpLeg { next_hop, connection, replay, xforward: None })) }
     }
 
     pub(super) fn into_maildir(leg: MaildirLeg) -> Self {
         Self { way: Way::Maildir(Box::new(leg)) }
+    }
+
+    /// The transaction is a client's, which this XFORWARD names.
+    pub(super) fn on_behalf_of(mut self, xforward: Command) -> Self {
+        if let Way::Smtp(leg) = &mut self.way {
+            leg.xforward = Some(xforward);
+        }
+        self
+    }
+
+    /// Whether this connection offers `keyword`, in capitals.
+    pub(super) fn offers(&self, keyword: &str) -> bool {
+        self.offer().has(keyword)
     }
 
     /// What this connection offers.
@@ -58,7 +73,12 @@ impl Leg {
     /// [`lacks`](Self::lacks) leaves out.
     pub fn mail(&mut self, mail: &Mail) {
         match &mut self.way {
-            Way::Smtp(leg) => leg.queue(Command::Mail(mail.clone())),
+            Way::Smtp(leg) => {
+                if let Some(xforward) = leg.xforward.take().filter(|_| leg.connection.offer().has(XFORWARD)) {
+                    leg.queue(xforward);
+                }
+                leg.queue(Command::Mail(mail.clone()));
+            }
             Way::Maildir(leg) => leg.mail(),
         }
     }
@@ -168,6 +188,8 @@ impl std::fmt::Debug for Leg {
     }
 }
 
+/// What a server offers that hears who the client is.
+const XFORWARD: &str = "XFORWARD";
 const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
 
 impl SmtpLeg {
@@ -195,7 +217,9 @@ impl SmtpLeg {
 
     /// Says the same again on a new connection.
     async fn replace(&mut self, commands: Vec<Command>) -> Result<(), Lost> {
-        self.connection = self.next_hop.dial().await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
+        let client = self.connection.speaks_for.clone();
+        self.connection =
+            self.next_hop.dial(client.as_ref()).await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
         let offer = self.connection.offer();
         let lacking = commands.iter().find_map(|command| match command {
             Command::Mail(mail) => offer.lacks_for_mail(mail),
@@ -205,7 +229,9 @@ impl SmtpLeg {
         if let Some(extension) = lacking {
             return Err(Lost::OffersLess(extension));
         }
-        commands.into_iter().for_each(|command| self.connection.queue(command));
+        let hears = offer.has(XFORWARD);
+        let said = commands.into_iter().filter(|command| hears || !matches!(command, Command::Xforward(_)));
+        said.for_each(|command| self.connection.queue(command));
         Ok(())
     }
 }

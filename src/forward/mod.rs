@@ -10,6 +10,7 @@
 mod connection;
 mod dial;
 mod error;
+mod identity;
 mod leg;
 mod local;
 mod pool;
@@ -18,14 +19,16 @@ mod tls;
 
 pub use connection::GATHER;
 pub use error::{ForwardError, Lost, Unreachable};
+pub use identity::ClientFacts;
 pub use leg::Leg;
 pub use settings::Settings;
 
-use crate::config::Route;
+use crate::config::{ClientIdentity, Route};
 use crate::maildir::Maildir;
 use crate::smtp::Extensions;
 use connection::Connection;
 use dial::Dialer;
+use identity::Lacking;
 use local::MaildirLeg;
 use pool::Pool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +49,8 @@ pub struct NextHop {
     tried: Mutex<Option<(Instant, bool)>>,
     /// Held while a connection is made for no other reason than to learn.
     learning: tokio::sync::Mutex<()>,
+    /// The server does not offer to hear who clients are.
+    lacking: Lacking,
 }
 
 enum Way {
@@ -78,6 +83,7 @@ impl NextHop {
             learnt: Mutex::default(),
             tried: Mutex::default(),
             learning: tokio::sync::Mutex::default(),
+            lacking: Lacking::default(),
         }))
     }
 
@@ -105,7 +111,7 @@ impl NextHop {
         if let Some(extensions) = self.known() {
             return Ok(extensions);
         }
-        let mut connection = self.dial().await?;
+        let mut connection = self.dial(None).await?;
         let extensions = connection.offer().extensions().clone();
         if connection.settle() {
             self.keep(connection);
@@ -128,7 +134,7 @@ impl NextHop {
         if matches!(self.way, Way::Maildir(_)) || tried.is_some_and(|(at, up)| up && at.elapsed() < ANSWER_HOLDS) {
             return Ok(());
         }
-        let mut connection = self.dial().await?;
+        let mut connection = self.dial(None).await?;
         if connection.settle() {
             self.keep(connection);
         }
@@ -138,9 +144,9 @@ impl NextHop {
     /// A conversation for one transaction: on an idle connection, or on a new one.
     pub async fn open(self: &Arc<Self>) -> Result<Leg, Unreachable> {
         match &self.way {
-            Way::Smtp { pool, .. } => match self.take_idle(pool) {
+            Way::Smtp { pool, .. } => match self.take_idle(pool, None) {
                 Some(idle) => Ok(Leg::over_smtp(self.clone(), idle, true)),
-                None => Ok(Leg::over_smtp(self.clone(), self.dial().await?, false)),
+                None => Ok(Leg::over_smtp(self.clone(), self.dial(None).await?, false)),
             },
             Way::Maildir(maildir) => Ok(Leg::into_maildir(MaildirLeg::new(maildir.clone()))),
         }
@@ -180,10 +186,10 @@ impl NextHop {
     }
 
     /// An idle connection that offers what clients have been told since.
-    fn take_idle(&self, pool: &Pool) -> Option<Connection> {
+    fn take_idle(&self, pool: &Pool, client: Option<&ClientFacts>) -> Option<Connection> {
         let latest = self.extensions();
         loop {
-            let mut idle = pool.take()?;
+            let mut idle = pool.take(client)?;
             if latest.as_ref().is_none_or(|latest| offers_all(idle.offer().extensions(), latest)) {
                 return Some(idle);
             }
@@ -192,24 +198,35 @@ impl NextHop {
         }
     }
 
-    /// A new connection.
-    async fn dial(&self) -> Result<Connection, Unreachable> {
+    /// A new connection, for `client` where connections speak for one.
+    async fn dial(&self, client: Option<&Arc<ClientFacts>>) -> Result<Connection, Unreachable> {
         let Way::Smtp { dialer, .. } = &self.way else {
             return Err(Unreachable::Resolve { host: self.label(), why: "it is no server".to_owned() });
         };
         // Boxed: a handshake is large, and rare beside the transactions that are awaited with it.
-        let dialled = Box::pin(dialer.dial()).await;
-        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), dialled.is_ok()));
+        let dialled = Box::pin(dialer.dial(client)).await;
+        if self.settings.identity == ClientIdentity::Xclient && client.is_some() {
+            self.note_xclient(&dialled);
+        }
+        // Who refuses one client may take others.
+        let up = matches!(&dialled, Ok(_) | Err(Unreachable::NoXclient { .. } | Unreachable::RefusedClient { .. }));
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), up));
         let connection = dialled?;
-        let offered = connection.offer().extensions().clone();
-        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), offered));
+        // What one client is offered others may not be.
+        if connection.speaks_for.is_none() {
+            let offered = connection.offer().extensions().clone();
+            *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), offered));
+        }
         Ok(connection)
     }
 
-    fn keep(&self, connection: Connection) {
-        if let Way::Smtp { pool, .. } = &self.way {
-            pool.put(connection);
+    fn keep(&self, mut connection: Connection) {
+        let Way::Smtp { pool, .. } = &self.way else { return };
+        if self.settings.identity.is_exclusive() && connection.speaks_for.is_none() {
+            // It speaks for nobody, and no transaction could use it.
+            return connection.say_quit();
         }
+        pool.put(connection);
     }
 }
 

@@ -3,8 +3,10 @@
 //! Most recently used first, so that the others may grow old and go. Bounded in number and age by `Settings`.
 
 use super::connection::Connection;
+use super::identity::ClientFacts;
 use super::settings::Settings;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
@@ -43,11 +45,14 @@ impl Pool {
         leaving.iter_mut().for_each(Connection::say_quit);
     }
 
-    /// The most recently used connection that still stands.
-    pub(super) fn take(&self) -> Option<Connection> {
+    /// The most recently used connection that still stands, of those that speak for `client`, or for nobody.
+    pub(super) fn take(&self, client: Option<&ClientFacts>) -> Option<Connection> {
         self.expire();
         loop {
-            let (_, mut connection) = self.lock().idle.pop_back()?;
+            let mut shelf = self.lock();
+            let place = shelf.idle.iter().rposition(|(_, connection)| connection.speaks_for.as_deref() == client)?;
+            let (_, mut connection) = shelf.idle.remove(place)?;
+            drop(shelf);
             if connection.is_alive() {
                 return Some(connection);
             }
@@ -58,6 +63,17 @@ impl Pool {
     pub(super) fn expire(&self) {
         let mut leaving = self.take_old(&mut self.lock());
         leaving.iter_mut().for_each(Connection::say_quit);
+    }
+
+    /// All that speak for the client at `address`.
+    pub(super) fn take_all_of(&self, address: SocketAddr) -> Vec<Connection> {
+        let mut shelf = self.lock();
+        let is_its = |(_, connection): &(Instant, Connection)| {
+            connection.speaks_for.as_ref().is_some_and(|client| client.address == address)
+        };
+        let (its, others): (VecDeque<_>, VecDeque<_>) = shelf.idle.drain(..).partition(is_its);
+        shelf.idle = others;
+        its.into_iter().map(|(_, connection)| connection).collect()
     }
 
     /// Keeps nothing from now on; gives what there is.

@@ -1,5 +1,6 @@
 //! How long a next hop is waited for, and how many idle connections are kept.
 
+use crate::config::ClientIdentity;
 use crate::net::{self, SharedNetwork};
 use crate::smtp::client::Verb;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a TLS handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
-/// For the greeting (RFC 5321, section 4.5.3.2.1), and for EHLO, STARTTLS and AUTH, which the RFC is silent about.
+/// For the greeting (RFC 5321, section 4.5.3.2.1), and for EHLO, STARTTLS, AUTH and XCLIENT, which the RFC is silent about.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// For the reply to MAIL (RFC 5321, section 4.5.3.2.2), and to RSET.
 pub const MAIL_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -37,6 +38,8 @@ pub struct Settings {
     pub network: SharedNetwork,
     /// What EHLO says.
     pub hello_name: String,
+    /// How the server learns who our client is.
+    pub identity: ClientIdentity,
     /// [`CONNECT_TIMEOUT`]
     pub connect: Duration,
     /// [`HANDSHAKE_TIMEOUT`]
@@ -68,6 +71,7 @@ impl Default for Settings {
         Self {
             network: net::system(),
             hello_name: "localhost".to_owned(),
+            identity: ClientIdentity::None,
             connect: CONNECT_TIMEOUT,
             handshake: HANDSHAKE_TIMEOUT,
             greeting: GREETING_TIMEOUT,
@@ -88,8 +92,8 @@ impl Settings {
     /// How long the reply to `verb` is waited for.
     pub(super) fn wait_for(&self, verb: Verb) -> Duration {
         match verb {
-            Verb::Greeting | Verb::Ehlo | Verb::Helo | Verb::StartTls | Verb::Auth => self.greeting,
-            Verb::Mail | Verb::Reset => self.mail,
+            Verb::Greeting | Verb::Ehlo | Verb::Helo | Verb::StartTls | Verb::Auth | Verb::Xclient => self.greeting,
+            Verb::Xforward | Verb::Mail | Verb::Reset => self.mail,
             Verb::Rcpt => self.rcpt,
             Verb::Data => self.data,
             Verb::Chunk => self.data_block,

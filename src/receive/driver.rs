@@ -103,6 +103,7 @@ pub(super) async fn serve(
     driver.place.errors(driver.session.errors());
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
+    driver.setup.borrow().next_hop.part_with(client);
     let label = driver.peer.tls_label();
     tracing::info!(event = "session.closed", session = %id, listener, %client, tls = label, reason, "the session is over");
 }

@@ -1,6 +1,7 @@
 //! Who is at the other end of a session, as far as it has told or shown.
 
 use super::received::Protocol;
+use crate::forward::ClientFacts;
 use crate::net::Agreed;
 use crate::smtp::proxy::Origin;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -45,6 +46,17 @@ impl Peer {
     /// A handshake forgets what was said before it (RFC 3207, section 4.2).
     pub(super) fn encrypted(&mut self, tls: Option<Agreed>) {
         *self = Self { tls, proxy: self.proxy, ..Self::new(self.address, self.destination) };
+    }
+
+    /// What a next hop may be told of it.
+    pub(super) fn facts(&self) -> ClientFacts {
+        let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        ClientFacts {
+            address: plain(self.address),
+            destination: plain(self.destination),
+            name: self.name.clone(),
+            extended: self.extended,
+        }
     }
 
     /// For logs: the version of TLS, or `none`.

@@ -99,8 +99,9 @@ impl Transaction {
             transaction.log_refusal("MAIL", None, &reply);
             return Err(reply);
         }
-        let opened = timeout(OPEN_TIMEOUT, transaction.setup.next_hop.open()).await;
-        let why = match opened {
+        let (client, ident) = (transaction.peer.facts(), transaction.queue_id.to_string());
+        let opened = timeout(OPEN_TIMEOUT, transaction.setup.next_hop.open_for(client, &ident)).await;
+        let (why, for_client) = match opened {
             Ok(Ok(mut leg)) => {
                 if let Some(keyword) = leg.lacks(&transaction.mail) {
                     leg.release();
@@ -112,12 +113,14 @@ impl Transaction {
                 transaction.leg = Some(leg);
                 return Ok(transaction);
             }
-            Ok(Err(unreachable)) => unreachable.to_string(),
-            Err(_) => format!("not ready within {} s", OPEN_TIMEOUT.as_secs()),
+            Ok(Err(unreachable)) => (unreachable.to_string(), unreachable.for_client()),
+            Err(_) => (format!("not ready within {} s", OPEN_TIMEOUT.as_secs()), None),
         };
-        transaction.warn_of_next_hop(&why);
         // What exactly is wrong behind us is for the log, not for strangers.
-        let reply = Reply::new(451, "4.4.1 the next hop can't be reached, try again later");
+        let reply = for_client.unwrap_or_else(|| {
+            transaction.warn_of_next_hop(&why);
+            Reply::new(451, "4.4.1 the next hop can't be reached, try again later")
+        });
         transaction.log_refusal("MAIL", None, &reply);
         Err(reply)
     }

@@ -33,6 +33,7 @@ mod drain;
 mod envelope;
 mod faults;
 mod harness;
+mod identities;
 mod limits;
 mod loops;
 mod messages;

@@ -6,11 +6,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 /// Key, values, and what is allowed instead.
-const LATER: &[(&str, &[&str], &str)] = &[
-    ("listener.mode", &["queue"], r#""proxy""#),
-    ("listener.client_identity", &["xclient", "xforward", "proxy-v1", "proxy-v2"], r#""none""#),
-    ("listener.next_hop", &["mx"], "smtp://, smtps:// and maildir:"),
-];
+const LATER: &[(&str, &[&str], &str)] =
+    &[("listener.mode", &["queue"], r#""proxy""#), ("listener.next_hop", &["mx"], "smtp://, smtps:// and maildir:")];
 
 /// What to say when `value` for the key at `path` waits for a later version.
 pub(super) fn refusal(path: &str, value: &DeValue<'_>) -> Option<String> {

@@ -2,6 +2,7 @@
 
 mod chunks;
 mod conversation;
+mod identity;
 mod local;
 mod pooling;
 mod tls;

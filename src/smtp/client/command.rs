@@ -1,6 +1,6 @@
 //! The commands of our client side as values, and their lines on the wire (RFC 5321, section 4.1.1).
 
-use super::Offer;
+use super::{Attributes, Offer};
 use crate::smtp::{Mail, Parameter, Rcpt};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,6 +20,10 @@ pub enum Command {
         /// Its password.
         password: String,
     },
+    /// XCLIENT: the connection is a client's from here on.
+    Xclient(Attributes),
+    /// XFORWARD: the next transaction is a client's.
+    Xforward(Attributes),
     /// MAIL
     Mail(Mail),
     /// RCPT
@@ -45,6 +49,10 @@ pub enum Verb {
     StartTls,
     /// AUTH
     Auth,
+    /// XCLIENT
+    Xclient,
+    /// XFORWARD
+    Xforward,
     /// MAIL
     Mail,
     /// RCPT
@@ -64,7 +72,7 @@ pub enum Verb {
 impl Verb {
     /// Whether a further command may be sent before the reply has come (RFC 2920, section 3.1), when the server offers it.
     pub(super) fn may_be_followed(self) -> bool {
-        matches!(self, Self::Mail | Self::Rcpt | Self::Reset)
+        matches!(self, Self::Xforward | Self::Mail | Self::Rcpt | Self::Reset)
     }
 
     /// Whether a 3yz reply makes sense.
@@ -82,6 +90,8 @@ impl fmt::Display for Verb {
             Self::Helo => "HELO",
             Self::StartTls => "STARTTLS",
             Self::Auth => "AUTH",
+            Self::Xclient => "XCLIENT",
+            Self::Xforward => "XFORWARD",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
             Self::Data => "DATA",
@@ -100,6 +110,8 @@ impl Command {
             Self::Hello(_) => Verb::Ehlo,
             Self::StartTls => Verb::StartTls,
             Self::AuthPlain { .. } => Verb::Auth,
+            Self::Xclient(_) => Verb::Xclient,
+            Self::Xforward(_) => Verb::Xforward,
             Self::Mail(_) => Verb::Mail,
             Self::Rcpt(_) => Verb::Rcpt,
             Self::Data => Verb::Data,
@@ -116,6 +128,8 @@ impl Command {
             Self::AuthPlain { user, password } => {
                 format!("AUTH PLAIN {}", STANDARD.encode(format!("\0{user}\0{password}")))
             }
+            Self::Xclient(attributes) => attributes.line("XCLIENT", offer),
+            Self::Xforward(attributes) => attributes.line("XFORWARD", offer),
             Self::Mail(mail) => {
                 let passing = mail.parameters.iter().filter(|parameter| offer.passes(parameter));
                 with_parameters(format!("MAIL FROM:<{}>", mail.reverse_path.as_str()), passing)

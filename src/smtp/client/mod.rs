@@ -9,11 +9,13 @@
 //! No socket, no clock: timeouts, TLS and what a refusal means belong to the caller. The queue of commands is as long as
 //! the caller makes it; replies are never more than commands, each within the bounds of the parser.
 
+mod attributes;
 mod chunks;
 mod command;
 mod offer;
 mod reply_parser;
 
+pub use attributes::{Attributes, UNAVAILABLE};
 pub use chunks::CHUNK;
 pub use command::{Command, Verb};
 pub use offer::Offer;

@@ -39,6 +39,12 @@ impl Offer {
         self.keywords.retain(|(keyword, _)| keyword != "REQUIRETLS");
     }
 
+    /// The words behind `keyword`, in capitals, as they were offered.
+    pub fn attributes(&self, keyword: &str) -> impl Iterator<Item = &str> {
+        let lines = self.keywords.iter().filter(move |(offered, _)| offered == keyword);
+        lines.flat_map(|(_, rest)| rest.split_ascii_whitespace())
+    }
+
     /// Whether AUTH with the mechanism PLAIN was offered (RFC 4954, RFC 4616).
     pub fn has_auth_plain(&self) -> bool {
         let plain = |mechanism: &str| mechanism.eq_ignore_ascii_case("PLAIN");
