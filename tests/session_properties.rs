@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop")]
 
 use journal_relay::mail::Reply;
-use journal_relay::smtp::Extensions;
 use journal_relay::smtp::session::{
-    CloseReason, MAX_COMMAND_LINE, MAX_FEED, MAX_IDLE_COMMANDS, MAX_OUTSTANDING, Session, Settings, Step,
+    CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_FEED, MAX_IDLE_COMMANDS, MAX_OUTSTANDING, Session, Settings, Step,
 };
+use journal_relay::smtp::{Extensions, Mechanism};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -15,6 +15,14 @@ fn answer_to(ask: &str) -> Reply {
     let refused = ask.contains("refuse");
     match ask.split(' ').next().unwrap() {
         "DATA" => Reply::new(354, "go"),
+        "AUTH" if ask.ends_with("PLAIN AGEAYg==") => Reply::new(235, "2.7.0 yes"),
+        "AUTH" => Reply::new(334, "VXNlcm5hbWU6"),
+        "RESPONSE" => match ask.split(' ').nth(1).unwrap() {
+            "YQ==" => Reply::new(334, "UGFzc3dvcmQ6"),
+            "Yg==" => Reply::new(235, "2.7.0 yes"),
+            "" => Reply::new(454, "4.7.0 not now"),
+            _ => Reply::new(535, "5.7.8 no"),
+        },
         "RCPT" if ask.contains("leaving") => Reply::new(421, "4.3.2 going down"),
         "END" | "MAIL" | "RCPT" if refused => Reply::new(550, "5.1.1 no"),
         _ => Reply::new(250, "2.0.0 yes"),
@@ -91,6 +99,15 @@ fn step_once(session: &mut Session, seen: &mut Seen, asks: &mut VecDeque<String>
         Step::Mail(mail) => format!("MAIL {mail:?}"),
         Step::Rcpt(rcpt) => format!("RCPT {rcpt:?}"),
         Step::Data { .. } => "DATA".into(),
+        Step::Auth(auth) => {
+            let initial = auth.initial.as_ref().map(|initial| initial.as_str().to_owned());
+            format!("AUTH {} {}", auth.mechanism.as_str(), initial.unwrap_or_default())
+        }
+        Step::AuthResponse(response) => format!("RESPONSE {}", response.as_str()),
+        Step::AuthAbort => {
+            seen.steps.push("ABORT".into());
+            return true;
+        }
         Step::EndOfData(flaws) => format!("END {flaws:?} after {}", seen.content.len()),
     };
     seen.output.append(session.output());
@@ -129,6 +146,7 @@ fn offers() -> Extensions {
         dsn: true,
         require_tls: true,
         limits: Default::default(),
+        auth: vec![Mechanism::Plain, Mechanism::Login],
     }
 }
 
@@ -163,6 +181,16 @@ const FRAGMENTS: &[&[u8]] = &[
     b"HELP\r\n",
     b"STARTTLS\r\n",
     b"QUIT\r\n",
+    b"AUTH PLAIN AGEAYg==\r\n",
+    b"auth login\r\n",
+    b"AUTH LOGIN YQ==\r\nYg==\r\n",
+    b"AUTH CRAM-MD5\r\n",
+    b"AUTH PLAIN a b\r\n",
+    b"YQ==\r\n",
+    b"Yg==\r\n",
+    b"*\r\n",
+    b"\r\n",
+    b"MAIL FROM:<alice@example.org> AUTH=<>\r\n",
     b"GET / HTTP/1.1\r\n",
     b"FOO\r\n",
     b"\r",
@@ -175,6 +203,10 @@ fn conversations() -> impl Strategy<Value = Vec<u8>> {
         30 => prop::sample::select(FRAGMENTS).prop_map(<[u8]>::to_vec),
         2 => prop::collection::vec(any::<u8>(), 0..30),
         1 => (MAX_COMMAND_LINE - 3..MAX_COMMAND_LINE + 3).prop_map(|length| [b"x".repeat(length), b"\r\n".to_vec()].concat()),
+        1 => (any::<bool>(), MAX_AUTH_LINE - 13..MAX_AUTH_LINE + 3).prop_map(|(command, length)| {
+            let start: &[u8] = if command { b"AUTH PLAIN " } else { b"" };
+            [start, &b"x".repeat(length), b"\r\n"].concat()
+        }),
     ];
     prop::collection::vec(fragment, 0..40).prop_map(|fragments| fragments.concat())
 }
@@ -348,4 +380,18 @@ fn a_chunk_that_the_driver_refuses_passes_unread_and_only_the_last_one_waits_for
     session.feed(b"\n");
     assert!(matches!(session.step(), Step::Content(b"\n", flaws) if flaws.bare_lf), "flaws come with their octets");
     assert!(matches!(session.step(), Step::EndOfData(flaws) if flaws.bare_lf && flaws.unended));
+}
+
+#[test]
+fn challenges_without_end_end_the_session() {
+    let mut session = introduced();
+    session.feed(b"AUTH LOGIN\r\n");
+    assert!(matches!(session.step(), Step::Auth(_)));
+    session.feed(&b"YQ==\r\n".repeat(1000));
+    let mut count = 0;
+    while !matches!(session.step(), Step::Close(CloseReason::TooManyErrors)) {
+        session.answered(Reply::new(334, "again"));
+        count += 1;
+    }
+    assert!(count <= MAX_IDLE_COMMANDS + 20, "{count}");
 }

@@ -51,6 +51,7 @@ pub(super) fn print_record(arguments: &Arguments, config: &Config) -> Result<(),
         received: now,
         reverse_path: arguments.from.clone(),
         recipients: arguments.to.clone(),
+        login: None,
     };
     let drafts = draft_records(config, &envelope, &observation, &facts, &OsEntropy);
     let wanted = |name: &str| arguments.organization.as_deref().is_none_or(|wanted| wanted == name);

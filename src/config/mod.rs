@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod auth;
 mod limits;
 mod load;
 mod lookup;
 mod route;
 mod tls;
 
+pub use auth::ListenerAuth;
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
 pub use route::{Protocol, Route, SmtpRoute, Tls};
@@ -78,6 +80,8 @@ pub struct Listener {
     pub client_identity: ClientIdentity,
     /// Octets of a message; more is refused.
     pub max_message_size: u64,
+    /// Whether clients may authenticate at the next hop.
+    pub auth: ListenerAuth,
     /// How it encrypts; none: plain text alone.
     pub tls: Option<ListenerTls>,
     /// What clients may ask of it.

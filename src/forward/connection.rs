@@ -174,6 +174,18 @@ impl Connection {
         self.is_alive()
     }
 
+    /// Takes the replies to RSET that are still to come.
+    pub(super) async fn settle_down(&mut self) -> Result<(), Lost> {
+        while self.client.awaited() == Some(Verb::Reset) {
+            let wait = self.settings.wait_for(Verb::Reset);
+            let taken = timeout(wait, poll_fn(|cx| self.poll_reset(cx))).await;
+            let taken = taken.unwrap_or(Err(Lost::Silent { verb: Verb::Reset, wait }));
+            self.shut |= taken.is_err();
+            taken?;
+        }
+        Ok(())
+    }
+
     /// Whether an idle connection still stands, as far as can be told without waiting.
     pub(super) fn is_alive(&mut self) -> bool {
         if !self.shut && self.poll_idle().is_err() {
@@ -229,6 +241,22 @@ impl Connection {
                 return Poll::Ready(Err(self.broken(&error)));
             }
             return Poll::Pending;
+        }
+    }
+
+    /// Ready when no RSET waits for its reply.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_write_out(cx) {
+                return Poll::Ready(Err(self.broken(&error)));
+            }
+            if let Some(reply) = self.take_reply()? {
+                return Poll::Ready(Err(Lost::Spoke(reply)));
+            }
+            if self.client.awaited() != Some(Verb::Reset) {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_read_in(cx)?);
         }
     }
 

@@ -29,6 +29,11 @@ impl Dialer {
         Ok(Self { tls: TlsClient::for_route(&route)?, route, settings })
     }
 
+    /// Whether a connection made here has authenticated.
+    pub(super) fn has_credentials(&self) -> bool {
+        self.route.credentials.is_some()
+    }
+
     /// A connection that waits for MAIL, to the first address that gives one; for a client, where it speaks for one.
     pub(super) async fn dial(&self, client: Option<&Arc<ClientFacts>>) -> Result<Connection, Unreachable> {
         let mut last = self.unresolved("it has no address");

@@ -131,8 +131,7 @@ impl NextHop {
             ClientIdentity::None => self.open().await,
             ClientIdentity::Xforward => {
                 let leg = self.open().await?;
-                self.lacking.note(!leg.offers("XFORWARD"), "XFORWARD", &self.label);
-                Ok(leg.on_behalf_of(client.for_xforward(ident)))
+                Ok(self.naming(leg, &client, ident))
             }
             ClientIdentity::Xclient | ClientIdentity::ProxyV1 | ClientIdentity::ProxyV2 => {
                 if let Some(idle) = self.take_idle(pool, Some(&client)) {
@@ -142,6 +141,15 @@ impl NextHop {
                 Ok(Leg::over_smtp(self.clone(), self.dial(Some(&client)).await?, false))
             }
         }
+    }
+
+    /// Has the transaction name its client first, where the configuration says so.
+    pub(super) fn naming(&self, leg: Leg, client: &ClientFacts, ident: &str) -> Leg {
+        if self.settings.identity != ClientIdentity::Xforward {
+            return leg;
+        }
+        self.lacking.note(!leg.offers("XFORWARD"), "XFORWARD", &self.label);
+        leg.on_behalf_of(client.for_xforward(ident))
     }
 
     /// Tells once where XCLIENT is not offered, and each time where it is refused.

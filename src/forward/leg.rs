@@ -4,6 +4,7 @@ use super::NextHop;
 use super::connection::{CLOSING, Connection};
 use super::error::Lost;
 use super::local::MaildirLeg;
+use super::private::Private;
 use crate::mail::Reply;
 use crate::smtp::client::{Command, Offer};
 use crate::smtp::{Extensions, Mail, Rcpt};
@@ -21,7 +22,7 @@ enum Way {
 }
 
 struct SmtpLeg {
-    next_hop: Arc<NextHop>,
+    home: Home,
     connection: Connection,
     /// The commands so far, as long as they could be said again on another connection: this one has idled, and no reply
     /// of the transaction has been given out.
@@ -30,10 +31,39 @@ struct SmtpLeg {
     xforward: Option<Command>,
 }
 
+/// Where a connection comes from and goes back to.
+enum Home {
+    /// The idle connections of a next hop.
+    Pool(Arc<NextHop>),
+    /// One client's session.
+    Private(Arc<Private>),
+}
+
+impl Home {
+    fn next_hop(&self) -> &Arc<NextHop> {
+        match self {
+            Self::Pool(next_hop) => next_hop,
+            Self::Private(private) => private.next_hop(),
+        }
+    }
+}
+
 impl Leg {
     pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Connection, has_idled: bool) -> Self {
         let replay = has_idled.then(Vec::new);
-        Self { way: Way::Smtp(Box::new(SmtpLeg { next_hop, connection, replay, xforward: None })) }
+        Self { way: Way::Smtp(Box::new(SmtpLeg { home: Home::Pool(next_hop), connection, replay, xforward: None })) }
+    }
+
+    /// On a connection that nobody could replace.
+    pub(super) fn over_private(private: Arc<Private>, connection: Connection) -> Self {
+        Self {
+            way: Way::Smtp(Box::new(SmtpLeg {
+                home: Home::Private(private),
+                connection,
+                replay: None,
+                xforward: None,
+            })),
+        }
     }
 
     pub(super) fn into_maildir(leg: MaildirLeg) -> Self {
@@ -152,13 +182,16 @@ impl Leg {
         }
     }
 
-    /// Lets another transaction have the connection, if it is clean: every reply was taken, and no message has begun
+    /// Lets another transaction have the connection (of the same client, where it is [`Private`]), if it is clean: every reply was taken, and no message has begun
     /// without its end. A transaction that is open is reset.
     pub fn release(self) {
         if let Way::Smtp(leg) = self.way {
-            let SmtpLeg { next_hop, mut connection, .. } = *leg;
+            let SmtpLeg { home, mut connection, .. } = *leg;
             if connection.settle() {
-                next_hop.keep(connection);
+                match home {
+                    Home::Pool(next_hop) => next_hop.keep(connection),
+                    Home::Private(private) => private.keep(connection),
+                }
             }
         }
     }
@@ -182,7 +215,7 @@ impl Leg {
 impl std::fmt::Debug for Leg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.way {
-            Way::Smtp(leg) => write!(f, "Leg({} {})", leg.next_hop.label(), leg.connection.address()),
+            Way::Smtp(leg) => write!(f, "Leg({} {})", leg.home.next_hop().label(), leg.connection.address()),
             Way::Maildir(_) => f.write_str("Leg(maildir)"),
         }
     }
@@ -219,7 +252,7 @@ impl SmtpLeg {
     async fn replace(&mut self, commands: Vec<Command>) -> Result<(), Lost> {
         let client = self.connection.speaks_for.clone();
         self.connection =
-            self.next_hop.dial(client.as_ref()).await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
+            self.home.next_hop().dial(client.as_ref()).await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
         let offer = self.connection.offer();
         let lacking = commands.iter().find_map(|command| match command {
             Command::Mail(mail) => offer.lacks_for_mail(mail),

@@ -5,7 +5,8 @@
 //! decided here about the message: replies are handed on as they are, and what broke is told in words ([`Unreachable`],
 //! [`Lost`]). What a transaction needs from other servers (MX, retries) is `deliver`'s.
 //!
-//! RFC 5321 (client side), 2920 pipelining, 3207 STARTTLS, 4954 AUTH (PLAIN alone).
+//! RFC 5321 (client side), 2920 pipelining, 3207 STARTTLS, 4954 AUTH (of its own PLAIN alone; what a client of ours says
+//! is passed on, see `private`).
 
 mod connection;
 mod dial;
@@ -14,6 +15,7 @@ mod identity;
 mod leg;
 mod local;
 mod pool;
+mod private;
 pub mod settings;
 mod tls;
 
@@ -21,6 +23,7 @@ pub use connection::GATHER;
 pub use error::{ForwardError, Lost, Unreachable};
 pub use identity::ClientFacts;
 pub use leg::Leg;
+pub use private::Private;
 pub use settings::Settings;
 
 use crate::config::{ClientIdentity, Route};
@@ -31,7 +34,7 @@ use dial::Dialer;
 use identity::Lacking;
 use local::MaildirLeg;
 use pool::Pool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -92,7 +95,7 @@ impl NextHop {
         self.label.clone()
     }
 
-    /// What the latest EHLO offered; none when there was no conversation yet.
+    /// What the latest EHLO offered, AUTH as far as it can be passed on; none when there was no conversation yet.
     pub fn extensions(&self) -> Option<Extensions> {
         match &self.way {
             Way::Smtp { .. } => self.latest().map(|(_, extensions)| extensions),
@@ -112,7 +115,7 @@ impl NextHop {
             return Ok(extensions);
         }
         let mut connection = self.dial(None).await?;
-        let extensions = connection.offer().extensions().clone();
+        let extensions = self.passable(&connection);
         if connection.settle() {
             self.keep(connection);
         }
@@ -122,7 +125,7 @@ impl NextHop {
     /// Whether the latest connection came about; none before the first. A maildir is always there.
     pub fn is_up(&self) -> Option<bool> {
         match &self.way {
-            Way::Smtp { .. } => self.tried.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, up)| up),
+            Way::Smtp { .. } => lock(&self.tried).map(|(_, up)| up),
             Way::Maildir(_) => Some(true),
         }
     }
@@ -130,7 +133,7 @@ impl NextHop {
     /// Whether it answers: it did within [`ANSWER_HOLDS`], or a new connection comes about, which is kept for the next
     /// transaction.
     pub async fn check(&self) -> Result<(), Unreachable> {
-        let tried = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let tried = *lock(&self.tried);
         if matches!(self.way, Way::Maildir(_)) || tried.is_some_and(|(at, up)| up && at.elapsed() < ANSWER_HOLDS) {
             return Ok(());
         }
@@ -173,14 +176,14 @@ impl NextHop {
     }
 
     fn latest(&self) -> Option<(Instant, Extensions)> {
-        self.learnt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.learnt).clone()
     }
 
     /// What need not be asked for again.
     fn known(&self) -> Option<Extensions> {
         let Way::Smtp { .. } = self.way else { return self.extensions() };
         let (at, extensions) = self.latest()?;
-        let tried = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let tried = *lock(&self.tried);
         let failed = tried.is_some_and(|(at, up)| !up && at.elapsed() < ANSWER_HOLDS);
         (failed || at.elapsed() < self.settings.offer_holds).then_some(extensions)
     }
@@ -210,14 +213,19 @@ impl NextHop {
         }
         // Who refuses one client may take others.
         let up = matches!(&dialled, Ok(_) | Err(Unreachable::NoXclient { .. } | Unreachable::RefusedClient { .. }));
-        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), up));
+        *lock(&self.tried) = Some((Instant::now(), up));
         let connection = dialled?;
         // What one client is offered others may not be.
         if connection.speaks_for.is_none() {
-            let offered = connection.offer().extensions().clone();
-            *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), offered));
+            let offered = self.passable(&connection);
+            *lock(&self.learnt) = Some((Instant::now(), offered));
         }
         Ok(connection)
+    }
+
+    /// Whether we authenticate there ourselves.
+    fn has_credentials(&self) -> bool {
+        matches!(&self.way, Way::Smtp { dialer, .. } if dialer.has_credentials())
     }
 
     fn keep(&self, mut connection: Connection) {
@@ -228,6 +236,10 @@ impl NextHop {
         }
         pool.put(connection);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a connection can carry whatever a client was told that the next hop takes.

@@ -3,17 +3,18 @@
 //! Commands are asked of the next hop as they come; their answers are collected, in order, when the client has nothing
 //! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write.
 
+use super::auth::Authentication;
 use super::crowd::Place;
 use super::listener::{Parts, Setup};
 use super::patience::Patience;
 use super::peer::Peer;
 use super::tls::TlsServer;
-use super::transaction::{Transaction, recipient_limits};
-use super::{is_journaling_sender, is_trusted, may_relay};
+use super::transaction::Transaction;
+use super::{is_journaling_sender, is_trusted, may_relay, offers};
 use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
 use crate::net::{Stream, Transport};
-use crate::smtp::{CloseReason, Extensions, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
+use crate::smtp::{CloseReason, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
 use crate::watch;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -24,8 +25,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout, timeout_at};
 
-/// For a next hop to tell what it offers, when nobody has asked for a while.
-const LEARN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the client to take a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -81,6 +80,7 @@ pub(super) async fn serve(
         place,
         patience: Patience::new(),
         tls: None,
+        auth: Authentication::new(id, setup.clone()),
         id,
         setup,
         parts,
@@ -103,6 +103,7 @@ pub(super) async fn serve(
     driver.place.errors(driver.session.errors());
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
+    driver.auth.forget();
     driver.setup.borrow().next_hop.part_with(client);
     let label = driver.peer.tls_label();
     tracing::info!(event = "session.closed", session = %id, listener, %client, tls = label, reason, "the session is over");
@@ -118,6 +119,7 @@ struct Driver {
     patience: Patience,
     /// What STARTTLS was offered for.
     tls: Option<TlsServer>,
+    auth: Authentication,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
     parts: Parts,
@@ -151,6 +153,15 @@ impl Driver {
                 Step::Rcpt(rcpt) => self.rcpt(rcpt).await,
                 Step::Data { chunked } => self.data(chunked),
                 Step::EndOfData(flaws) => self.end_of_data(flaws).await,
+                Step::Auth(auth) => {
+                    let reply = Box::pin(self.auth.begin(auth, &mut self.peer)).await;
+                    self.session.answered(reply);
+                }
+                Step::AuthResponse(response) => {
+                    let reply = self.auth.respond(response, &mut self.peer).await;
+                    self.session.answered(reply);
+                }
+                Step::AuthAbort => self.auth.forget(),
                 Step::Reset => {
                     self.settle().await;
                     self.drop_transaction();
@@ -201,6 +212,7 @@ impl Driver {
         // Without an offer the session refuses the command by itself.
         let Some(tls) = self.tls.take() else { return Err("starttls") };
         self.encrypt(&tls).await?;
+        self.auth.forget();
         self.session.tls_started();
         Ok(())
     }
@@ -229,27 +241,9 @@ impl Driver {
     /// Tells the client what the next hop and this relay can both do.
     async fn hello(&mut self) {
         let setup = Arc::clone(&self.setup.borrow());
-        // A next hop that can't be asked now is taken to offer what it did last, or everything: a client that needs an
-        // extension is told to come again at MAIL, where it would have to bounce for good if we said here that there is none.
-        let next_hop = match timeout(LEARN_TIMEOUT, setup.next_hop.learn()).await {
-            Ok(Ok(learnt)) => learnt,
-            Ok(Err(_)) | Err(_) => setup.next_hop.extensions().unwrap_or_else(everything),
-        };
-        let limit = setup.listener.max_message_size;
+        let next_hop = offers::of_next_hop(&setup.next_hop).await;
         self.tls = setup.tls.clone().filter(|tls| tls.mode() != TlsMode::Implicit);
-        let offers = Extensions {
-            pipelining: true,
-            size: Some(next_hop.size.filter(|size| *size > 0).map_or(limit, |size| size.min(limit))),
-            eight_bit_mime: next_hop.eight_bit_mime,
-            smtp_utf8: next_hop.smtp_utf8,
-            enhanced_status_codes: next_hop.enhanced_status_codes,
-            dsn: next_hop.dsn,
-            chunking: next_hop.chunking,
-            require_tls: next_hop.require_tls,
-            limits: recipient_limits(&next_hop, &setup.listener.limits),
-            starttls: self.tls.is_some(),
-            ..Extensions::default()
-        };
+        let offers = offers::to_client(&setup.listener, next_hop, self.tls.is_some(), &self.peer);
         self.session.announce(&offers);
     }
 
@@ -265,7 +259,8 @@ impl Driver {
             self.asks.push_back(Ask::Answer(reply));
             return;
         }
-        match Transaction::open(self.id, &self.peer, mail, setup, &self.parts).await {
+        let private = self.auth.private(&self.peer);
+        match Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()).await {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
                 self.asks.push_back(Ask::Mail);
@@ -287,7 +282,8 @@ impl Driver {
             None => Ask::Answer(Reply::new(503, "5.5.1 send MAIL first")),
             Some(transaction) => {
                 let setup = transaction.setup();
-                let trusted = is_trusted(&setup.listener, self.peer.address.ip());
+                // What an authenticated client may do the next hop decides.
+                let trusted = self.peer.authenticated || is_trusted(&setup.listener, self.peer.address.ip());
                 let allowed = may_relay(&setup.config, trusted, &rcpt.forward_path)
                     .and_then(|()| self.place.recipient(&setup.listener.limits));
                 match allowed {
@@ -408,18 +404,6 @@ impl Driver {
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;
         reason.as_str()
-    }
-}
-
-/// All that this relay can pass on.
-fn everything() -> Extensions {
-    Extensions {
-        eight_bit_mime: true,
-        smtp_utf8: true,
-        enhanced_status_codes: true,
-        dsn: true,
-        chunking: true,
-        ..Extensions::default()
     }
 }
 

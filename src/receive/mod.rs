@@ -6,6 +6,7 @@
 //! What happens to records afterwards is `deliver`'s business.
 
 mod arrival;
+mod auth;
 mod bounce;
 mod crowd;
 mod driver;
@@ -14,6 +15,7 @@ mod fixtures;
 mod gaps;
 mod keeping;
 mod listener;
+mod offers;
 mod patience;
 mod peer;
 mod places;

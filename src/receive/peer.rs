@@ -5,6 +5,7 @@ use crate::forward::ClientFacts;
 use crate::net::Agreed;
 use crate::smtp::proxy::Origin;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// The client of a session.
 #[derive(Debug, Clone)]
@@ -21,12 +22,25 @@ pub(super) struct Peer {
     pub(super) extended: bool,
     /// What its handshake agreed on.
     pub(super) tls: Option<Agreed>,
+    /// The next hop said that it is who it says.
+    pub(super) authenticated: bool,
+    /// Who that is, as far as it could be read.
+    pub(super) login: Option<Arc<str>>,
 }
 
 impl Peer {
     /// A client that has said nothing yet.
     pub(super) fn new(address: SocketAddr, destination: SocketAddr) -> Self {
-        Self { address, destination, proxy: None, name: String::new(), extended: false, tls: None }
+        Self {
+            address,
+            destination,
+            proxy: None,
+            name: String::new(),
+            extended: false,
+            tls: None,
+            authenticated: false,
+            login: None,
+        }
     }
 
     /// The peer is a load balancer, and this is what its header says.
@@ -66,7 +80,7 @@ impl Peer {
 
     /// How a message of it comes.
     pub(super) fn protocol(&self, utf8: bool) -> Protocol {
-        Protocol { extended: self.extended, utf8, tls: self.tls }
+        Protocol { extended: self.extended, utf8, tls: self.tls, authenticated: self.authenticated }
     }
 }
 

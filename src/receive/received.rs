@@ -16,18 +16,24 @@ pub(super) struct Protocol {
     pub(super) utf8: bool,
     /// What the handshake agreed on.
     pub(super) tls: Option<Agreed>,
+    /// The client has authenticated; as whom is nobody's business behind us.
+    pub(super) authenticated: bool,
 }
 
 impl Protocol {
     /// The protocol's registered name.
     pub(super) fn name(self) -> &'static str {
-        match (self.utf8, self.extended, self.tls.is_some()) {
-            (true, _, false) => "UTF8SMTP",
-            (true, _, true) => "UTF8SMTPS",
-            (false, true, false) => "ESMTP",
-            (false, true, true) => "ESMTPS",
-            // RFC 3848 has no name for HELO under TLS.
-            (false, false, _) => "SMTP",
+        match (self.utf8, self.tls.is_some(), self.authenticated) {
+            // RFC 3848 has no name for HELO under TLS, and AUTH needs EHLO.
+            (false, _, _) if !self.extended => "SMTP",
+            (false, false, false) => "ESMTP",
+            (false, false, true) => "ESMTPA",
+            (false, true, false) => "ESMTPS",
+            (false, true, true) => "ESMTPSA",
+            (true, false, false) => "UTF8SMTP",
+            (true, false, true) => "UTF8SMTPA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, true, true) => "UTF8SMTPSA",
         }
     }
 
@@ -108,9 +114,12 @@ mod tests {
             (true, true, None, "UTF8SMTP"),
             (true, true, tls, "UTF8SMTPS"),
             (true, false, tls, "ESMTPS"),
-            (false, false, tls, "SMTP"),
+            (true, false, None, "ESMTP"),
         ] {
-            assert_eq!(Protocol { extended, utf8, tls }.name(), name);
+            let protocol = Protocol { extended, utf8, tls, authenticated: false };
+            assert_eq!(protocol.name(), name);
+            assert_eq!(Protocol { authenticated: true, ..protocol }.name(), format!("{name}A"));
+            assert_eq!(Protocol { extended: false, utf8: false, ..protocol }.name(), "SMTP");
         }
     }
 }

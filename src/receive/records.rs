@@ -19,6 +19,8 @@ pub struct Envelope {
     pub reverse_path: ReversePath,
     /// The recipients that the next hop accepted, in RCPT order.
     pub recipients: Vec<Address>,
+    /// As whom the client has authenticated.
+    pub login: Option<String>,
 }
 
 /// The records of a message, in the order of the configuration. An organization that is concerned and does not journal
@@ -50,7 +52,7 @@ pub fn draft_records(
             queue_id: envelope.queue_id,
             received: envelope.received,
             reverse_path: envelope.reverse_path.clone(),
-            login: None,
+            login: envelope.login.clone(),
         };
         let fields = RecordFields {
             id: RecordId::new(envelope.received, entropy),

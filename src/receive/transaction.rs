@@ -13,14 +13,14 @@ use super::peer::Peer;
 use super::received::received_line;
 use super::records::{Envelope, direction, draft_records};
 use crate::config::Direction;
-use crate::forward::{Leg, Lost};
+use crate::forward::{Leg, Lost, Private};
 use crate::journal::{HeaderFacts, Observation, Observer};
 use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
 use crate::spool::{Draft, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use way::{lost_reply, unreachable_reply};
 
 use chunks::flaw_reply;
 pub(super) use limits::recipient_limits;
@@ -28,12 +28,13 @@ pub(super) use limits::recipient_limits;
 mod chunks;
 mod limits;
 mod log;
+mod way;
 
 /// `Received:` fields that a message may have; more is a loop (RFC 5321, section 6.3, asks for 100 at least).
 const MAX_HOPS: u32 = 100;
 /// For a conversation with the next hop to be ready: well under the five minutes that a client gives MAIL (RFC 5321,
 /// section 4.5.3.2.2).
-const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(super) struct Transaction {
     session: SessionId,
@@ -69,13 +70,14 @@ struct Message {
 }
 
 impl Transaction {
-    /// Opens the next hop for a MAIL command and passes it on; the refusal when that can't be done.
+    /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal when that can't be done.
     pub(super) async fn open(
         session: SessionId,
         peer: &Peer,
         mail: Mail,
         setup: Arc<Setup>,
         parts: &Parts,
+        private: Option<&Arc<Private>>,
     ) -> Result<Self, Reply> {
         let mut transaction = Self {
             keeping: Keeping::new(parts, setup.config.spool.on_failure),
@@ -99,10 +101,9 @@ impl Transaction {
             transaction.log_refusal("MAIL", None, &reply);
             return Err(reply);
         }
-        let (client, ident) = (transaction.peer.facts(), transaction.queue_id.to_string());
-        let opened = timeout(OPEN_TIMEOUT, transaction.setup.next_hop.open_for(client, &ident)).await;
-        let (why, for_client) = match opened {
-            Ok(Ok(mut leg)) => {
+        let client = (transaction.peer.facts(), transaction.queue_id.to_string());
+        let (why, for_client) = match way::open(&transaction.setup, private, client).await {
+            Ok(mut leg) => {
                 if let Some(keyword) = leg.lacks(&transaction.mail) {
                     leg.release();
                     let reply = not_offered(keyword);
@@ -113,13 +114,11 @@ impl Transaction {
                 transaction.leg = Some(leg);
                 return Ok(transaction);
             }
-            Ok(Err(unreachable)) => (unreachable.to_string(), unreachable.for_client()),
-            Err(_) => (format!("not ready within {} s", OPEN_TIMEOUT.as_secs()), None),
+            Err(failure) => failure,
         };
-        // What exactly is wrong behind us is for the log, not for strangers.
         let reply = for_client.unwrap_or_else(|| {
             transaction.warn_of_next_hop(&why);
-            Reply::new(451, "4.4.1 the next hop can't be reached, try again later")
+            unreachable_reply(&transaction.peer)
         });
         transaction.log_refusal("MAIL", None, &reply);
         Err(reply)
@@ -236,7 +235,7 @@ impl Transaction {
         {
             // The client sends its message all the same and hears of it at the end.
             self.warn_of_next_hop(&lost);
-            self.give_up(lost_reply());
+            self.give_up(lost_reply(&self.peer));
         }
         reply
     }
@@ -270,7 +269,7 @@ impl Transaction {
             self.give_up(reply);
         } else if let Err(lost) = leg.content(octets).await {
             self.warn_of_next_hop(&lost);
-            self.give_up(chunks::reply_to(lost));
+            self.give_up(chunks::reply_to(lost, &self.peer));
         }
     }
 
@@ -306,6 +305,7 @@ impl Transaction {
             received: self.parts.clock.now(),
             reverse_path: self.mail.reverse_path.clone(),
             recipients: std::mem::take(&mut self.accepted),
+            login: self.peer.login.as_deref().map(str::to_owned),
         };
         self.direction = direction(&self.setup.config, &envelope, &facts);
         let records = match &observation.own {
@@ -352,7 +352,7 @@ impl Transaction {
         let unrecorded = unrecorded.as_ref();
         let Some(mut leg) = self.leg.take() else {
             self.decide(Verdict::Refused, unrecorded);
-            return lost_reply();
+            return lost_reply(&self.peer);
         };
         match leg.finish().await {
             Ok(reply) if reply.is_completion() => {
@@ -371,7 +371,7 @@ impl Transaction {
                 let verdict = if matches!(lost, Lost::OutOfOrder(_)) { Verdict::Refused } else { Verdict::Unknown };
                 self.decide(verdict, unrecorded);
                 self.warn_of_next_hop(&lost);
-                let reply = lost_reply();
+                let reply = lost_reply(&self.peer);
                 if verdict == Verdict::Unknown {
                     self.log_unknown(&reply, unrecorded.is_none());
                 } else {
@@ -390,7 +390,7 @@ impl Transaction {
     }
 
     async fn next_reply(&mut self) -> Reply {
-        let Some(leg) = &mut self.leg else { return lost_reply() };
+        let Some(leg) = &mut self.leg else { return lost_reply(&self.peer) };
         match leg.reply().await {
             Ok(reply) => reply,
             Err(lost) => self.lose(lost),
@@ -400,7 +400,7 @@ impl Transaction {
     fn lose(&mut self, why: impl std::fmt::Display) -> Reply {
         self.warn_of_next_hop(why);
         self.leg = None;
-        lost_reply()
+        lost_reply(&self.peer)
     }
 
     fn give_up(&mut self, reply: Reply) {
@@ -416,10 +416,6 @@ impl Transaction {
         let hostname = &self.setup.config.hostname;
         received_line(name, address.ip(), hostname, protocol, self.queue_id, self.parts.clock.now())
     }
-}
-
-fn lost_reply() -> Reply {
-    Reply::new(451, "4.4.1 the next hop was lost, try again later")
 }
 
 fn one_at_a_time() -> Reply {

@@ -14,6 +14,7 @@ mod path;
 
 use crate::mail::{Address, MAX_DOMAIN, Reply, ReversePath};
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// `BODY=` of MAIL (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,9 +97,9 @@ pub enum Command {
     Quit,
 }
 
-/// What stands behind AUTH. It may hold a password, so no output for people shows it.
+/// What stands behind AUTH. It may hold a password, so no output for people shows it, and it is overwritten in the end.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AuthArguments(String);
+pub struct AuthArguments(Zeroizing<String>);
 
 impl AuthArguments {
     /// The text, as the client wrote it.
@@ -153,7 +154,7 @@ impl Command {
             (b"EXPN", text) => about_something("EXPN", text, Self::Expn),
             (b"NOOP", Ok(_)) => Ok(Self::Noop),
             (b"HELP", Ok(_)) => Ok(Self::Help),
-            (b"AUTH", Ok(arguments)) => Ok(Self::Auth(AuthArguments(arguments.to_owned()))),
+            (b"AUTH", Ok(arguments)) => Ok(Self::Auth(AuthArguments(Zeroizing::new(arguments.to_owned())))),
             (b"NOOP" | b"HELP" | b"AUTH", Err(_)) => Err(syntax("the argument is not UTF-8")),
             // Whoever wants to leave is let go, whatever else stands there.
             (b"QUIT", _) => Ok(Self::Quit),

@@ -1,5 +1,7 @@
 //! What a server offers in its reply to EHLO (RFC 5321, section 4.1.1.1), as a value both sides share.
 
+use super::sasl::Mechanism;
+
 /// The service extensions of one server; all absent after HELO.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extensions {
@@ -25,6 +27,8 @@ pub struct Extensions {
     pub require_tls: bool,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
+    /// AUTH (RFC 4954): the mechanisms that can be passed on, in the server's order.
+    pub auth: Vec<Mechanism>,
 }
 
 /// What one connection, and one transaction of it, may hold at most (RFC 9422, section 4); none is no limit that was told.

@@ -7,9 +7,11 @@ pub mod command;
 pub mod data;
 mod extensions;
 pub mod proxy;
+pub mod sasl;
 pub mod session;
 
 pub use command::{Body, Mail, Parameter, Rcpt};
 pub use data::{Decoder, Encoder, Flaws};
 pub use extensions::{Extensions, Limits};
+pub use sasl::{Auth, Login, Mechanism, Secret};
 pub use session::{CloseReason, MAX_FEED, Session, Settings, Step};

@@ -1,25 +1,26 @@
 //! The server's side of a conversation as a value (RFC 5321; PIPELINING: RFC 2920; STARTTLS: RFC 3207; enhanced codes:
-//! RFC 2034; CHUNKING: RFC 3030): octets of a client go in, steps for the driver and octets for the client come out.
+//! RFC 2034; CHUNKING: RFC 3030; AUTH: RFC 4954): octets of a client go in, steps for the driver and octets for the client come out.
 //!
 //! Promises: replies leave in the order of the commands (RFC 2920, section 3.1); MAIL, RCPT and DATA are asked without
 //! waiting for earlier answers, so that the driver can pipeline to its next hop; input cut anywhere makes the same
-//! steps and the same output; a line ends with CRLF only; memory is bounded by [`MAX_FEED`], [`MAX_COMMAND_LINE`] and
-//! [`MAX_OUTSTANDING`]; nothing from before STARTTLS lives on behind it.
+//! steps and the same output; a line ends with CRLF only; memory is bounded by [`MAX_FEED`], [`MAX_COMMAND_LINE`],
+//! [`MAX_AUTH_LINE`] and [`MAX_OUTSTANDING`]; a line that may hold a password is overwritten once it is read; nothing from before STARTTLS lives on behind it.
 //!
-//! What belongs together waits: RSET, EHLO, QUIT, STARTTLS and another MAIL are carried out when all asks before them
+//! What belongs together waits: RSET, EHLO, QUIT, STARTTLS, AUTH and another MAIL are carried out when all asks before them
 //! are answered, so an answer can only be meant for the transaction that is open.
 //!
 //! Left to others, the driver: sockets, time, TLS, who may send what where, the limit of a message's real size, and the
 //! refusal of a message with [`Flaws`].
 
 mod answers;
+mod auth;
 mod commands;
 mod input;
 mod replies;
 mod state;
 
 use super::data::Flaws;
-use super::{Extensions, Mail, Rcpt};
+use super::{Auth, Extensions, Mail, Rcpt, Secret};
 use crate::mail::Reply;
 use input::Input;
 use state::{Counts, Phase, Slot, Transaction};
@@ -28,6 +29,9 @@ use std::collections::VecDeque;
 /// Octets of a command line with its CRLF. RFC 5321, section 4.5.3.1.4, asks for 512 and each extension for some more
 /// (SIZE 26, 8BITMIME 17, SMTPUTF8 10 and longer addresses, DSN more than 600); this is room for all of them.
 pub const MAX_COMMAND_LINE: usize = 2048;
+/// Octets of a response with its CRLF while a client authenticates, and of AUTH itself where it is offered (RFC 4954, section 4:
+/// enough for the mechanisms in use).
+pub const MAX_AUTH_LINE: usize = 12_288;
 /// Octets that [`Session::feed`] takes at a time.
 pub const MAX_FEED: usize = 64 * 1024;
 /// Asks without an answer, and replies waiting behind them. RFC 5321, section 4.5.3.1.8: a hundred recipients at least
@@ -79,6 +83,12 @@ pub enum Step<'s> {
     Content(&'s [u8], Flaws),
     /// An ask: the message is complete.
     EndOfData(Flaws),
+    /// An ask: the client wants to authenticate. A 334 lets it respond, a 235 says that it has, all else that it has not.
+    Auth(Auth),
+    /// An ask: its response to the 334, which may be `*`.
+    AuthResponse(Secret),
+    /// What it said in place of a response was refused here: whoever asked for one gets none; nothing to answer.
+    AuthAbort,
     /// The open transaction is over without a message: drop it; nothing to answer.
     Reset,
     /// The 220 is in the output: flush, shake hands, then [`Session::tls_started`]. Feed nothing before that.
@@ -137,6 +147,8 @@ pub struct Session {
     /// The greeting was a 554, so nothing is open but QUIT (RFC 5321, section 3.1).
     refused: bool,
     tls: bool,
+    /// A 235 was said.
+    authenticated: bool,
 }
 
 impl Session {
@@ -156,6 +168,7 @@ impl Session {
             errors: 0,
             refused: false,
             tls: false,
+            authenticated: false,
         }
     }
 
@@ -187,7 +200,7 @@ impl Session {
     }
 
     /// The handshake is done. Everything from before it is forgotten: what the client called itself, what was
-    /// announced, and input that came in plain text (RFC 3207, section 4.2; command injection).
+    /// announced, that it has authenticated, and input that came in plain text (RFC 3207, section 4.2; command injection).
     pub fn tls_started(&mut self) {
         self.input.clear();
         self.output.clear();
@@ -197,6 +210,7 @@ impl Session {
         self.name.clear();
         self.transaction = None;
         self.tls = true;
+        self.authenticated = false;
         if !matches!(self.phase, Phase::Closing(_)) {
             self.phase = Phase::Commands;
         }

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Fields that hold addresses and nothing else: there a text without `@` is a local part.
-const ADDRESS_FIELDS: [&str; 3] = ["sender", "recipients", "mailbox"];
+const ADDRESS_FIELDS: [&str; 4] = ["sender", "recipients", "mailbox", "login"];
 /// Octets of a quoted string that is taken for a local part.
 const MAX_QUOTED: usize = 1024;
 /// Octets of the hash that are written, two hex digits each.

@@ -11,6 +11,7 @@
 mod authority;
 mod client;
 mod corpus;
+mod dovecot;
 mod haproxy;
 mod postfix;
 mod program;
@@ -23,8 +24,9 @@ mod wire;
 pub use authority::{Authority, Certificate};
 pub use client::{Client, Reply, stuff};
 pub use corpus::{Wire as SampleWire, corpus};
+pub use dovecot::Dovecot;
 pub use haproxy::HaProxy;
-pub use postfix::{Postfix, Running, free_port, installed};
+pub use postfix::{Postfix, Running, free_port, installed, open_to_others};
 pub use program::{Program, cpu_ticks, pause, signal};
 pub use record::{Record, Report, fields, strip_folded_received, strip_received};
 pub use relay::{Event, Relay, Setup, json_lines, run};

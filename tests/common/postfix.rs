@@ -187,11 +187,15 @@ pub fn installed(programs: &[&str]) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let there = |program: &&&str| path.split(':').any(|directory| Path::new(directory).join(program).is_file());
     let missing: Vec<_> = programs.iter().filter(|program| !there(program)).collect();
-    let root = !programs.contains(&"postfix") || is_root();
+    let root = !(programs.contains(&"postfix") || programs.contains(&"dovecot")) || is_root();
     if missing.is_empty() && root {
         return true;
     }
-    let why = if missing.is_empty() { "Postfix needs root".to_owned() } else { format!("not installed: {missing:?}") };
+    let why = if missing.is_empty() {
+        "Postfix and Dovecot need root".to_owned()
+    } else {
+        format!("not installed: {missing:?}")
+    };
     assert!(!required(), "JOURNAL_RELAY_PEERS=required, but {why}");
     println!("skipped: {why}");
     false
@@ -208,7 +212,7 @@ fn is_root() -> bool {
 }
 
 /// Postfix's users must be able to enter; a temporary directory is closed to others.
-fn open_to_others(directory: &Path) {
+pub fn open_to_others(directory: &Path) {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory, mode).expect("a directory that others can enter");
 }

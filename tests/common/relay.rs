@@ -261,6 +261,12 @@ impl Relay {
         lock(&self.log.lines).events.iter().filter(|event| event.name() == name).cloned().collect()
     }
 
+    /// Every line of the log so far.
+    pub fn everything(&self) -> Vec<String> {
+        let lines = lock(&self.log.lines);
+        lines.events.iter().map(|event| event.0.to_string()).chain(lines.noise.iter().cloned()).collect()
+    }
+
     /// Waits for the first event of that name for which the predicate holds.
     #[track_caller]
     pub fn wait_event(&self, name: &str, matches: impl Fn(&Event) -> bool) -> Event {

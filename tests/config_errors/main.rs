@@ -95,7 +95,7 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
             "max_message_size",
             "max_size",
             "c.toml:5:1: unknown key \"max_size\" in [[listener]]; allowed are name, address, mode, next_hop, \
-             trusted_networks, client_identity, proxy_protocol_from, max_message_size, tls, limits",
+             trusted_networks, client_identity, proxy_protocol_from, max_message_size, auth, tls, limits",
         ),
         (
             "name = \"acme\"",

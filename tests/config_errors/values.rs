@@ -20,6 +20,12 @@ fn a_bad_value_of_a_listener_is_shown_with_the_form_that_is_allowed() {
         ("\"64MiB\"", "0", "c.toml:5:20: listener.max_message_size = 0: too small; at least 1 is allowed"),
         ("\"64MiB\"", "-1", &format!("c.toml:5:20: listener.max_message_size = -1: {SIZE}")),
         ("\"64MiB\"", "1_000_000", ""),
+        ("max_message_size = \"64MiB\"", "auth = \"always\"", ""),
+        (
+            "max_message_size = \"64MiB\"",
+            "auth = \"yes\"",
+            "c.toml:5:8: listener.auth = \"yes\": unknown; allowed are \"tls\", \"always\", \"off\"",
+        ),
         (
             "incoming",
             "in coming",

@@ -2,7 +2,7 @@
 
 use super::script::{Dialogue, Turn, reply};
 use journal_relay::smtp::session::{Session, Settings, Step};
-use journal_relay::smtp::{Mail, Parameter, Rcpt};
+use journal_relay::smtp::{Auth, Mail, Parameter, Rcpt};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -140,6 +140,9 @@ impl Player<'_> {
                     let flaws: String = named.iter().filter(|(found, _)| *found).map(|(_, name)| *name).collect();
                     Seen::Step(format!("END{flaws}"))
                 }
+                Step::Auth(auth) => Seen::Step(show_auth(&auth)),
+                Step::AuthResponse(response) => Seen::Step(format!("RESPONSE {}", response.as_str())),
+                Step::AuthAbort => Seen::Step("ABORT".into()),
                 Step::Reset => Seen::Step("RESET".into()),
                 Step::StartTls => {
                     // What the client sent along stays in the session and must be forgotten there.
@@ -231,6 +234,11 @@ fn show_mail(mail: &Mail) -> String {
     assert_eq!(mail.smtp_utf8, parameters.to_ascii_uppercase().contains(" SMTPUTF8"));
     assert_eq!(mail.size.is_some(), parameters.to_ascii_uppercase().contains(" SIZE="));
     format!("MAIL <{path}>{parameters}")
+}
+
+fn show_auth(auth: &Auth) -> String {
+    let initial = auth.initial.as_ref().map(|initial| format!(" {}", initial.as_str()));
+    format!("AUTH {}{}", auth.mechanism.as_str(), initial.unwrap_or_default())
 }
 
 fn show_rcpt(rcpt: &Rcpt) -> String {

@@ -1,7 +1,7 @@
 //! Reads dialogue files into lines that mean something.
 
 use journal_relay::mail::Reply;
-use journal_relay::smtp::Extensions;
+use journal_relay::smtp::{Extensions, Mechanism};
 
 /// One conversation.
 pub(crate) struct Dialogue {
@@ -112,6 +112,7 @@ fn offers(words: &str) -> Extensions {
             ("BINARYMIME", _) => offers.binary_mime = true,
             ("REQUIRETLS", _) => offers.require_tls = true,
             ("RCPTMAX", limit) => offers.limits.rcpt_max = limit.parse().ok(),
+            ("AUTH", names) => offers.auth = names.split(',').map(|name| Mechanism::parse(name).unwrap()).collect(),
             _ => panic!("no such extension: {word}"),
         }
     }

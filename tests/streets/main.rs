@@ -21,6 +21,7 @@
 mod common;
 
 mod admin;
+mod auth;
 mod balancers;
 mod books;
 mod bounces;

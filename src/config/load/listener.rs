@@ -2,7 +2,7 @@
 
 use super::section::{Kind, Section};
 use super::{limits, listener_tls, routes, values};
-use crate::config::{ClientIdentity, Listener, Route};
+use crate::config::{ClientIdentity, Listener, ListenerAuth, Route};
 
 /// `max_message_size` unless the file says otherwise: 64 MiB.
 const DEFAULT_MAX_MESSAGE_SIZE: u64 = 64 * 1024 * 1024;
@@ -19,6 +19,7 @@ pub(super) const LISTENER: Kind = Kind {
         "client_identity",
         "proxy_protocol_from",
         "max_message_size",
+        "auth",
         "tls",
         "limits",
     ],
@@ -63,6 +64,10 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
     let client_identity = section.text("client_identity", values::one_of(IDENTITIES));
     let client_identity = client_identity.map_or(ClientIdentity::None, |identity| identity.value);
     let max_message_size = section.text_or_number("max_message_size", values::size);
+    let auth = section.text(
+        "auth",
+        values::one_of(&[("tls", ListenerAuth::Tls), ("always", ListenerAuth::Always), ("off", ListenerAuth::Off)]),
+    );
     let tls = listener_tls::read(section);
     let (name, address, next_hop) = (name?, address?, next_hop?);
     check_identity(section, client_identity, &next_hop.value);
@@ -78,6 +83,7 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
             proxy_protocol_from,
             client_identity,
             max_message_size: max_message_size.map_or(DEFAULT_MAX_MESSAGE_SIZE, |size| size.value),
+            auth: auth.map_or_else(ListenerAuth::default, |auth| auth.value),
             tls,
             limits: limits::read(section),
         },

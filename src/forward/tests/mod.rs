@@ -5,6 +5,7 @@ mod conversation;
 mod identity;
 mod local;
 mod pooling;
+mod private;
 mod tls;
 mod trouble;
 

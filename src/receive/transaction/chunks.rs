@@ -7,6 +7,7 @@
 //! behind it. One with bare CR or LF it can't bring there exactly and safely, so that a message which gets a record, or
 //! whose header alone says whose it is, must have none.
 
+use super::super::peer::Peer;
 use super::{Transaction, lost_reply};
 use crate::forward::Lost;
 use crate::mail::{Reply, ReversePath};
@@ -21,7 +22,7 @@ impl Transaction {
         if self.accepted.is_empty() {
             return Reply::new(554, "5.5.1 no valid recipients");
         }
-        let Some(leg) = &mut self.leg else { return lost_reply() };
+        let Some(leg) = &mut self.leg else { return lost_reply(&self.peer) };
         match leg.begin_chunks().await {
             Ok(reply) => reply,
             Err(lost) => self.lose(lost),
@@ -58,15 +59,15 @@ impl Transaction {
         }
         let lost = self.leg.as_mut()?.hear_of_chunks().await.err()?;
         self.warn_of_next_hop(&lost);
-        Some(reply_to(lost))
+        Some(reply_to(lost, &self.peer))
     }
 }
 
 /// What a client is told when the message can't go on: a refusal of the next hop as it is.
-pub(super) fn reply_to(lost: Lost) -> Reply {
+pub(super) fn reply_to(lost: Lost, peer: &Peer) -> Reply {
     match lost {
         Lost::ChunkRefused(reply) if reply.code() != CLOSING => reply,
-        _ => lost_reply(),
+        _ => lost_reply(peer),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The commands of our client side as values, and their lines on the wire (RFC 5321, section 4.1.1).
 
 use super::{Attributes, Offer};
-use crate::smtp::{Mail, Parameter, Rcpt};
+use crate::smtp::{Auth, Mail, Parameter, Rcpt, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// A command to be sent.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub enum Command {
     Xclient(Attributes),
     /// XFORWARD: the next transaction is a client's.
     Xforward(Attributes),
+    /// AUTH as a client of ours said it (RFC 4954).
+    Auth(Auth),
+    /// That client's answer to a 334.
+    AuthResponse(Secret),
     /// MAIL
     Mail(Mail),
     /// RCPT
@@ -109,9 +114,9 @@ impl Command {
         match self {
             Self::Hello(_) => Verb::Ehlo,
             Self::StartTls => Verb::StartTls,
-            Self::AuthPlain { .. } => Verb::Auth,
             Self::Xclient(_) => Verb::Xclient,
             Self::Xforward(_) => Verb::Xforward,
+            Self::AuthPlain { .. } | Self::Auth(_) | Self::AuthResponse(_) => Verb::Auth,
             Self::Mail(_) => Verb::Mail,
             Self::Rcpt(_) => Verb::Rcpt,
             Self::Data => Verb::Data,
@@ -122,7 +127,7 @@ impl Command {
 
     /// Appends the line; of MAIL's parameters those that pass by `offer`.
     pub(super) fn write_to(&self, offer: &Offer, output: &mut Vec<u8>) {
-        let line = match self {
+        let line = Zeroizing::new(match self {
             Self::Hello(name) => format!("EHLO {name}"),
             Self::StartTls => "STARTTLS".to_owned(),
             Self::AuthPlain { user, password } => {
@@ -130,6 +135,11 @@ impl Command {
             }
             Self::Xclient(attributes) => attributes.line("XCLIENT", offer),
             Self::Xforward(attributes) => attributes.line("XFORWARD", offer),
+            Self::Auth(Auth { mechanism, initial }) => {
+                let initial = initial.as_ref().map(|secret| format!(" {}", secret.as_str()));
+                format!("AUTH {}{}", mechanism.as_str(), Zeroizing::new(initial.unwrap_or_default()).as_str())
+            }
+            Self::AuthResponse(response) => response.as_str().to_owned(),
             Self::Mail(mail) => {
                 let passing = mail.parameters.iter().filter(|parameter| offer.passes(parameter));
                 with_parameters(format!("MAIL FROM:<{}>", mail.reverse_path.as_str()), passing)
@@ -138,7 +148,9 @@ impl Command {
             Self::Data => "DATA".to_owned(),
             Self::Reset => "RSET".to_owned(),
             Self::Quit => "QUIT".to_owned(),
-        };
+        });
+        // Where there is room for all of it no half of a password is left behind in memory.
+        output.reserve(line.len() + 2);
         write_line(&line, output);
     }
 }

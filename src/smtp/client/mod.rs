@@ -26,6 +26,7 @@ use crate::mail::{Reply, ReplyClass};
 use chunks::Content;
 use reply_parser::ReplyParser;
 use std::collections::VecDeque;
+use zeroize::Zeroize as _;
 
 /// How a server broke the protocol. The connection is of no use any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +88,8 @@ pub struct Client {
     output: Vec<u8>,
     /// How much of `output` is sent.
     cursor: usize,
+    /// It holds a password.
+    secret: bool,
     /// Octets sent since the connection began.
     sent: u64,
     offer: Offer,
@@ -117,6 +120,7 @@ impl Client {
             held: VecDeque::new(),
             output: Vec::new(),
             cursor: 0,
+            secret: false,
             sent: 0,
             offer: Offer::default(),
             hello_name: String::new(),
@@ -175,6 +179,9 @@ impl Client {
         self.cursor += octets;
         self.sent += octets as u64;
         if self.cursor == self.output.len() {
+            if std::mem::take(&mut self.secret) {
+                self.output.zeroize();
+            }
             self.output.clear();
             self.cursor = 0;
         }
@@ -282,6 +289,7 @@ impl Client {
             if let Command::Hello(name) = &command {
                 self.hello_name.clone_from(name);
             }
+            self.secret |= command.verb() == Verb::Auth;
             command.write_to(&self.offer, &mut self.output);
             self.expect(command.verb());
         }

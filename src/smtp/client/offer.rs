@@ -1,7 +1,7 @@
 //! What a server offered in its reply to EHLO (RFC 5321, section 4.1.1.1), and which parameters of MAIL and RCPT that covers.
 
 use crate::mail::Reply;
-use crate::smtp::{Extensions, Limits, Mail, Parameter, Rcpt};
+use crate::smtp::{Extensions, Limits, Mail, Mechanism, Parameter, Rcpt};
 
 /// The offer of one server; empty before EHLO and after HELO. As many keywords as a reply has lines at most.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,15 +47,7 @@ impl Offer {
 
     /// Whether AUTH with the mechanism PLAIN was offered (RFC 4954, RFC 4616).
     pub fn has_auth_plain(&self) -> bool {
-        let plain = |mechanism: &str| mechanism.eq_ignore_ascii_case("PLAIN");
-        self.keywords.iter().any(|(keyword, rest)| match keyword.strip_prefix("AUTH") {
-            Some("") => rest.split_ascii_whitespace().any(plain),
-            // As servers wrote it before the RFC: `AUTH=LOGIN PLAIN`.
-            Some(old) => {
-                old.strip_prefix('=').is_some_and(|first| plain(first) || rest.split_ascii_whitespace().any(plain))
-            }
-            None => false,
-        })
+        self.extensions.auth.contains(&Mechanism::Plain)
     }
 
     /// The extension that a parameter of `mail` needs and the server does not offer. `SIZE` and `BODY=7BIT` mean nothing
@@ -119,9 +111,24 @@ impl Offer {
             "DSN" => extensions.dsn = true,
             "REQUIRETLS" => extensions.require_tls = true,
             "LIMITS" => extensions.limits = Limits::read(rest),
+            "AUTH" => add_mechanisms(&mut extensions.auth, rest),
+            // As servers wrote it before the RFC: `AUTH=LOGIN PLAIN`.
+            _ if keyword.starts_with("AUTH=") => {
+                add_mechanisms(&mut extensions.auth, keyword.trim_start_matches("AUTH="));
+                add_mechanisms(&mut extensions.auth, rest);
+            }
             _ => {}
         }
         self.keywords.push((keyword, rest.to_owned()));
+    }
+}
+
+/// Each once, however often a server names it.
+fn add_mechanisms(mechanisms: &mut Vec<Mechanism>, names: &str) {
+    for mechanism in names.split_ascii_whitespace().filter_map(Mechanism::parse) {
+        if !mechanisms.contains(&mechanism) {
+            mechanisms.push(mechanism);
+        }
     }
 }
 
@@ -168,6 +175,8 @@ mod tests {
             "RequireTls",
             "limits RcptMax=50 MAILMAX=7 rcptdomainmax=1 OTHER=1 x",
             "XFOO bar",
+            "auth login Scram-SHA-256-PLUS scram-sha-256 EXTERNAL",
+            "AUTH=PLAIN LOGIN",
         ]);
         let all = Extensions {
             pipelining: true,
@@ -181,6 +190,7 @@ mod tests {
             dsn: true,
             require_tls: true,
             limits: Limits { mail_max: Some(7), rcpt_max: Some(50), rcpt_domain_max: Some(1) },
+            auth: vec![Mechanism::Login, Mechanism::ScramSha256, Mechanism::Plain],
         };
         assert_eq!(offer.extensions(), &all);
         assert!(offer.has("XFOO") && !offer.has("BAR"));

@@ -9,6 +9,8 @@ use crate::smtp::Extensions;
 const MAX_ENVID: usize = 100;
 /// Octets of `ORCPT=` (RFC 3461, section 4.2).
 const MAX_ORCPT: usize = 500;
+/// Octets of `AUTH=` (RFC 4954, section 3).
+const MAX_AUTH: usize = 500;
 /// Digits of `SIZE=` (RFC 1870, section 3) and of a chunk's size.
 const MAX_DIGITS: usize = 20;
 
@@ -26,6 +28,7 @@ impl Mail {
                 "SMTPUTF8" => offers.smtp_utf8,
                 "RET" | "ENVID" => offers.dsn,
                 "REQUIRETLS" => offers.require_tls,
+                "AUTH" => !offers.auth.is_empty(),
                 _ => false,
             };
             if !announced {
@@ -113,6 +116,7 @@ pub(super) fn read_mail(reverse_path: ReversePath, parameters: Vec<Parameter>) -
             // RFC 8689, section 2.
             ("REQUIRETLS", value) => value.is_none(),
             ("RET", value) => value.is_some_and(|ret| matches!(ret.to_ascii_uppercase().as_str(), "FULL" | "HDRS")),
+            ("AUTH", value) => value.is_some_and(|auth| auth.len() <= MAX_AUTH && is_xtext(auth)),
             ("ENVID", value) => value.is_some_and(|envid| envid.len() <= MAX_ENVID && is_xtext(envid)),
             // Of a parameter that isn't known the value can't be wrong.
             _ => value.is_none_or(str::is_ascii),

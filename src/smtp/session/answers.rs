@@ -35,6 +35,7 @@ impl Session {
     pub fn answered(&mut self, reply: Reply) {
         let Some(Slot::Ask(ask)) = self.queue.pop_front() else { return };
         let mut silent = false;
+        let mut error = false;
         match ask {
             Ask::Hello => self.phase = Phase::Commands,
             Ask::Mail if reply.is_completion() => self.change_transaction(|transaction| transaction.begun = true),
@@ -47,12 +48,16 @@ impl Session {
             }),
             Ask::Data => silent = self.open_data(&reply),
             Ask::EndOfData => self.end_transaction(&reply),
+            Ask::Auth => error = self.end_auth(&reply),
         }
         // A 421 isn't held back for the octets of a chunk: nothing is read behind it.
         if !silent || reply.code() == 421 {
             reply.write_to(&mut self.output);
         }
         self.close_at_421(&reply);
+        if error {
+            self.count_error();
+        }
         while let Some(Slot::Reply(_)) = self.queue.front() {
             if let Some(Slot::Reply(reply)) = self.queue.pop_front() {
                 reply.write_to(&mut self.output);
@@ -204,7 +209,8 @@ impl Session {
                 if *left == 0 {
                     let (reply, error) = (reply.clone(), *error);
                     self.phase = Phase::Commands;
-                    self.reply(reply);
+                    self.reply(reply.clone());
+                    self.close_at_421(&reply);
                     if error {
                         self.count_error();
                     }

@@ -2,15 +2,15 @@
 
 use super::input::Line;
 use super::state::{Ask, ChunkSize, Chunks, Phase, Slot, Transaction};
-use super::{CloseReason, MAX_OUTSTANDING, Session, Step, replies};
+use super::{CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_OUTSTANDING, Session, Step, auth, replies};
 use crate::mail::Reply;
 use crate::smtp::command::{Command, is_http_request};
 use crate::smtp::data::Flaws;
 use crate::smtp::proxy::is_header_line;
-use crate::smtp::{Mail, Rcpt};
+use crate::smtp::{Auth, Mail, Rcpt};
 
 /// What became of a command.
-enum Outcome {
+pub(super) enum Outcome {
     /// It is carried out or refused, and its line is read.
     Done,
     /// It is carried out, its line is read, and the driver has something to do.
@@ -22,11 +22,12 @@ enum Outcome {
 }
 
 /// A step that holds nothing of the session's.
-enum Asked {
+pub(super) enum Asked {
     Hello { extended: bool },
     Mail(Mail),
     Rcpt(Rcpt),
     Data { chunked: bool },
+    Auth(Auth),
     StartTls,
 }
 
@@ -41,11 +42,19 @@ impl Session {
             if let Some(step) = self.step_without_command() {
                 return step;
             }
+            if matches!(self.phase, Phase::AuthResponse) {
+                match self.step_auth() {
+                    Some(step) => return step,
+                    None => continue,
+                }
+            }
             // Replies of our own count too, or a client could let any number of them wait behind one ask.
             if self.queue.len() >= MAX_OUTSTANDING {
                 return Step::AwaitAnswers;
             }
-            let length = match self.input.next_line() {
+            let may_be_auth = !self.announced.auth.is_empty() && auth::is_auth(self.input.rest());
+            let longest = if may_be_auth { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
+            let length = match self.input.next_line(longest) {
                 Line::Partial => return Step::NeedInput,
                 Line::Swallowed => {
                     self.refuse(replies::line_too_long());
@@ -78,12 +87,21 @@ impl Session {
                     self.transaction = None;
                     return Step::Reset;
                 }
-                Outcome::Done => self.input.consume(length + 2),
+                Outcome::Done => self.drop_line(length),
                 Outcome::Ask(asked) => {
-                    self.input.consume(length + 2);
+                    self.drop_line(length);
                     return self.show(asked);
                 }
             }
+        }
+    }
+
+    /// The line is read. Whatever became of an AUTH, it may hold a password.
+    fn drop_line(&mut self, length: usize) {
+        if auth::is_auth(self.input.rest()) {
+            self.input.wipe(length + 2);
+        } else {
+            self.input.consume(length + 2);
         }
     }
 
@@ -93,11 +111,13 @@ impl Session {
             Phase::Closing(_) if self.has_outstanding() => Some(Step::AwaitAnswers),
             Phase::Closing(_) if self.transaction.take().is_some() => Some(Step::Reset),
             Phase::Closing(reason) => Some(Step::Close(reason)),
-            Phase::HelloAsked { .. } | Phase::DataAsked(_) | Phase::EndOfDataAsked => Some(Step::AwaitAnswers),
+            Phase::HelloAsked { .. } | Phase::DataAsked(_) | Phase::EndOfDataAsked | Phase::AuthAsked => {
+                Some(Step::AwaitAnswers)
+            }
             Phase::StartTls => Some(Step::StartTls),
             Phase::Chunk { left: 0, chunk: ChunkSize { last: true, .. } } => Some(self.end_chunks()),
             Phase::Chunk { .. } | Phase::Discard { .. } | Phase::Data(_) => Some(Step::NeedInput),
-            Phase::Commands => None,
+            Phase::Commands | Phase::AuthResponse => None,
         }
     }
 
@@ -123,6 +143,7 @@ impl Session {
             Asked::Mail(mail) => (Ask::Mail, Step::Mail(mail)),
             Asked::Rcpt(rcpt) => (Ask::Rcpt, Step::Rcpt(rcpt)),
             Asked::Data { chunked } => (Ask::Data, Step::Data { chunked }),
+            Asked::Auth(auth) => (Ask::Auth, Step::Auth(auth)),
         };
         self.queue.push_back(Slot::Ask(ask));
         step
@@ -153,17 +174,18 @@ impl Session {
             Ok(Command::Noop) => self.idle(replies::ok()),
             Ok(Command::Help) => self.idle(replies::help()),
             Ok(Command::Vrfy) => self.idle(replies::cannot_verify()),
-            // EXPN is for whoever runs the list (RFC 5321, section 7.3). AUTH is never announced here.
-            Ok(Command::Expn | Command::Auth(_)) => self.refusal(replies::not_implemented()),
+            Ok(Command::Auth(arguments)) => self.auth(&arguments),
+            // EXPN is for whoever runs the list (RFC 5321, section 7.3).
+            Ok(Command::Expn) => self.refusal(replies::not_implemented()),
         }
     }
 
-    fn refusal(&mut self, reply: Reply) -> Outcome {
+    pub(super) fn refusal(&mut self, reply: Reply) -> Outcome {
         self.refuse(reply);
         Outcome::Done
     }
 
-    fn out_of_sequence(&mut self, why: &str) -> Outcome {
+    pub(super) fn out_of_sequence(&mut self, why: &str) -> Outcome {
         self.refusal(replies::bad_sequence(why))
     }
 

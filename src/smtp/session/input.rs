@@ -1,7 +1,7 @@
 //! What the client has sent and nobody has read: lines of commands, found and measured.
 
-use super::MAX_COMMAND_LINE;
 use memchr::memmem;
+use zeroize::Zeroize as _;
 
 /// What comes next in the input, read as a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,15 @@ impl Input {
         self.start = self.start.saturating_add(count).min(self.octets.len());
     }
 
+    /// Drops the next `count` octets as read, and overwrites them.
+    pub(super) fn wipe(&mut self, count: usize) {
+        let end = self.start.saturating_add(count).min(self.octets.len());
+        if let Some(octets) = self.octets.get_mut(self.start..end) {
+            octets.zeroize();
+        }
+        self.start = end;
+    }
+
     /// What is not read yet, and what marks octets of it as read while they are still looked at.
     pub(super) fn rest_and_start(&mut self) -> (&[u8], &mut usize) {
         (self.octets.get(self.start..).unwrap_or_default(), &mut self.start)
@@ -52,16 +61,16 @@ impl Input {
         *self = Self::default();
     }
 
-    /// Looks for the end of the next line: CRLF and nothing else (RFC 5321, section 2.3.8).
-    pub(super) fn next_line(&mut self) -> Line {
+    /// Looks for the end of the next line, CRLF and nothing else (RFC 5321, section 2.3.8), among its first `longest` octets.
+    pub(super) fn next_line(&mut self, longest: usize) -> Line {
         let rest = self.rest();
         if self.swallowing {
             return self.swallow_to_line_end();
         }
-        let within = rest.get(..MAX_COMMAND_LINE).unwrap_or(rest);
+        let within = rest.get(..longest).unwrap_or(rest);
         match memmem::find(within, b"\r\n") {
             Some(length) => Line::Whole(length),
-            None if within.len() < MAX_COMMAND_LINE => Line::Partial,
+            None if within.len() < longest => Line::Partial,
             None => Line::TooLong,
         }
     }
@@ -86,33 +95,44 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_COMMAND_LINE;
     use super::*;
 
     #[test]
     fn a_line_as_long_as_may_be_is_taken_and_one_octet_more_is_too_long() {
         let mut input = Input::default();
         input.push(&[b"x".repeat(MAX_COMMAND_LINE - 2), b"\r\n".to_vec()].concat());
-        assert_eq!(input.next_line(), Line::Whole(MAX_COMMAND_LINE - 2));
+        assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::Whole(MAX_COMMAND_LINE - 2));
         input.clear();
         input.push(&[b"x".repeat(MAX_COMMAND_LINE - 1), b"\r\n".to_vec()].concat());
-        assert_eq!(input.next_line(), Line::TooLong);
+        assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::TooLong);
     }
 
     #[test]
     fn of_a_line_that_is_too_long_nothing_is_kept() {
         let mut input = Input::default();
         input.push(&b"x".repeat(MAX_COMMAND_LINE));
-        assert_eq!(input.next_line(), Line::TooLong);
+        assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::TooLong);
         input.swallow();
         for _ in 0..100 {
-            assert_eq!(input.next_line(), Line::Partial);
+            assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::Partial);
             assert!(input.rest().is_empty());
             input.push(&b"x".repeat(1000));
         }
         input.push(b"\r");
-        assert_eq!(input.next_line(), Line::Partial);
+        assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::Partial);
         input.push(b"\nNOOP\r\n");
-        assert_eq!(input.next_line(), Line::Swallowed);
-        assert_eq!((input.next_line(), input.rest()), (Line::Whole(4), &b"NOOP\r\n"[..]));
+        assert_eq!(input.next_line(MAX_COMMAND_LINE), Line::Swallowed);
+        assert_eq!((input.next_line(MAX_COMMAND_LINE), input.rest()), (Line::Whole(4), &b"NOOP\r\n"[..]));
+    }
+
+    #[test]
+    fn what_is_wiped_is_gone_from_memory() {
+        let mut input = Input::default();
+        input.push(b"secret\r\nNOOP\r\n");
+        input.wipe(8);
+        assert_eq!((input.rest(), &input.octets[..8]), (&b"NOOP\r\n"[..], &[0; 8][..]));
+        input.wipe(100);
+        assert_eq!(input.rest(), b"");
     }
 }

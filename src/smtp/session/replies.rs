@@ -21,6 +21,8 @@ pub(super) fn ehlo(hostname: &str, name: &str, offers: &Extensions) -> Reply {
     offer(offers.smtp_utf8, "SMTPUTF8");
     offer(offers.enhanced_status_codes, "ENHANCEDSTATUSCODES");
     offer(offers.starttls, "STARTTLS");
+    let mechanisms = offers.auth.iter().fold("AUTH".to_owned(), |line, mechanism| line + " " + mechanism.as_str());
+    offer(!offers.auth.is_empty(), &mechanisms);
     offer(offers.dsn, "DSN");
     offer(offers.chunking, "CHUNKING");
     offer(offers.require_tls, "REQUIRETLS");
@@ -82,6 +84,21 @@ pub(super) fn too_many_recipients() -> Reply {
 
 pub(super) fn line_too_long() -> Reply {
     Reply::new(500, "5.5.2 Error: line too long")
+}
+
+/// RFC 4954, section 4.
+pub(super) fn unknown_mechanism() -> Reply {
+    Reply::new(504, "5.5.4 Error: this mechanism is not offered")
+}
+
+/// RFC 4954, section 4.
+pub(super) fn not_base64() -> Reply {
+    Reply::new(501, "5.5.2 Error: this is not base64")
+}
+
+/// RFC 4954, sections 4 and 6.
+pub(super) fn response_too_long() -> Reply {
+    Reply::new(500, "5.5.6 Error: the response is too long")
 }
 
 pub(super) fn too_many_errors(hostname: &str) -> Reply {

@@ -22,6 +22,10 @@ pub(super) enum Phase {
     Discard { left: u64, reply: Reply, error: bool },
     /// The end of the message is asked.
     EndOfDataAsked,
+    /// AUTH is asked, or the client's response.
+    AuthAsked,
+    /// The client's response is waited for.
+    AuthResponse,
     /// The handshake is waited for.
     StartTls,
     /// All is said.
@@ -52,6 +56,7 @@ pub(super) enum Ask {
     Rcpt,
     Data,
     EndOfData,
+    Auth,
 }
 
 /// A mail transaction (RFC 5321, section 3.3) between MAIL and the answer to its end.
