@@ -137,8 +137,9 @@ impl Driver {
                         transaction.refuse_chunk(&mut self.session);
                     }
                 }
+                // An answer may end the session: then nothing is waited for.
+                Step::NeedInput if !self.asks.is_empty() => self.settle().await,
                 Step::NeedInput => {
-                    self.settle().await;
                     if let Err(gone) = self.exchange().await {
                         return self.leave(gone).await;
                     }

@@ -176,6 +176,8 @@ fn a_connection_lost_behind_the_235_sends_the_client_away() {
     let (mut client, _) = street.client();
     client.command(PLAIN).starts("235");
     client.command("MAIL FROM:<lost@example.org>").starts("421 4.4.2");
+    let end = client.try_reply().unwrap_err();
+    assert_eq!(end.kind(), std::io::ErrorKind::UnexpectedEof, "the session is over at once");
     // While it idles, too.
     let (mut client, _) = street.client();
     client.command(PLAIN).starts("235");
