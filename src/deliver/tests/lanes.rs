@@ -90,10 +90,20 @@ async fn a_report_is_tried_again_until_it_is_taken() {
 
 #[tokio::test]
 async fn a_delay_is_reported_once_however_long_it_lasts() {
-    let retry = Retry { report_after: Duration::ZERO, ..RETRY };
     let full = (0..10_000).fold(Script::default(), |script, _| script.on("RCPT", Act::Say("450 4.2.2 full\r\n")));
-    let (world, _archive, reports) = acme(full, Script::default(), retry).await;
+    let (world, archive, reports) = acme(full, Script::default(), RETRY).await;
     let ids = [world.commit("acme", "Subject: 1\r\n\r\n").await, world.commit("acme", "Subject: 2\r\n\r\n").await];
+    // Both were refused, and that is kept; only then they are late by what the configuration says.
+    for asked in 1.. {
+        archive.hears(|heard| heard.of("RCPT").len() >= asked).await;
+        let [one, other] = [world.listing(ids[0]).await, world.listing(ids[1]).await];
+        if one.last_reply.is_some() && other.last_reply.is_some() {
+            break;
+        }
+    }
+    let retry = Retry { report_after: Duration::ZERO, ..RETRY };
+    let route = plain(&archive);
+    world.config.send_replace(config(vec![organization("acme", route, plain(&reports))], retry));
     let heard = reports.hears(|heard| heard.letters.len() == 1).await;
     for text in ["Action: delayed", "Diagnostic-Code: smtp; 450 4.2.2 full"] {
         assert!(has(&heard.letters[0], text), "{text}");
