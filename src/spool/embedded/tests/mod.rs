@@ -15,6 +15,7 @@ use crate::spool::fixtures::*;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 
 /// An embedded spool in a directory that outlives it.
 pub(super) struct House {
@@ -62,16 +63,19 @@ impl House {
         self.spool.writer.call(0, step, |_, _| {})
     }
 
-    /// Makes the writer busy until the sender is used or dropped; what is asked meanwhile gathers. Needs a poll of the
-    /// future to begin.
+    /// Makes the writer busy until the sender is used or dropped; it is busy when this returns, so that what is asked from
+    /// then on gathers behind it.
     pub(super) fn occupy(&self) -> (mpsc::Sender<()>, Pending<()>) {
-        let (release, released) = mpsc::channel::<()>();
+        let ((release, released), (tell, begun)) = (mpsc::channel::<()>(), mpsc::channel());
         let mut released = Some(released);
-        let busy = self.step(move |_| {
+        let mut busy = self.step(move |_| {
+            let _ = tell.send(());
             // A batch may be taken more than once.
             let _ = released.take().map(|released| released.recv());
             Ok(())
         });
+        assert!(busy.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        begun.recv().unwrap();
         (release, busy)
     }
 
