@@ -2,8 +2,8 @@
 //!
 //! Every error names file, line and column, what was found and what is allowed; as many as can be told apart are
 //! collected, so that an operator mends a file in one go. Nothing is started, made or written here; besides the file
-//! itself only what it names (`password_file`, `ca_file`, certificates and keys) is read. What a value means is said in [`super`]; features of the
-//! contract that this version lacks stand in `later`, one line each.
+//! itself only what it names (`password_file`, `ca_file`, certificates and keys) is read. What a value means is said in
+//! [`super`]; features of the contract that this version lacks stand in `later`, one line each.
 
 use super::{Config, Log, LogAddresses, LogFormat, OnFailure, Retry, Spool};
 use report::Report;

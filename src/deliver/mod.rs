@@ -11,7 +11,8 @@
 //! What an organization is told: a failed record leaves a *notice* in the spool, in the transaction that fails it; notices
 //! gather there (`queue::Pace` says how long) and the lane of reports makes one report of them. A *watch* for each
 //! organization (`delays`) tells once for a route and period that records are late, or that the route refuses us, and when it
-//! has been over for a while; a route that comes and goes is told of at growing distances. Reports go the same way as records; one that fails is remembered and logged, and causes nothing.
+//! has been over for a while; a route that comes and goes is told of at growing distances. Reports go the same way as
+//! records; one that fails is remembered and logged, and causes nothing.
 //!
 //! Promises: a record leaves by the archive's final 2yz alone; whatever can't be read to its end never gets a final dot;
 //! every attempt at a record sends the same octets as long as the configuration stays; a report never causes a report;

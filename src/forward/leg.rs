@@ -156,8 +156,9 @@ impl Leg {
         }
     }
 
-    /// Octets of the message, any part of it, as the client sent them; DATA was answered with 354, or chunks are begun. They are written in
-    /// blocks of [`GATHER`](super::GATHER) octets or a little more. After an error nothing was relayed.
+    /// Octets of the message, any part of it, as the client sent them; DATA was answered with 354, or chunks are begun.
+    /// They are written in blocks of [`GATHER`](super::GATHER) octets or a little more. After an error nothing was
+    /// relayed.
     pub async fn content(&mut self, octets: &[u8]) -> Result<(), Lost> {
         match &mut self.way {
             Way::Smtp(leg) => leg.connection.content(octets).await,
@@ -165,8 +166,8 @@ impl Leg {
         }
     }
 
-    /// Sends the final dot, or the last chunk, and gives the reply to it. After an error nobody knows whether the message was relayed, unless
-    /// it is [`Lost::OutOfOrder`]: then neither was sent.
+    /// Sends the final dot, or the last chunk, and gives the reply to it. After an error nobody knows whether the message
+    /// was relayed, unless it is [`Lost::OutOfOrder`]: then neither was sent.
     pub async fn finish(&mut self) -> Result<Reply, Lost> {
         match &mut self.way {
             Way::Smtp(leg) => leg.connection.finish().await,
@@ -182,8 +183,8 @@ impl Leg {
         }
     }
 
-    /// Lets another transaction have the connection (of the same client, where it is [`Private`]), if it is clean: every reply was taken, and no message has begun
-    /// without its end. A transaction that is open is reset.
+    /// Lets another transaction have the connection (of the same client, where it is [`Private`]), if it is clean: every
+    /// reply was taken, and no message has begun without its end. A transaction that is open is reset.
     pub fn release(self) {
         if let Way::Smtp(leg) = self.way {
             let SmtpLeg { home, mut connection, .. } = *leg;

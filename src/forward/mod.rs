@@ -103,8 +103,9 @@ impl NextHop {
         }
     }
 
-    /// What it offers now: what it offered within [`settings::OFFER_HOLDS`], else a connection is made to learn it, and kept for the next
-    /// transaction. While it can't be reached it is asked every [`ANSWER_HOLDS`] at most; between them its latest offer stands.
+    /// What it offers now: what it offered within [`settings::OFFER_HOLDS`], else a connection is made to learn it, and
+    /// kept for the next transaction. While it can't be reached it is asked every [`ANSWER_HOLDS`] at most; between them
+    /// its latest offer stands.
     pub async fn learn(&self) -> Result<Extensions, Unreachable> {
         if let Some(extensions) = self.known() {
             return Ok(extensions);

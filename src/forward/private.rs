@@ -58,7 +58,8 @@ impl Private {
         Arc::ptr_eq(&self.next_hop, next_hop)
     }
 
-    /// A conversation for one transaction of `client`, whose message is called `ident`; its [`Leg::release`] brings the connection back. None when it is lost, or in use.
+    /// A conversation for one transaction of `client`, whose message is called `ident`; its [`Leg::release`] brings the
+    /// connection back. None when it is lost, or in use.
     pub async fn open(self: &Arc<Self>, client: ClientFacts, ident: &str) -> Option<Leg> {
         let mut connection = lock(&self.connection).take()?;
         // The reply to a RSET is still to come. Taken now, the connection is clean whatever becomes of the transaction.

@@ -73,8 +73,8 @@ pub fn render(
     render_record(fields, sender, journaling_address, archive, Some(key)).0
 }
 
-/// As [`render`], without the relay's own `X-Journal-…` fields where `own` is none; with what the record, as a part of another message,
-/// is encoded in.
+/// As [`render`], without the relay's own `X-Journal-…` fields where `own` is none; with what the record, as a part of
+/// another message, is encoded in.
 pub(super) fn render_record(
     fields: &RecordFields,
     sender: &Address,

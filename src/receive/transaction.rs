@@ -70,7 +70,8 @@ struct Message {
 }
 
 impl Transaction {
-    /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal when that can't be done.
+    /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal
+    /// when that can't be done.
     pub(super) async fn open(
         session: SessionId,
         peer: &Peer,

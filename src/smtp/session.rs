@@ -1,10 +1,12 @@
 //! The server's side of a conversation as a value (RFC 5321; PIPELINING: RFC 2920; STARTTLS: RFC 3207; enhanced codes:
-//! RFC 2034; CHUNKING: RFC 3030; AUTH: RFC 4954): octets of a client go in, steps for the driver and octets for the client come out.
+//! RFC 2034; CHUNKING: RFC 3030; AUTH: RFC 4954): octets of a client go in, steps for the driver and octets for the
+//! client come out.
 //!
 //! Promises: replies leave in the order of the commands (RFC 2920, section 3.1); MAIL, RCPT and DATA are asked without
 //! waiting for earlier answers, so that the driver can pipeline to its next hop; input cut anywhere makes the same
 //! steps and the same output; a line ends with CRLF only; memory is bounded by [`MAX_FEED`], [`MAX_COMMAND_LINE`],
-//! [`MAX_AUTH_LINE`] and [`MAX_OUTSTANDING`]; a line that may hold a password is overwritten once it is read; nothing from before STARTTLS lives on behind it.
+//! [`MAX_AUTH_LINE`] and [`MAX_OUTSTANDING`]; a line that may hold a password is overwritten once it is read; nothing
+//! from before STARTTLS lives on behind it.
 //!
 //! What belongs together waits: RSET, EHLO, QUIT, STARTTLS, AUTH and another MAIL are carried out when all asks before them
 //! are answered, so an answer can only be meant for the transaction that is open.

@@ -1,8 +1,8 @@
 //! Streets: the real program over real sockets, seen from outside alone. Each module is one part of what users are promised;
 //! `common` is what all of them stand on.
 //!
-//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, HAProxy, swaks, curl, Python) a failure; without it such a test says
-//! that it was skipped.
+//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, HAProxy, swaks, curl, Python) a failure; without it such
+//! a test says that it was skipped.
 
 #![allow(
     clippy::unwrap_used,

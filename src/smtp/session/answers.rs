@@ -9,7 +9,8 @@ use crate::smtp::data::{Chunk, Decoder};
 
 impl Session {
     /// Answers [`Step::Hello`]: tells the client what is offered (nothing after HELO) and remembers it. STARTTLS is
-    /// left out when TLS is on (RFC 3207, section 4.2), REQUIRETLS when it is not (RFC 8689, section 2), BINARYMIME always. Without such an ask nothing happens.
+    /// left out when TLS is on (RFC 3207, section 4.2), REQUIRETLS when it is not (RFC 8689, section 2), BINARYMIME
+    /// always. Without such an ask nothing happens.
     pub fn announce(&mut self, offers: &Extensions) {
         let Phase::HelloAsked { extended } = self.phase else { return };
         self.announced = Extensions::default();

@@ -1,9 +1,9 @@
 //! The one place that writes: what has gathered while it was busy becomes one transaction, one sync.
 //!
-//! A [`Writer`] hands steps to a thread, or to a task where the disk is simulated. A step that somebody waits for is taken at once; one that nobody waits for (a
-//! verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction to join, so that a record is claimable within
-//! some milliseconds and light load doesn't pay a sync of its own for each move. While a transaction is being synced the
-//! next one gathers.
+//! A [`Writer`] hands steps to a thread, or to a task where the disk is simulated. A step that somebody waits for is
+//! taken at once; one that nobody waits for (a verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction
+//! to join, so that a record is claimable within some milliseconds and light load doesn't pay a sync of its own for each
+//! move. While a transaction is being synced the next one gathers.
 //!
 //! When a transaction fails everybody in it gets the error. Steps that nobody waits for are kept and tried again with
 //! the next one, since a lost verdict would be guessed at the next start. After a sync that failed nothing is tried again:

@@ -4,8 +4,8 @@
 //! Everything happens within the calls, in one thread. A disk has a root directory; a second disk made in the same thread
 //! with the same root takes the place of the first one.
 //!
-//! What runs on a disk must not outlive its power: [`SimulatedDisk::after_power_cut`] and [`SimulatedDisk::after_kill`] give the disk
-//! that the next process finds, and whatever still holds the old one gets errors from it.
+//! What runs on a disk must not outlive its power: [`SimulatedDisk::after_power_cut`] and [`SimulatedDisk::after_kill`]
+//! give the disk that the next process finds, and whatever still holds the old one gets errors from it.
 
 mod day;
 mod dice;

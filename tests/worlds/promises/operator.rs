@@ -1,4 +1,5 @@
-//! 2 *Kept*, where an operator has a hand in it: what is held stays, what he has given up is gone, with his reason, and nothing else is.
+//! 2 *Kept*, where an operator has a hand in it: what is held stays, what he has given up is gone, with his reason, and
+//! nothing else is.
 
 use super::super::history::{Entry, History, Operated, Wrong};
 use super::super::operator::Wish;
