@@ -143,6 +143,11 @@ impl NextHop {
         }
     }
 
+    /// Whether it is to learn who clients are; else [`open`](Self::open) does as well as [`open_for`](Self::open_for).
+    pub fn hears_of_clients(&self) -> bool {
+        self.settings.identity != ClientIdentity::None
+    }
+
     /// Has the transaction name its client first, where the configuration says so.
     pub(super) fn naming(&self, leg: Leg, client: &ClientFacts, ident: &str) -> Leg {
         if self.settings.identity != ClientIdentity::Xforward {

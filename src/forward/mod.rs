@@ -191,10 +191,9 @@ impl NextHop {
 
     /// An idle connection that offers what clients have been told since.
     fn take_idle(&self, pool: &Pool, client: Option<&ClientFacts>) -> Option<Connection> {
-        let latest = self.extensions();
         loop {
             let mut idle = pool.take(client)?;
-            if latest.as_ref().is_none_or(|latest| offers_all(idle.offer().extensions(), latest)) {
+            if lock(&self.learnt).as_ref().is_none_or(|(_, latest)| offers_all(idle.offer().extensions(), latest)) {
                 return Some(idle);
             }
             // It was made when the server offered less; as long as it is used nobody gets what is offered now.

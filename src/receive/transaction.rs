@@ -102,8 +102,8 @@ impl Transaction {
             transaction.log_refusal("MAIL", None, &reply);
             return Err(reply);
         }
-        let client = (transaction.peer.facts(), transaction.queue_id.to_string());
-        let (why, for_client) = match way::open(&transaction.setup, private, client).await {
+        let opened = way::open(&transaction.setup, private, &transaction.peer, transaction.queue_id).await;
+        let (why, for_client) = match opened {
             Ok(mut leg) => {
                 if let Some(keyword) = leg.lacks(&transaction.mail) {
                     leg.release();

@@ -3,29 +3,35 @@
 use super::super::listener::Setup;
 use super::super::peer::Peer;
 use super::OPEN_TIMEOUT;
-use crate::forward::{ClientFacts, Leg, Private};
-use crate::mail::Reply;
+use crate::forward::{Leg, Private};
+use crate::mail::{QueueId, Reply};
 use std::sync::Arc;
 use tokio::time::timeout;
 
-/// The client's own connection where it has authenticated, else any, for a client and the message of that name. The error says
-/// why there is none, and what the client is to hear of it.
+/// The client's own connection where it has authenticated, else any, for the message of that name. The error says why there
+/// is none, and what the client is to hear of it.
 pub(super) async fn open(
     setup: &Setup,
     private: Option<&Arc<Private>>,
-    (client, ident): (ClientFacts, String),
+    peer: &Peer,
+    queue_id: QueueId,
 ) -> Result<Leg, (String, Option<Reply>)> {
     let opening = async {
         match private {
             None => {
-                let opened = setup.next_hop.open_for(client, &ident).await;
+                let next_hop = &setup.next_hop;
+                let opened = if next_hop.hears_of_clients() {
+                    next_hop.open_for(peer.facts(), queue_id.as_str()).await
+                } else {
+                    next_hop.open().await
+                };
                 opened.map_err(|unreachable| (unreachable.to_string(), unreachable.for_client()))
             }
             Some(private) if !private.leads_to(&setup.next_hop) => {
                 Err(("it is another one than the client has authenticated at".to_owned(), None))
             }
             Some(private) => {
-                let opened = private.open(client, &ident).await;
+                let opened = private.open(peer.facts(), queue_id.as_str()).await;
                 opened.ok_or_else(|| ("the connection of an authenticated client is lost".to_owned(), None))
             }
         }
