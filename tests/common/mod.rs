@@ -12,6 +12,7 @@ mod authority;
 mod client;
 mod corpus;
 mod dovecot;
+mod exim;
 mod haproxy;
 mod postfix;
 mod program;
@@ -23,8 +24,9 @@ mod wire;
 
 pub use authority::{Authority, Certificate};
 pub use client::{Client, Reply, stuff};
-pub use corpus::{Wire as SampleWire, corpus};
+pub use corpus::{Sample, Wire as SampleWire, corpus};
 pub use dovecot::Dovecot;
+pub use exim::{Exim, RunningExim};
 pub use haproxy::HaProxy;
 pub use postfix::{Postfix, Running, free_port, installed, open_to_others};
 pub use program::{Program, cpu_ticks, pause, signal};

@@ -41,12 +41,50 @@ pub struct Postfix {
     pub relay_host: SocketAddr,
     /// More lines of main.cf.
     pub more: String,
+    /// Lines of master.cf for smtpd; without them it listens at `listen`.
+    pub services: String,
+    /// Whose mail it takes, and for whom.
+    policy: String,
 }
+
+/// Hands on whatever comes from this machine.
+const HANDS_ON: &str = "\
+myhostname = postfix.example.org
+mydestination =
+local_recipient_maps =
+local_transport = error:no local mail
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions = reject_non_fqdn_recipient
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+smtp_dns_support_level = disabled
+";
 
 impl Postfix {
     /// Takes mail at `listen` from this machine and hands all of it to `relay_host`.
     pub fn new(listen: SocketAddr, relay_host: SocketAddr) -> Self {
-        Self { listen, relay_host, more: String::new() }
+        Self { listen, relay_host, more: String::new(), services: String::new(), policy: HANDS_ON.to_owned() }
+    }
+
+    /// An ordinary mail server of example.org with the users alice and bob, whose mailboxes are at `mailboxes`: as Debian
+    /// sets it up, and changed by the lines of a page.
+    pub fn of_example_org(listen: SocketAddr, mailboxes: SocketAddr, main_cf: &str) -> Self {
+        // Where the Internet would be is nothing.
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let policy = format!(
+            "myhostname = mail.example.org\nmyorigin = example.org\nmydestination = example.org\nmynetworks = 127.0.0.0/8\n\
+             local_recipient_maps = inline:{{ alice=here, bob=here, postmaster=here }}\nlocal_transport = smtp:[{}]:{}\n",
+            mailboxes.ip(),
+            mailboxes.port()
+        );
+        Self { policy, more: format!("{main_cf}\n"), ..Self::new(listen, nowhere) }
+    }
+
+    /// These lines of master.cf are in the place of the ordinary one.
+    pub fn with_services(mut self, services: &str) -> Self {
+        self.services.push_str(services);
+        self
     }
 
     /// Sets a parameter of main.cf.
@@ -65,8 +103,12 @@ impl Postfix {
         Self::give_to_postfix(&data);
         let log = home.join("log");
         std::fs::write(etc.join("main.cf"), self.main_cf(&queue, &data, &log)).expect("main.cf");
-        std::fs::write(etc.join("master.cf"), format!("{} inet n - n - - smtpd\n{SERVICES}", self.listen))
-            .expect("master.cf");
+        let services = if self.services.is_empty() {
+            format!("{} inet n - n - - smtpd", self.listen)
+        } else {
+            self.services.clone()
+        };
+        std::fs::write(etc.join("master.cf"), format!("{services}\n{SERVICES}")).expect("master.cf");
         let check = Command::new("postfix").arg("-c").arg(&etc).arg("check").stdin(Stdio::null()).output();
         let check = check.expect("postfix runs");
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -85,18 +127,16 @@ impl Postfix {
             "compatibility_level = 3.6\nqueue_directory = {}\ndata_directory = {}\nmaillog_file = {}\n\
              maillog_file_prefixes = {}\ncommand_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\n\
              mail_owner = postfix\nsetgid_group = postdrop\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n\
-             smtp_bind_address = 127.0.0.1\nmyhostname = postfix.example.org\nmydestination =\nlocal_recipient_maps =\n\
-             local_transport = error:no local mail\nalias_maps =\nalias_database =\nmynetworks = 127.0.0.0/8\n\
-             smtpd_relay_restrictions = permit_mynetworks, reject\nsmtpd_recipient_restrictions = reject_non_fqdn_recipient\nlocal_header_rewrite_clients =\n\
-             relayhost = [{}]:{}\nsmtp_tls_security_level = none\nsmtpd_tls_security_level = none\n\
-             minimal_backoff_time = 1s\nqueue_run_delay = 1s\nmaximal_backoff_time = 2s\n\
-             smtputf8_enable = yes\nbiff = no\nsmtp_dns_support_level = disabled\nsmtp_host_lookup = native\n{}",
+             smtp_bind_address = 127.0.0.1\nalias_maps =\nalias_database =\nlocal_header_rewrite_clients =\n\
+             relayhost = [{}]:{}\nsmtp_host_lookup = native\nminimal_backoff_time = 1s\nqueue_run_delay = 1s\n\
+             maximal_backoff_time = 2s\nsmtputf8_enable = yes\nbiff = no\n{}{}",
             queue.display(),
             data.display(),
             log.display(),
             log.parent().unwrap_or(log).display(),
             self.relay_host.ip(),
             self.relay_host.port(),
+            self.policy,
             self.more,
         )
     }
@@ -182,20 +222,21 @@ pub fn free_port(address: Ipv4Addr) -> SocketAddr {
     TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
 }
 
+/// Where `.ci/peers` puts the mail servers that can't be installed beside Postfix.
+pub const UNPACKED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/usr/sbin");
+
 /// Whether all these programs are there; when not, that is said, or is a failure where they are required.
 pub fn installed(programs: &[&str]) -> bool {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin:" + UNPACKED;
     let there = |program: &&&str| path.split(':').any(|directory| Path::new(directory).join(program).is_file());
     let missing: Vec<_> = programs.iter().filter(|program| !there(program)).collect();
-    let root = !(programs.contains(&"postfix") || programs.contains(&"dovecot")) || is_root();
+    let needs_root = ["postfix", "dovecot", "exim4", "smtpd"];
+    let root = !programs.iter().any(|program| needs_root.contains(program)) || is_root();
     if missing.is_empty() && root {
         return true;
     }
-    let why = if missing.is_empty() {
-        "Postfix and Dovecot need root".to_owned()
-    } else {
-        format!("not installed: {missing:?}")
-    };
+    let why =
+        if missing.is_empty() { format!("{needs_root:?} need root") } else { format!("not installed: {missing:?}") };
     assert!(!required(), "JOURNAL_RELAY_PEERS=required, but {why}");
     println!("skipped: {why}");
     false

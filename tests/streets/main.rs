@@ -1,8 +1,8 @@
 //! Streets: the real program over real sockets, seen from outside alone. Each module is one part of what users are promised;
 //! `common` is what all of them stand on.
 //!
-//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, HAProxy, swaks, curl, Python) a failure; without it such
-//! a test says that it was skipped.
+//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, Exim, HAProxy, swaks, curl, Python) a failure; without it
+//! such a test says that it was skipped. `.ci/peers` unpacks those that can't be installed beside Postfix.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +32,7 @@ mod commands;
 mod crash;
 mod drain;
 mod envelope;
+mod exim;
 mod faults;
 mod harness;
 mod identities;

@@ -39,7 +39,7 @@ fn every_sendable_message_of_the_corpus_passes_unchanged_and_has_one_record() {
 }
 
 /// Messages that differ in trace fields alone are one message: the record of the second would say nothing new.
-fn distinct<'a>(messages: impl Iterator<Item = &'a [u8]>) -> usize {
+pub fn distinct<'a>(messages: impl Iterator<Item = &'a [u8]>) -> usize {
     messages.map(without_trace).collect::<std::collections::HashSet<_>>().len()
 }
 
