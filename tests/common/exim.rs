@@ -106,12 +106,17 @@ impl Exim {
         running
     }
 
+    /// Exim takes no option twice.
+    fn unless_given(&self, option: &str, value: impl std::fmt::Display) -> String {
+        if self.main.contains(option) { String::new() } else { format!("{option} = {value}\n") }
+    }
+
     fn conf(&self, program: &Path, spool: &Path, log: &Path) -> String {
         format!(
             "exim_path = {}\nspool_directory = {}\nlog_file_path = {}/%slog\npid_file_path = {}/pid\nkeep_environment =\n\
-             primary_hostname = mail.example.org\nlocal_interfaces = <; {}\ndaemon_smtp_ports = {}\nhost_lookup =\n\
+             primary_hostname = mail.example.org\n{}{}host_lookup =\n\
              rfc1413_query_timeout = 0s\nacl_smtp_rcpt = recipients\nacl_smtp_data = accept\n\
-             smtp_accept_queue_per_connection = 0\nreturn_path_remove = false\nenvelope_to_remove = false\n\
+             return_path_remove = false\nenvelope_to_remove = false\n\
              delivery_date_remove = false\nreceived_headers_max = 200\nmessage_size_limit = 100M\n\
              domainlist local_domains = example.org\nnever_users =\nlog_selector = +all_parents +smtp_connection \
              +received_recipients +incoming_interface +proxy +tls_cipher +smtp_protocol_error\n\
@@ -125,8 +130,8 @@ impl Exim {
             spool.display(),
             log.display(),
             spool.display(),
-            self.listen.ip(),
-            self.listen.port(),
+            self.unless_given("local_interfaces", self.listen.ip()),
+            self.unless_given("daemon_smtp_ports", self.listen.port()),
             self.main,
             self.recipients,
             self.routers,

@@ -2,7 +2,7 @@
 
 use crate::common::{
     Authority, Client, Exim, Record, Relay, RunningExim, Sample, SampleWire, Setup, Sink, corpus, free_port, installed,
-    own_loopback_address, strip_folded_received, strip_received,
+    strip_folded_received, strip_received,
 };
 use crate::message;
 use crate::messages::distinct;
@@ -53,7 +53,7 @@ fn every_message_of_the_corpus_comes_to_exim_as_if_there_were_no_relay() {
     if !installed(&["exim4"]) {
         return;
     }
-    let street = street(|exim| exim.with_recipients("  accept hosts = 127.0.0.1"), "");
+    let street = street(|exim| exim.with("smtp_accept_queue_per_connection = 0"), "");
     let mut direct = Client::ehlo(street.exim.address);
     direct.start_tls(&street.authority, "localhost");
     let mut through = Client::ehlo(street.relay.address());
@@ -115,7 +115,7 @@ fn exim_s_replies_parameters_and_passwords_pass() {
     }
     let more =
         "smtputf8_advertise_hosts = *\ndsn_advertise_hosts = *\nauth_advertise_hosts = ${if def:tls_in_cipher{*}}";
-    let mut street = street(|exim| exim.with(more).with_passwords(), "");
+    let street = street(|exim| exim.with(more).with_passwords(), "");
     let mut client = Client::ehlo(street.relay.address());
     let (_, offers) = client.start_tls(&street.authority, "relay.example.org");
     let offers = offers.text();

@@ -41,6 +41,7 @@ mod loops;
 mod messages;
 mod once;
 mod outages;
+mod pages;
 mod peers;
 mod queue;
 mod reload;
