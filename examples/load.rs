@@ -27,7 +27,8 @@ mod common;
 
 use clap::Parser;
 use common::{
-    Client, Postfix, Program, Relay, Running, Setup, Sink, cpu_ticks, free_port, own_loopback_address, signal, stuff,
+    Client, FarLink, Postfix, Program, Relay, Running, Setup, Sink, cpu_ticks, free_port, own_loopback_address, signal,
+    stuff,
 };
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -54,6 +55,12 @@ struct Options {
     /// Rounds of each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// Milliseconds of a round trip to the next hop
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    next_hop_away: u64,
+    /// Milliseconds of a round trip to the archive
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000))]
+    archive_away: u64,
     /// Measure Postfix with always_bcc too, in turn with the relay; needs root
     #[arg(long)]
     postfix: bool,
@@ -75,8 +82,8 @@ fn main() {
     let options = Options::parse();
     assert!(options.program.is_file(), "{} is not there: cargo build --release", options.program.display());
     println!(
-        "{} messages of {} octets over {} sessions, {} rounds",
-        options.messages, options.size, options.sessions, options.rounds
+        "{} messages of {} octets over {} sessions, {} rounds; next hop {} ms away, archive {} ms",
+        options.messages, options.size, options.sessions, options.rounds, options.next_hop_away, options.archive_away
     );
     let (mut relay, mut postfix) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
@@ -137,7 +144,7 @@ impl Round {
     fn of_postfix(options: &Options) -> Self {
         let (next_hop, archive) = (Sink::counting(), Sink::counting());
         let home = home(options);
-        let postfix = start_postfix(home.path(), &next_hop, &archive);
+        let postfix = start_postfix(options, home.path(), &next_hop, &archive);
         let sides = Sides { server: postfix.address, next_hop: &next_hop, archive: &archive };
         sides.warm_up(options);
         let before = postfix.cpu_ticks();
@@ -190,15 +197,26 @@ fn home(options: &Options) -> tempfile::TempDir {
 }
 
 fn start_relay(options: &Options, next_hop: &Sink, archive: &Sink) -> Relay {
-    let mut setup = Setup::new(next_hop, archive);
+    let route = |address: SocketAddr| format!("smtp://{address}?tls=none");
+    let (next_hop, archive) = places(options, next_hop, archive);
+    let mut setup = Setup::with_routes(&route(next_hop), &route(archive));
     setup.program.clone_from(&options.program);
     setup.start_in(home(options))
 }
 
+/// Where next hop and archive are reached: behind a link that takes its time, where they are to be away.
+fn places(options: &Options, next_hop: &Sink, archive: &Sink) -> (SocketAddr, SocketAddr) {
+    let place = |server: &Sink, away: u64| match away {
+        0 => server.address(),
+        away => FarLink::to(server.address(), Duration::from_millis(away) / 2).address(),
+    };
+    (place(next_hop, options.next_hop_away), place(archive, options.archive_away))
+}
+
 /// A Postfix that does what the relay does as well as Postfix can: every message goes on and a copy to the archive. What
 /// would hold it back without need (limits on connections, the brake on incoming mail) is off.
-fn start_postfix(home: &Path, next_hop: &Sink, archive: &Sink) -> Running {
-    let (next_hop, archive) = (next_hop.address(), archive.address());
+fn start_postfix(options: &Options, home: &Path, next_hop: &Sink, archive: &Sink) -> Running {
+    let (next_hop, archive) = places(options, next_hop, archive);
     let destination = |address: SocketAddr| format!("[{}]:{}", address.ip(), address.port());
     Postfix::new(free_port(own_loopback_address()), next_hop)
         .with("always_bcc", "archive@vault.example")
@@ -307,7 +325,7 @@ fn count_syncs(options: &Options) {
     if options.postfix {
         let (next_hop, archive) = (Sink::counting(), Sink::counting());
         let home = home(options);
-        let postfix = start_postfix(home.path(), &next_hop, &archive);
+        let postfix = start_postfix(options, home.path(), &next_hop, &archive);
         let sides = Sides { server: postfix.address, next_hop: &next_hop, archive: &archive };
         let calls = under_strace(&postfix.pids(), || sides.load(options));
         println!("postfix  syncs a message: {:.2}", calls as f64 / f64::from(options.messages));

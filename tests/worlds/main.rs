@@ -33,6 +33,7 @@ mod client;
 mod clock;
 mod dice;
 mod disk;
+mod distance;
 mod faults;
 mod history;
 mod log;
