@@ -63,6 +63,14 @@ impl Maildir {
         Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{}: no free name", self.path.display())))
     }
 
+    /// Whether it is there and takes a delivery: one is begun and given up. False where it will be made at the first one.
+    pub async fn is_writable(&self) -> io::Result<bool> {
+        if !tokio::fs::try_exists(self.path.join("tmp")).await? {
+            return Ok(false);
+        }
+        self.begin().await.map(|_| true)
+    }
+
     async fn make_directories(&self) -> io::Result<()> {
         let mut made = false;
         for part in ["tmp", "new", "cur"] {

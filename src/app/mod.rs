@@ -22,6 +22,7 @@ use crate::deliver::SystemResolver;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
+use crate::receive::OpenRelay;
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use changes::Changes;
@@ -81,6 +82,9 @@ pub enum StartError {
         /// What is wrong.
         why: String,
     },
+    /// Mend what would let strangers send anywhere (exit status 78).
+    #[error("this configuration makes an open relay: {0}")]
+    OpenRelay(#[from] OpenRelay),
     /// The system refused what every daemon needs.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),

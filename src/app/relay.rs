@@ -66,8 +66,11 @@ impl Relay {
     /// Binds every socket before any of them serves (a relay that can't have one of them does not start), then starts all.
     ///
     /// # Errors
-    /// [`StartError::Listen`], [`StartError::NextHop`], [`StartError::Spool`]; nothing was started then.
+    /// [`StartError::OpenRelay`], [`StartError::Listen`], [`StartError::NextHop`], [`StartError::Tls`],
+    /// [`StartError::Spool`]; nothing was started then.
     pub async fn start(config: Arc<Config>, surroundings: Surroundings) -> Result<Self, StartError> {
+        let tries = receive::prove_closed(&config)?;
+        tracing::debug!(event = "relay.closed", tries, "strangers reach the organizations' domains alone");
         let drain = Drain::default();
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
@@ -162,6 +165,7 @@ impl Relay {
     }
 
     fn prepare(&self, config: &Arc<Config>) -> Result<Vec<Setup>, String> {
+        receive::prove_closed(config).map_err(|open| StartError::from(open).to_string())?;
         let old = self.config.borrow();
         let place = |config: &Config| (config.spool.path.clone(), config.spool.allow_volatile);
         if place(config) != place(&old) {

@@ -42,8 +42,8 @@ struct Arguments {
 enum Command {
     /// Run the daemon (also the default).
     Run,
-    /// Validate the configuration.
-    Check,
+    /// Validate the configuration, and try out what it leads to.
+    Check(check::Arguments),
     /// Print the journal record that a message would get; nothing is sent.
     Record(record::Arguments),
     /// See and steer the records that wait.
@@ -103,11 +103,11 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command.as_ref().unwrap_or(&Command::Run) {
         Command::Run => app::run(&arguments.config).map_err(|error| match error {
             StartError::Config(errors) => Failure::Config(errors.to_string()),
-            StartError::Volatile(refusal) => Failure::Config(refusal.to_string()),
+            refusal @ (StartError::Volatile(_) | StartError::OpenRelay(_)) => Failure::Config(refusal.to_string()),
             broken @ StartError::Broken => Failure::Broken(broken.to_string()),
             other => Failure::Failed(other.to_string()),
         }),
-        Command::Check => check::check(&arguments.config),
+        Command::Check(check) => check::check(&arguments.config, check),
         Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
         Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
     }

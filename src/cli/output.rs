@@ -1,6 +1,6 @@
 //! Words for people and lines for programs, on standard output and standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 /// Columns between two cells of a table.
 const GAP: usize = 2;
@@ -10,6 +10,13 @@ pub(super) fn complain(text: &str) {
     let lines: Vec<_> = text.split('\n').map(shown).collect();
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr(), "journal-relay: {}", lines.join("\n"));
+}
+
+/// Tells who sits at a terminal what takes its time.
+pub(super) fn tell_at_terminal(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "journal-relay: {}", shown(text));
+    }
 }
 
 /// Writes octets to standard output. A reader that went away (`| head`) is no failure.

@@ -36,6 +36,11 @@ pub struct SmtpRoute {
 }
 
 impl SmtpRoute {
+    /// Whether its certificate has to be good.
+    pub fn is_verified(&self) -> bool {
+        matches!(self.tls, Tls::Required | Tls::Implicit)
+    }
+
     /// A server without anything that a URL may add.
     pub fn to(host: impl Into<String>, port: u16, tls: Tls) -> Self {
         Self {

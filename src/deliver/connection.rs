@@ -45,6 +45,16 @@ pub(super) struct Opener<'a> {
     pub(super) tls: &'a TlsClients,
     /// Our name in EHLO.
     pub(super) hostname: &'a str,
+    /// Told in words what was reached, where somebody wants to know.
+    pub(super) tell: Option<&'a (dyn Fn(String) + Sync)>,
+}
+
+impl Opener<'_> {
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if let Some(tell) = self.tell {
+            tell(what());
+        }
+    }
 }
 
 /// A server that has answered EHLO, and AUTH when asked for.
@@ -91,6 +101,8 @@ impl Connection {
                 return Err(Failure::lost(Stage::Tls, "the server offers no STARTTLS, which the route requires"));
             }
         }
+        let verified = if route.is_verified() { ", certificate verified" } else { "" };
+        opener.tell(|| format!("{address}, {}{verified}", connection.line.protection()));
         connection.authenticate(route).await?;
         Ok(connection)
     }
@@ -172,13 +184,20 @@ impl Connection {
         self.transactions += 1;
         let rendering = (letter.render)(self.archive_offers());
         let mail = self.mail_command(letter, &rendering)?;
+        let rcpt = format!("RCPT TO:<{}>", letter.forward_path);
+        if letter.is_trial {
+            self.say_done(Stage::Mail, &mail, COMMAND).await?;
+            let reply = self.say_done(Stage::Rcpt, &rcpt, COMMAND).await?;
+            self.say_done(Stage::Mail, "RSET", POLITENESS).await?;
+            return Ok(reply);
+        }
         // Opened first: a letter that can't be read is not begun.
         let unreadable = |error| Failure {
             stage: Stage::Connect,
             cause: Cause::Ours(format!("the original can't be read: {error}")),
         };
         let pieces = (letter.original.open)().map_err(unreadable)?;
-        self.begin_data(&mail, &format!("RCPT TO:<{}>", letter.forward_path)).await?;
+        self.begin_data(&mail, &rcpt).await?;
         self.send_data(Slices::new(rendering, pieces, letter.original.length, self.line.clone())).await
     }
 

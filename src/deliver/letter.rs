@@ -70,6 +70,8 @@ pub(super) struct Letter {
     pub(super) render: Render,
     /// The original; empty in a report without a record.
     pub(super) original: Original,
+    /// Whether the way is only tried out: the envelope is said, and no mail is sent.
+    pub(super) is_trial: bool,
 }
 
 /// The octets between prefix and suffix.

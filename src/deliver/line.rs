@@ -193,6 +193,11 @@ impl Line {
         self.lock().transport.is_encrypted()
     }
 
+    /// How the line is protected, in words.
+    pub(super) fn protection(&self) -> String {
+        self.lock().transport.agreed().map_or_else(|| "plain text".to_owned(), |agreed| agreed.to_string())
+    }
+
     // A panic in here leaves no half-done change that would matter more than the line, which fails by itself.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -35,6 +35,7 @@ mod post;
 mod replies;
 mod resolver;
 mod tls;
+mod trial;
 mod verdict;
 
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub use breaker::{BUSY_AFTER, BUSY_FIRST, BUSY_LONGEST, DOWN_AFTER, SHUT_AFTER};
 pub use delays::{HEALTHY_FOR, SHUT_FOR};
 pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{Answer, Exchanger, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved};
+pub use trial::{Trial, try_out};
 pub use verdict::{Fault, Said, Verdict};
 
 use crate::clock::SharedClock;

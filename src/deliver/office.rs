@@ -309,6 +309,7 @@ impl Way {
         let (sender, address) = (self.organization.sender.clone(), self.forward_path.clone());
         let fields = claim.fields.clone();
         Letter {
+            is_trial: false,
             id: fields.id,
             reverse_path: ReversePath::Address(sender.clone()),
             forward_path: address.clone(),
@@ -333,6 +334,7 @@ impl Way {
             journal::render_report(&fields, record.as_ref(), &context, offers).into()
         };
         Letter {
+            is_trial: false,
             id: claim.fields.id,
             // RFC 3464, section 2: a notification is never answered by another.
             reverse_path: ReversePath::Null,

@@ -41,7 +41,18 @@ impl Post {
 
     /// Sends `letter` by `route`, saying EHLO as `hostname`. Ends when the server has answered or a named limit has passed.
     pub(super) async fn send(&self, route: &Route, hostname: &str, letter: &Letter) -> Verdict {
-        let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname };
+        self.send_telling(route, hostname, letter, None).await
+    }
+
+    /// The same; `tell` hears of each connection that is made.
+    pub(super) async fn send_telling(
+        &self,
+        route: &Route,
+        hostname: &str,
+        letter: &Letter,
+        tell: Option<&(dyn Fn(String) + Sync)>,
+    ) -> Verdict {
+        let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname, tell };
         match route {
             Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
             Route::Mx => self.send_to_exchangers(&opener, letter).await,
@@ -128,6 +139,11 @@ impl Post {
 
     /// A maildir takes octets of any kind; a message that is durable in it is taken.
     async fn keep(&self, path: &Path, letter: &Letter) -> Result<Reply, Failure> {
+        if letter.is_trial {
+            let is_there = Maildir::new(path).is_writable().await;
+            let is_there = is_there.map_err(|error| Failure::lost(Stage::Data, error.to_string()))?;
+            return Ok(Reply::new(250, if is_there { "it can be written" } else { "it is made at the first record" }));
+        }
         let ours = |error: io::Error| Failure {
             stage: Stage::Data,
             cause: Cause::Ours(format!("the original can't be read: {error}")),

@@ -8,7 +8,7 @@ use super::identity::ClientFacts;
 use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::mail::Reply;
-use crate::net::{Stream, Transport};
+use crate::net::{Agreed, Stream, Transport};
 use crate::smtp::client::{Client, Command, Offer, ReplyError, Verb};
 use std::future::poll_fn;
 use std::io;
@@ -75,6 +75,11 @@ impl Connection {
 
     pub(super) fn is_encrypted(&self) -> bool {
         self.stream.is_encrypted()
+    }
+
+    /// What TLS was agreed on.
+    pub(super) fn agreed(&self) -> Option<Agreed> {
+        self.stream.agreed()
     }
 
     /// See [`Client::forget_require_tls`].

@@ -6,8 +6,10 @@ use super::error::Lost;
 use super::local::MaildirLeg;
 use super::private::Private;
 use crate::mail::Reply;
+use crate::net::Agreed;
 use crate::smtp::client::{Command, Offer};
 use crate::smtp::{Extensions, Mail, Rcpt};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A conversation that waits for MAIL. Commands are queued, then their replies asked for one by one, in order. Dropped, it
@@ -86,6 +88,14 @@ impl Leg {
     /// What this connection offers.
     pub fn extensions(&self) -> &Extensions {
         self.offer().extensions()
+    }
+
+    /// Where the server is, and what TLS was agreed on; none where it is a directory.
+    pub(super) fn reached(&self) -> Option<(SocketAddr, Option<Agreed>)> {
+        match &self.way {
+            Way::Smtp(leg) => Some((leg.connection.address(), leg.connection.agreed())),
+            Way::Maildir(_) => None,
+        }
     }
 
     /// The extension that a parameter of `mail` needs and this connection does not offer. `SIZE` and `BODY=7BIT` need none:

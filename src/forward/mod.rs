@@ -18,6 +18,7 @@ mod pool;
 mod private;
 pub mod settings;
 mod tls;
+mod trial;
 
 pub use connection::GATHER;
 pub use error::{ForwardError, Lost, Unreachable};
@@ -25,6 +26,7 @@ pub use identity::ClientFacts;
 pub use leg::Leg;
 pub use private::Private;
 pub use settings::Settings;
+pub use trial::{Trial, TrialError};
 
 use crate::config::{ClientIdentity, Route};
 use crate::maildir::Maildir;

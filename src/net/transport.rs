@@ -1,6 +1,7 @@
 //! A connection in plain text or under TLS, of either side: one type for what is read and written, whoever began.
 
 use super::Stream;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,6 +26,12 @@ pub struct Agreed {
     pub version: &'static str,
     /// The cipher suite's registered name, such as `TLS_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
+}
+
+impl fmt::Display for Agreed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher)
+    }
 }
 
 impl Transport {

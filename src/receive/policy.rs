@@ -16,7 +16,7 @@ pub fn is_trusted(listener: &Listener, client: IpAddr) -> bool {
 }
 
 /// Whether `peer` belongs to the load balancers, whose connections start with a PROXY header.
-pub(super) fn is_load_balancer(listener: &Listener, peer: IpAddr) -> bool {
+pub fn is_load_balancer(listener: &Listener, peer: IpAddr) -> bool {
     let peer = peer.to_canonical();
     listener.proxy_protocol_from.iter().any(|network| network.contains(&peer))
 }
@@ -131,7 +131,7 @@ fn owner<'c>(config: &'c Config, address: &Address) -> Option<&'c Organization> 
     config.organizations.iter().find(has_host).or(config.organizations.first())
 }
 
-fn has_domain(organization: &Organization, domain: &str) -> bool {
+pub(super) fn has_domain(organization: &Organization, domain: &str) -> bool {
     organization.domains.iter().any(|pattern| pattern.matches(domain))
 }
 

@@ -34,6 +34,20 @@ fn a_bad_value_of_a_listener_is_shown_with_the_form_that_is_allowed() {
         ),
         (
             "max_message_size = \"64MiB\"",
+            "trusted_networks = [\"10.0.0.0/8\", \"fc00::/7\", \"2a00::/12\"]",
+            "c.toml:5:47: listener.trusted_networks = \"2a00::/12\": a large part of the internet, which would make this \
+             an open relay; allowed are your own networks, an IPv4 /8 or an IPv6 /20 at the largest, and \"fc00::/7\" \
+             and \"fe80::/10\"",
+        ),
+        (
+            "max_message_size = \"64MiB\"",
+            "proxy_protocol_from = [\"0.0.0.0/0\"]",
+            "c.toml:5:24: listener.proxy_protocol_from = \"0.0.0.0/0\": a large part of the internet, which would make \
+             this an open relay; allowed are your own networks, an IPv4 /8 or an IPv6 /20 at the largest, and \
+             \"fc00::/7\" and \"fe80::/10\"",
+        ),
+        (
+            "max_message_size = \"64MiB\"",
             "trusted_networks = [\"::1\", \"10.1.2.3/8\", \"all\"]",
             "c.toml:5:28: listener.trusted_networks = \"10.1.2.3/8\": the address has bits behind the prefix; allowed \
              is \"10.0.0.0/8\" or \"10.1.2.3\"\n\

@@ -27,6 +27,7 @@ mod books;
 mod bounces;
 mod broken;
 mod bypass;
+mod check;
 mod chunks;
 mod commands;
 mod crash;

@@ -230,7 +230,7 @@ pub fn config(shape: Shape, version: u64) -> String {
     let on_failure = if shape.bypass { "bypass" } else { "tempfail" };
     let mut text = format!(
         "hostname = \"relay.example\"\n[spool]\npath = \"/disk/spool\"\non_failure = \"{on_failure}\"\n[[listener]]\nname = \"in\"\naddress = \"0.0.0.0:25\"\n\
-         next_hop = \"smtp://next-hop.example:25?tls=none\"\ntrusted_networks = [\"0.0.0.0/0\"]\n\
+         next_hop = \"smtp://next-hop.example:25?tls=none\"\ntrusted_networks = [\"192.168.0.0/16\"]\n\
          max_message_size = \"{}MiB\"\n[retry]\nfirst = \"{}s\"\nlongest = \"{}s\"\nreport_after = \"20s\"\n",
         4 + version % 2,
         1 + version % 2,

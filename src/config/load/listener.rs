@@ -57,7 +57,7 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
     let address = section.text("address", values::socket_address);
     let next_hop = section.text_shown("next_hop", routes::next_hop, routes::without_password);
     let networks = |key| {
-        let list = section.list(key, values::network).map(|list| list.value).unwrap_or_default();
+        let list = section.list(key, values::own_network).map(|list| list.value).unwrap_or_default();
         list.into_iter().map(|network| network.value).collect()
     };
     let (trusted_networks, proxy_protocol_from) = (networks("trusted_networks"), networks("proxy_protocol_from"));

@@ -94,6 +94,29 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     }
 }
 
+/// Networks that somebody can answer for: not the internet, nor a large part of it. The largest that an organization is given
+/// are an IPv4 /8 and an IPv6 /20; what is not routed on the internet (RFC 4193, section 3.1; RFC 4291, section 2.5.6) may be
+/// taken whole.
+pub(super) fn own_network(text: &str) -> Result<IpNet, String> {
+    let network = network(text)?;
+    let is_too_large = match network {
+        IpNet::V4(network) => network.prefix_len() < 8,
+        IpNet::V6(network) => {
+            let first = network.network().segments()[0];
+            let is_local = first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80;
+            network.prefix_len() < if is_local { 7 } else { 20 }
+        }
+    };
+    if is_too_large {
+        return Err(
+            "a large part of the internet, which would make this an open relay; allowed are your own networks, an \
+             IPv4 /8 or an IPv6 /20 at the largest, and \"fc00::/7\" and \"fe80::/10\""
+                .to_owned(),
+        );
+    }
+    Ok(network)
+}
+
 /// The relay's own name.
 pub(super) fn hostname(text: &str) -> Result<String, String> {
     match DomainPattern::parse(text) {

@@ -70,6 +70,7 @@ fn address(text: &str) -> Address {
 /// A letter of `original` between a short prefix and a short suffix.
 fn letter(original: impl Into<Bytes>) -> Letter {
     Letter {
+        is_trial: false,
         id: RecordId::new(Timestamp::from_millis(1_794_304_800_000), &OsEntropy),
         reverse_path: ReversePath::Address(address("amazonjournaling@acme.awsapps.com")),
         forward_path: address("archive@journal.example"),

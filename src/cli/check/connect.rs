@@ -1,0 +1,196 @@
+//! `check --connect`: tries out every next hop, every archive and every report route, all at once, as far as RCPT. No mail is
+//! sent. Each listener that runs is asked, too, see `stranger`.
+
+use super::super::Failure;
+use super::super::output::{print, table, tell_at_terminal};
+use super::stranger;
+use crate::config::{Config, Listener, Organization, Route};
+use crate::deliver::{self, SystemResolver, Verdict};
+use crate::forward::{ClientFacts, NextHop, Settings};
+use crate::mail::{Address, ReversePath};
+use crate::net;
+use crate::receive::{self, NOWHERE};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long one place may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Places tried at a time.
+const AT_A_TIME: usize = 16;
+
+/// What one place said.
+pub(super) struct Answer {
+    /// Whether it can be used.
+    pub(super) is_fine: bool,
+    /// What there is to know, a line each.
+    pub(super) lines: Vec<String>,
+}
+
+impl Answer {
+    pub(super) fn fine(lines: Vec<String>) -> Self {
+        Self { is_fine: true, lines }
+    }
+
+    pub(super) fn bad(line: impl Into<String>) -> Self {
+        Self { is_fine: false, lines: vec![line.into()] }
+    }
+}
+
+/// A place to be tried.
+enum Place {
+    NextHop(Listener),
+    Listener(Listener),
+    Records(Organization),
+    Reports(Organization),
+}
+
+/// Tries everything and prints what came of it, in the order of the configuration.
+pub(super) fn try_everything(config: &Config) -> Result<(), Failure> {
+    let mut places = Vec::new();
+    for listener in &config.listeners {
+        places.extend([Place::NextHop(listener.clone()), Place::Listener(listener.clone())]);
+    }
+    for organization in &config.organizations {
+        places.extend([Place::Records(organization.clone()), Place::Reports(organization.clone())]);
+    }
+    let titles: Vec<[String; 3]> = places.iter().map(Place::title).collect();
+    tell_at_terminal(&format!("trying {} places, {} s each at the most", places.len(), LIMIT.as_secs()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answers = runtime.block_on(ask_all(places, Arc::new(config.clone())));
+    // A look-up that hangs in the system must not hold up the end.
+    runtime.shutdown_background();
+    let mut rows = Vec::new();
+    let mut bad = 0;
+    for (title, answer) in titles.into_iter().zip(answers) {
+        bad += usize::from(!answer.is_fine);
+        let state = if answer.is_fine { "ok" } else { "FAILED" };
+        let mut lines = answer.lines.into_iter();
+        let mut row = title.to_vec();
+        row.extend([state.to_owned(), lines.next().unwrap_or_default()]);
+        rows.push(row);
+        rows.extend(lines.map(|line| vec![String::new(), String::new(), String::new(), String::new(), line]));
+    }
+    print(table(&rows).as_bytes())?;
+    if bad > 0 { Err(Failure::Failed(format!("{bad} of the places can't be used as they are"))) } else { Ok(()) }
+}
+
+impl Place {
+    /// What it is, whose, and where.
+    fn title(&self) -> [String; 3] {
+        match self {
+            Self::NextHop(listener) => ["next hop".into(), listener.name.clone(), listener.next_hop.to_string()],
+            Self::Listener(listener) => ["listener".into(), listener.name.clone(), listener.address.to_string()],
+            Self::Records(of) => ["records".into(), of.name.clone(), of.journaling_route.to_string()],
+            Self::Reports(of) => ["reports".into(), of.name.clone(), of.report_route.to_string()],
+        }
+    }
+
+    async fn ask(&self, config: &Config) -> Answer {
+        let answer = async {
+            match self {
+                Self::NextHop(listener) => ask_next_hop(listener, config).await,
+                Self::Listener(listener) => stranger::ask(listener, config).await,
+                Self::Records(of) => {
+                    let sender = ReversePath::Address(of.sender.clone());
+                    ask_route(&of.journaling_route, &sender, &of.journaling_address, config).await
+                }
+                Self::Reports(of) => ask_route(&of.report_route, &ReversePath::Null, &of.report_address, config).await,
+            }
+        };
+        timeout(LIMIT, answer).await.unwrap_or_else(|_| Answer::bad(format!("no answer within {} s", LIMIT.as_secs())))
+    }
+}
+
+/// The answers in the order of the places.
+async fn ask_all(places: Vec<Place>, config: Arc<Config>) -> Vec<Answer> {
+    let (mut answers, mut open) = (Vec::new(), JoinSet::new());
+    let mut places = places.into_iter().enumerate();
+    loop {
+        while open.len() < AT_A_TIME
+            && let Some((number, place)) = places.next()
+        {
+            let config = Arc::clone(&config);
+            open.spawn(async move { (number, place.ask(&config).await) });
+        }
+        match open.join_next().await {
+            Some(Ok(answered)) => answers.push(answered),
+            Some(Err(failed)) => answers.push((usize::MAX, Answer::bad(failed.to_string()))),
+            None => break,
+        }
+    }
+    answers.sort_by_key(|(number, _)| *number);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// As the listener's clients would be passed on: mail from the first organization to its postmaster, whom every server knows
+/// (RFC 5321, section 4.5.1), and to nobody's domain, which tells whether relay control is the relay's alone.
+async fn ask_next_hop(listener: &Listener, config: &Config) -> Answer {
+    let Some(organization) = config.organizations.first() else { return Answer::bad("there is no organization") };
+    let exact = organization.domains.iter().map(|domain| domain.as_text()).find(|domain| !domain.starts_with('*'));
+    let postmaster = exact.and_then(|domain| Address::parse(&format!("postmaster@{domain}")).ok());
+    let postmaster = postmaster.unwrap_or_else(|| organization.report_address.clone());
+    let Ok(elsewhere) = Address::parse(&format!("user@{NOWHERE}")) else { return Answer::bad(NOWHERE) };
+    let reverse_path = Some(&organization.report_address).filter(|address| address.is_ascii());
+    let reverse_path = reverse_path.map_or(ReversePath::Null, |address| ReversePath::Address(address.clone()));
+    let settings =
+        Settings { hello_name: config.hostname.clone(), identity: listener.client_identity, ..Settings::default() };
+    let next_hop = match NextHop::with_settings(listener.next_hop.clone(), settings) {
+        Ok(next_hop) => next_hop,
+        Err(error) => return Answer::bad(error.to_string()),
+    };
+    let trial = next_hop.try_out(a_client(listener), &reverse_path, &[postmaster.clone(), elsewhere.clone()]).await;
+    let trial = match trial {
+        Ok(trial) => trial,
+        Err(error) => return Answer::bad(error.to_string()),
+    };
+    let mut lines = Vec::new();
+    if let Some(address) = trial.address {
+        let tls = trial.tls.map_or_else(|| "plain text".to_owned(), |tls| tls.to_string());
+        lines.push(format!("{address}, {tls}"));
+    }
+    lines.push(format!("MAIL FROM:<{}>: {}", reverse_path.as_str(), trial.mail));
+    lines.extend(trial.rcpts.first().map(|reply| format!("RCPT TO:<{postmaster}>: {reply}")));
+    if matches!(listener.next_hop, Route::Smtp(_))
+        && let Some(reply) = trial.rcpts.get(1)
+    {
+        let means =
+            if reply.is_completion() { "it relays for this host: relay control is this relay's alone" } else { "" };
+        lines.push(format!("RCPT TO:<{elsewhere}>: {reply}"));
+        lines.extend(Some(means.to_owned()).filter(|means| !means.is_empty()));
+    }
+    let is_fine = trial.mail.is_completion() && trial.rcpts.first().is_some_and(|reply| reply.is_completion());
+    Answer { is_fine, lines }
+}
+
+/// For a next hop that learns who clients are: one from documentation (RFC 5737).
+fn a_client(listener: &Listener) -> ClientFacts {
+    ClientFacts {
+        address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 25)),
+        destination: listener.address,
+        name: "client.example".to_owned(),
+        extended: true,
+    }
+}
+
+async fn ask_route(route: &Route, reverse_path: &ReversePath, forward_path: &Address, config: &Config) -> Answer {
+    let network = net::system();
+    let resolver = Arc::new(SystemResolver::new(Arc::clone(&network)));
+    let envelope = (reverse_path, forward_path);
+    let trial = deliver::try_out(route, &config.hostname, envelope, resolver, network).await;
+    let mut lines = trial.reached;
+    let (is_fine, said) = match trial.verdict {
+        Verdict::Accepted { reply, .. } => (true, reply),
+        Verdict::Deferred { reply, .. } | Verdict::Refused { reply } => (false, reply),
+    };
+    lines.push(if said.is_smtp { format!("RCPT TO:<{forward_path}>: {said}") } else { said.to_string() });
+    Answer { is_fine, lines }
+}
+
+/// Where the relay can be asked whether it is closed.
+pub(super) fn stranger_facts(listener: &Listener) -> Option<ClientFacts> {
+    let address = SocketAddr::new(receive::stranger(listener)?, 25_025);
+    Some(ClientFacts { address, ..a_client(listener) })
+}

@@ -1,0 +1,88 @@
+//! `check`: is the configuration sound, and what does it mean. `--connect` tries out what it leads to, see `connect`.
+
+mod connect;
+mod stranger;
+
+use super::Failure;
+use super::output::{print, table};
+use crate::config::{ClientIdentity, Config, Listener, ListenerAuth, Organization, TlsMode};
+use crate::receive::prove_closed;
+use std::path::Path;
+
+/// What can be asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Also try every next hop and archive (EHLO, STARTTLS, MAIL, RCPT; no mail is sent), and every listener as a stranger
+    #[arg(long)]
+    connect: bool,
+}
+
+/// Prints what the configuration says, and what its servers say.
+///
+/// # Errors
+/// [`Failure::Config`] with every mistake found, and for an open relay; with `--connect` [`Failure::Failed`] when a place can't
+/// be used.
+pub(super) fn check(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
+    let config = Config::load(file)?;
+    let refused = prove_closed(&config).map_err(|open| {
+        Failure::Config(format!("{}: this configuration makes an open relay: {open}", file.display()))
+    })?;
+    let mut rows = vec![row("hostname", config.hostname.clone())];
+    rows.push(row("spool", config.spool.path.display().to_string()));
+    config.listeners.iter().for_each(|listener| describe_listener(listener, &mut rows));
+    config.organizations.iter().for_each(|organization| describe_organization(organization, &mut rows));
+    rows.push(row(
+        "relay control",
+        format!("{refused} recipients elsewhere were refused to a client that is not trusted"),
+    ));
+    rows.push(row("ok", format!("{} is sound", file.display())));
+    print(table(&rows).as_bytes())?;
+    if arguments.connect { connect::try_everything(&config) } else { Ok(()) }
+}
+
+fn row(what: &str, text: String) -> Vec<String> {
+    vec![what.to_owned(), text]
+}
+
+fn describe_listener(listener: &Listener, rows: &mut Vec<Vec<String>>) {
+    let Listener { name, address, next_hop, .. } = listener;
+    rows.push(row("listener", format!("{name} on {address} → {next_hop}")));
+    let list = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let tls = match listener.tls.as_ref().map(|tls| tls.mode) {
+        None => "no TLS",
+        Some(TlsMode::StartTls) => "STARTTLS offered",
+        Some(TlsMode::Required) => "STARTTLS required",
+        Some(TlsMode::Implicit) => "TLS from the first octet",
+    };
+    let auth = match listener.auth {
+        ListenerAuth::Off => "no AUTH",
+        ListenerAuth::Tls => "AUTH under TLS",
+        ListenerAuth::Always => "AUTH also in plain text",
+    };
+    rows.push(row("", format!("{tls}; {auth}")));
+    if !listener.trusted_networks.is_empty() {
+        rows.push(row("", format!("{} may send to any domain", list(&listener.trusted_networks))));
+    }
+    if !listener.proxy_protocol_from.is_empty() {
+        rows.push(row("", format!("{} must begin with a PROXY header", list(&listener.proxy_protocol_from))));
+    }
+    let identity = match listener.client_identity {
+        ClientIdentity::None => return,
+        ClientIdentity::Xclient => "XCLIENT",
+        ClientIdentity::Xforward => "XFORWARD",
+        ClientIdentity::ProxyV1 => "a PROXY header of version 1",
+        ClientIdentity::ProxyV2 => "a PROXY header of version 2",
+    };
+    rows.push(row("", format!("the next hop learns the client by {identity}")));
+}
+
+fn describe_organization(organization: &Organization, rows: &mut Vec<Vec<String>>) {
+    let domains: Vec<String> = organization.domains.iter().map(|domain| domain.as_text()).collect();
+    let journal = if organization.journaling {
+        format!("records to {} by {}", organization.journaling_address, organization.journaling_route)
+    } else {
+        "journaling is switched off".to_owned()
+    };
+    rows.push(row("organization", format!("{} ({}): {journal}", organization.name, domains.join(", "))));
+    rows.push(row("", format!("reports to {} by {}", organization.report_address, organization.report_route)));
+}
