@@ -10,10 +10,11 @@ mod transport;
 pub use client_tls::{Fingerprint, Trust, server_name};
 pub use transport::{Agreed, Transport};
 
+use crate::config::Source;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,12 @@ pub trait Network: Send + Sync + 'static {
 
     /// Connects. Who calls sets the time limit.
     fn connect(&self, address: SocketAddr) -> Later<'static, Stream>;
+
+    /// The same from this address of the machine, of the server's family. A network in which nobody can choose where he comes
+    /// from connects all the same.
+    fn connect_from(&self, _source: IpAddr, address: SocketAddr) -> Later<'static, Stream> {
+        self.connect(address)
+    }
 
     /// Takes an address to listen on; with port 0 any free one.
     fn listen(&self, address: SocketAddr) -> Later<'static, Box<dyn Listen>>;
@@ -139,6 +146,14 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Connects to `address` from where `source` says, or from where the system chooses.
+pub fn connect_by(network: &dyn Network, source: &Source, address: SocketAddr) -> Later<'static, Stream> {
+    match source.towards(address.ip()) {
+        Some(source) => network.connect_from(source, address),
+        None => network.connect(address),
+    }
+}
+
 /// The machine's own network, with the names that its system library knows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemNetwork;
@@ -156,6 +171,15 @@ impl Network for SystemNetwork {
 
     fn connect(&self, address: SocketAddr) -> Later<'static, Stream> {
         Box::pin(async move { TcpStream::connect(address).await.map(Stream::tcp) })
+    }
+
+    fn connect_from(&self, source: IpAddr, address: SocketAddr) -> Later<'static, Stream> {
+        Box::pin(async move {
+            let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            let unbound = |error: io::Error| io::Error::new(error.kind(), format!("from {source}: {error}"));
+            socket.bind(SocketAddr::new(source, 0)).map_err(unbound)?;
+            socket.connect(address).await.map(Stream::tcp)
+        })
     }
 
     fn listen(&self, address: SocketAddr) -> Later<'static, Box<dyn Listen>> {
@@ -220,6 +244,19 @@ mod tests {
         two.read_exact(&mut there).await.unwrap();
         one.read_exact(&mut back).await.unwrap();
         assert_eq!((&there, &back), (b"there", b"back"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_comes_from_the_source_of_its_family_and_from_no_address_of_others() {
+        let network = system();
+        let listener = network.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let from = |v4: [u8; 4]| Source { v4: Some(v4.into()), v6: Some([0, 0, 0, 0, 0, 0, 0, 1].into()) };
+        let _client = connect_by(&*network, &from([127, 0, 0, 2]), listener.address()).await.unwrap();
+        let (_server, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 2]));
+        // TEST-NET-1 (RFC 5737) is nobody's.
+        let refused = connect_by(&*network, &from([192, 0, 2, 1]), listener.address()).await.unwrap_err();
+        assert!(refused.to_string().starts_with("from 192.0.2.1: "), "{refused}");
     }
 
     #[tokio::test]

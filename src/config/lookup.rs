@@ -1,6 +1,6 @@
 //! Finding things in a configuration: an organization by its name, and whose an address is.
 
-use super::{Config, Organization, Route};
+use super::{Config, MxRoute, Organization, Route};
 use crate::mail::Address;
 use std::path::PathBuf;
 
@@ -33,8 +33,8 @@ impl Config {
                 .flat_map(|organization| [&organization.journaling_route, &organization.report_route]),
         );
         let authorities = routes.filter_map(|route| match route {
-            Route::Smtp(smtp) => smtp.ca_file.clone(),
-            Route::Maildir(_) | Route::Mx => None,
+            Route::Smtp(server) | Route::Mx(MxRoute { server, .. }) => server.ca_file.clone(),
+            Route::Maildir(_) => None,
         });
         identities
             .flat_map(|identity| [identity.certificate.clone(), identity.key.clone()])

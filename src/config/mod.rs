@@ -20,7 +20,7 @@ mod tls;
 pub use auth::ListenerAuth;
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
-pub use route::{Protocol, Route, SmtpRoute, Tls};
+pub use route::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 pub use tls::{Identity, ListenerTls, TlsMode};
 
 /// Everything one file says.

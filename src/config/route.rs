@@ -1,7 +1,11 @@
 //! Where a message goes and how: the route URLs of the configuration.
 
 use super::Identity;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+
+/// Where mail exchangers listen (RFC 5321, section 4.5.4.2).
+pub const SMTP_PORT: u16 = 25;
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -11,7 +15,25 @@ pub enum Route {
     /// `maildir:/path`: octets as they are (CRLF).
     Maildir(PathBuf),
     /// `mx`: the mail exchangers of the address's domain (RFC 5321, section 5.1).
-    Mx,
+    Mx(MxRoute),
+}
+
+/// What is asked of a domain's mail exchangers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MxRoute {
+    /// Each of them, but for its name: the options of an `smtp://` route.
+    pub server: SmtpRoute,
+    /// Whether the domain's MTA-STS policy is looked up and kept (RFC 8461). Default: yes.
+    pub sts: bool,
+    /// Whether TLSA records are looked up and kept, where DNSSEC vouches for them (RFC 7672). Default: yes.
+    pub dane: bool,
+}
+
+/// `mx` without options.
+impl Default for MxRoute {
+    fn default() -> Self {
+        Self { server: SmtpRoute::to("", SMTP_PORT, Tls::Opportunistic), sts: true, dane: true }
+    }
 }
 
 /// One SMTP server.
@@ -33,6 +55,27 @@ pub struct SmtpRoute {
     pub fingerprints: Vec<[u8; 32]>,
     /// What is shown to a server that asks who its client is.
     pub identity: Option<Identity>,
+    /// Where connections to it come from.
+    pub source: Source,
+}
+
+/// Addresses of this machine that connections of a route come from; of a family without one, the system's choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    /// Towards IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// Towards IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Source {
+    /// Where a connection to `server` comes from; none where the system chooses.
+    pub fn towards(&self, server: IpAddr) -> Option<IpAddr> {
+        match server {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }
 
 impl SmtpRoute {
@@ -52,6 +95,7 @@ impl SmtpRoute {
             ca_file: None,
             fingerprints: Vec::new(),
             identity: None,
+            source: Source::default(),
         }
     }
 }
@@ -94,7 +138,7 @@ impl std::fmt::Display for Route {
         match self {
             Self::Smtp(smtp) => smtp.fmt(f),
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
-            Self::Mx => f.write_str("mx"),
+            Self::Mx(_) => f.write_str("mx"),
         }
     }
 }

@@ -13,8 +13,7 @@ use super::verdict::{Cause, Failure, Stage};
 use crate::config::{Protocol, SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
-use crate::net::Network;
-use crate::net::Trust;
+use crate::net::{Network, Trust, connect_by};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
@@ -110,7 +109,7 @@ impl Connection {
     /// Connects, with TLS when that comes first, reads the greeting and says EHLO.
     async fn greet(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
         let connect_failed = |what: String| Failure::lost(Stage::Connect, format!("{address}: {what}"));
-        let stream = timeout(CONNECT, opener.network.connect(address))
+        let stream = timeout(CONNECT, connect_by(opener.network, &route.source, address))
             .await
             .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
             .map_err(|error| connect_failed(error.to_string()))?;

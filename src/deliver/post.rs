@@ -9,7 +9,7 @@ use super::resolver::{Resolver, Unresolved, servers_in_turn};
 use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage, Verdict};
 use crate::clock::SharedClock;
-use crate::config::{Route, SmtpRoute, Tls};
+use crate::config::{MxRoute, Route, SmtpRoute};
 use crate::drain::Drain;
 use crate::journal::ArchiveOffers;
 use crate::mail::{Address, Reply, ascii_domain};
@@ -20,9 +20,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-
-/// Where mail exchangers listen.
-const SMTP_PORT: u16 = 25;
 
 /// The way out for all organizations.
 pub(super) struct Post {
@@ -55,7 +52,7 @@ impl Post {
         let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname, tell };
         match route {
             Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
-            Route::Mx => self.send_to_exchangers(&opener, letter).await,
+            Route::Mx(mx) => self.send_to_exchangers(mx, &opener, letter).await,
             Route::Maildir(path) => Verdict::of(self.keep(path, letter).await, &route.to_string()),
         }
     }
@@ -103,14 +100,14 @@ impl Post {
     }
 
     /// The servers of the address's domain in turn (RFC 5321, section 5.1), until one can be talked to.
-    async fn send_to_exchangers(&self, opener: &Opener<'_>, letter: &Letter) -> Verdict {
+    async fn send_to_exchangers(&self, mx: &MxRoute, opener: &Opener<'_>, letter: &Letter) -> Verdict {
         let hosts = match self.exchangers(letter).await {
             Ok(hosts) => hosts,
             Err(failure) => return Verdict::of(Err(failure), ""),
         };
         let mut last = Verdict::of(Err(Failure::lost(Stage::Connect, "no mail exchanger")), "");
         for host in hosts {
-            let server = SmtpRoute::to(host, SMTP_PORT, Tls::Opportunistic);
+            let server = SmtpRoute { host, ..mx.server.clone() };
             let result = self.send_to(&server, opener, letter).await;
             let is_over = !matches!(&result, Err(failure) if failure.is_about_this_server());
             last = Verdict::of(result, &server.to_string());
@@ -171,7 +168,7 @@ impl Post {
 /// What a route is called in logs, and where it shares slots: its URL, with `mx` its domain.
 pub(super) fn label(route: &Route, forward_path: &Address) -> String {
     match (route, forward_path.domain()) {
-        (Route::Mx, Some(domain)) => format!("mx:{}", ascii_domain(domain)),
+        (Route::Mx(_), Some(domain)) => format!("mx:{}", ascii_domain(domain)),
         _ => route.to_string(),
     }
 }

@@ -7,7 +7,7 @@ use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::config::{ClientIdentity, SmtpRoute, Tls};
 use crate::mail::Reply;
-use crate::net::Transport;
+use crate::net::{Transport, connect_by};
 use crate::smtp::client::{Command, Verb};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ impl Dialer {
         client: Option<&Arc<ClientFacts>>,
     ) -> Result<Connection, Unreachable> {
         let unconnected = |why: String| Unreachable::Connect { address, why };
-        let mut stream = match timeout(self.settings.connect, self.settings.network.connect(address)).await {
+        let connecting = connect_by(&*self.settings.network, &self.route.source, address);
+        let mut stream = match timeout(self.settings.connect, connecting).await {
             Ok(connected) => connected.map_err(|error| unconnected(error.to_string()))?,
             Err(_) => return Err(unconnected(format!("no answer within {} s", self.settings.connect.as_secs_f32()))),
         };

@@ -79,7 +79,7 @@ impl NextHop {
                 Way::Smtp { dialer: Box::new(Dialer::new(smtp, settings.clone())?), pool: Pool::new(settings.clone()) }
             }
             Route::Maildir(path) => Way::Maildir(Maildir::new(path)),
-            Route::Mx => return Err(ForwardError::Mx),
+            Route::Mx(_) => return Err(ForwardError::Mx),
         };
         Ok(Arc::new(Self {
             label,

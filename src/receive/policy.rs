@@ -147,7 +147,7 @@ fn is_in_scope(scope: &Scope, address: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Log, LogAddresses, LogFormat, OnFailure, Retry, Route, Spool, UnlistedRecipients};
+    use crate::config::{Log, LogAddresses, LogFormat, MxRoute, OnFailure, Retry, Route, Spool, UnlistedRecipients};
     use crate::mail::DomainPattern;
     use std::time::Duration;
 
@@ -162,8 +162,8 @@ mod tests {
             journaling: true,
             journaling_address: address("archive@vault.example"),
             report_address: address("postmaster@example.org"),
-            journaling_route: Route::Mx,
-            report_route: Route::Mx,
+            journaling_route: Route::Mx(MxRoute::default()),
+            report_route: Route::Mx(MxRoute::default()),
             sender: address(&format!("amazonjournaling@{name}.awsapps.com")),
             unlisted_recipients: UnlistedRecipients::Bcc,
             coalesce: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use super::section::{Kind, Placed, Section};
 use super::{routes, values};
-use crate::config::{AddressPattern, Direction, Organization, Route, Scope, UnlistedRecipients};
+use crate::config::{AddressPattern, Direction, MxRoute, Organization, Route, Scope, UnlistedRecipients};
 use crate::mail::Address;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
     let journaling_address = section.text("journaling_address", values::address);
     let report_address = section.text("report_address", values::address);
     let route = |key| {
-        let default = Placed { value: Route::Mx, at: section.at() };
+        let default = Placed { value: Route::Mx(MxRoute::default()), at: section.at() };
         section.text_shown(key, routes::route, routes::without_password).unwrap_or(default)
     };
     let (journaling_route, report_route) = (route("journaling_route"), route("report_route"));

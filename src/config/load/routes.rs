@@ -1,11 +1,11 @@
-//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…`, `smtps://…`, `lmtp://…`,
-//! `maildir:/path`, `mx`.
+//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…&source=…`, `smtps://…`, `lmtp://…`,
+//! `maildir:/path`, `mx`, `mx?tls=…&source=…&sts=off&dane=off`.
 //!
 //! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
 //! delivery. What is said of a wrong URL never repeats its password.
 
 use super::listener_tls;
-use crate::config::{Protocol, Route, SmtpRoute, Tls};
+use crate::config::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -18,8 +18,6 @@ use url::Url;
 /// Octets of a password file; a larger one is refused.
 const MAX_PASSWORD_FILE: u64 = 4 * 1024;
 
-/// RFC 5321, section 4.5.4.2.
-const SMTP_PORT: u16 = 25;
 /// RFC 2033, section 5, forbids port 25; this one is registered for private mail systems and what servers use.
 const LMTP_PORT: u16 = 24;
 /// RFC 8314, section 7.3.
@@ -41,7 +39,10 @@ pub(super) fn next_hop(text: &str) -> Result<Route, String> {
 
 /// Where records or reports go.
 pub(super) fn route(text: &str) -> Result<Route, String> {
-    if text == "mx" { Ok(Route::Mx) } else { read(text, ALLOWED_ROUTE) }
+    match text.split_once('?').unwrap_or((text, "")) {
+        ("mx", query) => mx(query).map(Route::Mx),
+        _ => read(text, ALLOWED_ROUTE),
+    }
 }
 
 /// The text with stars for user and password, for error messages; also where the slashes were forgotten.
@@ -84,45 +85,56 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
         return Err(format!("nothing but ? and options such as tls=… may follow the port; {allowed}"));
     }
-    let options = Options::read(url.query())?;
+    let options = Options::read(url.query(), false)?;
     let implicit = url.scheme() == "smtps";
     let protocol = if url.scheme() == "lmtp" { Protocol::Lmtp } else { Protocol::Smtp };
-    let tls = options.tls(implicit)?;
-    let ca_file = options.ca_file.map(PathBuf::from);
-    if let Some(path) = &ca_file {
-        if !matches!(tls, Tls::Required | Tls::Implicit) {
-            return Err("ca_file= has a meaning with tls=required or smtps:// only".to_owned());
+    let port = match url.port() {
+        Some(0) => return Err("port 0 can't be connected to; allowed are 1 to 65535".to_owned()),
+        Some(SMTP_PORT) if protocol == Protocol::Lmtp => {
+            return Err("LMTP never has port 25 (RFC 2033, section 5); 24 is usual".to_owned());
         }
-        check_ca_file(path)?;
-    }
-    let fingerprints = fingerprints(options.fingerprint.as_deref())?;
-    if !fingerprints.is_empty() && (ca_file.is_some() || !matches!(tls, Tls::Required | Tls::Implicit)) {
-        return Err("fingerprint= has a meaning with tls=required or smtps:// and without ca_file= only".to_owned());
-    }
-    let identity = match (options.certificate.map(PathBuf::from), options.key.map(PathBuf::from)) {
-        (Some(certificate), Some(key)) if tls != Tls::None => Some(listener_tls::read_identity(certificate, key)?),
-        (None, None) => None,
-        _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
+        Some(port) => port,
+        None if implicit => SMTPS_PORT,
+        None if protocol == Protocol::Lmtp => LMTP_PORT,
+        None => SMTP_PORT,
     };
-    Ok(SmtpRoute {
-        protocol,
-        host: host(&url, allowed)?,
-        port: match url.port() {
-            Some(0) => return Err("port 0 can't be connected to; allowed are 1 to 65535".to_owned()),
-            Some(SMTP_PORT) if protocol == Protocol::Lmtp => {
-                return Err("LMTP never has port 25 (RFC 2033, section 5); 24 is usual".to_owned());
+    let credentials = credentials(&url, options.password_file.as_deref())?;
+    let server = options.server(SmtpRoute::to(host(&url, allowed)?, port, options.tls(implicit)?))?;
+    Ok(SmtpRoute { protocol, credentials, ..server })
+}
+
+/// `mx`, with what stands behind its `?`.
+fn mx(query: &str) -> Result<MxRoute, String> {
+    let options = Options::read(Some(query), true)?;
+    let (sts, dane) = (is_on("sts", options.sts.as_deref())?, is_on("dane", options.dane.as_deref())?);
+    let route = MxRoute { sts, dane, ..MxRoute::default() };
+    Ok(MxRoute { server: options.server(SmtpRoute { tls: options.tls(false)?, ..route.server })?, ..route })
+}
+
+fn is_on(key: &str, value: Option<&str>) -> Result<bool, String> {
+    match value {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => Err(format!("{key}={other} is unknown; allowed are {key}=on and {key}=off")),
+    }
+}
+
+/// One address of each family at most.
+fn source(texts: &[String]) -> Result<Source, String> {
+    let mut source = Source::default();
+    for text in texts {
+        let is_second = match text.parse() {
+            Ok(IpAddr::V4(address)) => source.v4.replace(address).is_some(),
+            Ok(IpAddr::V6(address)) => source.v6.replace(address).is_some(),
+            Err(_) => {
+                return Err(format!("source={text} is no IP address; allowed is one such as 192.0.2.1 or 2001:db8::1"));
             }
-            Some(port) => port,
-            None if implicit => SMTPS_PORT,
-            None if protocol == Protocol::Lmtp => LMTP_PORT,
-            None => SMTP_PORT,
-        },
-        tls,
-        credentials: credentials(&url, options.password_file.as_deref())?,
-        ca_file,
-        fingerprints,
-        identity,
-    })
+        };
+        if is_second {
+            return Err("source= is allowed once for IPv4 and once for IPv6".to_owned());
+        }
+    }
+    Ok(source)
 }
 
 /// SHA-256 fingerprints, `sha256:` and 64 hex digits with or without colons, separated by commas.
@@ -137,7 +149,7 @@ fn fingerprints(text: Option<&str>) -> Result<Vec<[u8; 32]>, String> {
     text.map_or(Ok(Vec::new()), |text| text.split(',').map(|text| one(text).ok_or_else(allowed)).collect())
 }
 
-/// What stands behind the `?`, each at most once.
+/// What stands behind the `?`, each at most once but for `source`.
 #[derive(Debug, Default)]
 struct Options {
     tls: Option<String>,
@@ -146,34 +158,66 @@ struct Options {
     fingerprint: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    source: Vec<String>,
+    sts: Option<String>,
+    dane: Option<String>,
 }
 
 impl Options {
-    fn read(query: Option<&str>) -> Result<Self, String> {
+    fn read(query: Option<&str>, is_mx: bool) -> Result<Self, String> {
         let mut options = Self::default();
         for option in query.unwrap_or_default().split('&').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let mut another = None;
             let place = match key {
+                "source" => &mut another,
                 "tls" => &mut options.tls,
                 "ca_file" => &mut options.ca_file,
-                "password_file" => &mut options.password_file,
                 "fingerprint" => &mut options.fingerprint,
                 "certificate" => &mut options.certificate,
                 "key" => &mut options.key,
+                "password_file" if !is_mx => &mut options.password_file,
+                "sts" if is_mx => &mut options.sts,
+                "dane" if is_mx => &mut options.dane,
                 // Not repeated: behind an unencoded ? it may be a piece of the password.
                 _ => {
-                    return Err(
-                        "unknown option; allowed are tls, ca_file, password_file, fingerprint, certificate, key"
-                            .to_owned(),
-                    );
+                    let own = if is_mx { "sts, dane" } else { "password_file" };
+                    return Err(format!(
+                        "unknown option; allowed are tls, ca_file, fingerprint, certificate, key, source, {own}"
+                    ));
                 }
             };
             if value.is_empty() || place.is_some() {
                 return Err(format!("{key}= is allowed once, with a value"));
             }
             *place = Some(decode(value)?);
+            options.source.extend(another);
         }
         Ok(options)
+    }
+
+    /// `server`, whose demand on TLS is known, with all that the options say.
+    fn server(&self, server: SmtpRoute) -> Result<SmtpRoute, String> {
+        let is_verified = matches!(server.tls, Tls::Required | Tls::Implicit);
+        let ca_file = self.ca_file.as_ref().map(PathBuf::from);
+        if let Some(path) = &ca_file {
+            if !is_verified {
+                return Err("ca_file= has a meaning with tls=required or smtps:// only".to_owned());
+            }
+            check_ca_file(path)?;
+        }
+        let fingerprints = fingerprints(self.fingerprint.as_deref())?;
+        if !fingerprints.is_empty() && (ca_file.is_some() || !is_verified) {
+            return Err("fingerprint= has a meaning with tls=required or smtps:// and without ca_file= only".to_owned());
+        }
+        let identity = match (self.certificate.as_ref().map(PathBuf::from), self.key.as_ref().map(PathBuf::from)) {
+            (Some(certificate), Some(key)) if server.tls != Tls::None => {
+                Some(listener_tls::read_identity(certificate, key)?)
+            }
+            (None, None) => None,
+            _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
+        };
+        Ok(SmtpRoute { ca_file, fingerprints, identity, source: source(&self.source)?, ..server })
     }
 
     fn tls(&self, implicit: bool) -> Result<Tls, String> {

@@ -1,7 +1,7 @@
 //! Tests of the defaults, and of the example file that shows them.
 
 use super::*;
-use crate::config::{AddressPattern, Direction, Route, UnlistedRecipients};
+use crate::config::{AddressPattern, Direction, MxRoute, Route, UnlistedRecipients};
 
 const EXAMPLE: &str = include_str!("../../../config/journal-relay.toml");
 
@@ -109,7 +109,8 @@ fn what_the_file_leaves_out_has_the_contract_s_default() {
     assert_eq!(config.listeners[0].max_message_size, 67_108_864);
     let organization = &config.organizations[0];
     assert!(organization.journaling);
-    assert_eq!((&organization.journaling_route, &organization.report_route), (&Route::Mx, &Route::Mx));
+    let mx = Route::Mx(MxRoute::default());
+    assert_eq!((&organization.journaling_route, &organization.report_route), (&mx, &mx));
     assert_eq!(organization.sender.as_str(), "amazonjournaling@acme.awsapps.com");
     assert_eq!(organization.unlisted_recipients, UnlistedRecipients::Bcc);
     assert_eq!(organization.coalesce, Duration::from_secs(5));

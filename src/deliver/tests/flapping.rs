@@ -245,7 +245,7 @@ async fn a_domain_that_is_gone_from_the_dns_fails_no_record_before_its_time_and_
     let null = Exchanger { preference: 0, host: String::new() };
     for answer in [Err(Unresolved::Never("the domain does not exist".to_owned())), Ok(vec![null])] {
         let sky = Sky::new(|_| Weather::Up);
-        let mut world = sky.world_by(Some(Route::Mx));
+        let mut world = sky.world_by(Some(mx()));
         world.resolver = Arc::new(Names { exchangers: [("journal.example", answer)].into(), ..Names::default() });
         world.start();
         live(&mut world, HOUR, 6 * HOUR, false).await;

@@ -15,7 +15,7 @@ use super::post::Post;
 use super::resolver::{Answer, Exchanger, Resolver, Unresolved};
 use super::verdict::{Fault, Verdict};
 use crate::clock;
-use crate::config::{Route, SmtpRoute, Tls};
+use crate::config::{MxRoute, Route, SmtpRoute, Source, Tls};
 use crate::drain::Drain;
 use crate::mail::{Address, OsEntropy, RecordId, ReversePath, Timestamp};
 use crate::spool::Octets;
@@ -61,6 +61,10 @@ fn server(archive: &Archive, tls: Tls) -> SmtpRoute {
 
 fn plain(archive: &Archive) -> Route {
     Route::Smtp(server(archive, Tls::None))
+}
+
+fn mx() -> Route {
+    Route::Mx(MxRoute::default())
 }
 
 fn address(text: &str) -> Address {

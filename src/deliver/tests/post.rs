@@ -130,6 +130,26 @@ async fn an_idle_connection_is_taken_leave_of_after_a_minute() {
 }
 
 #[tokio::test]
+async fn a_route_s_connections_come_from_its_source_with_mx_too() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = Source { v4: Some([127, 0, 0, 2].into()), v6: None };
+    let address = listener.local_addr().unwrap();
+    let direct = SmtpRoute { source, ..SmtpRoute::to("127.0.0.1", address.port(), Tls::None) };
+    let exchangers = Ok(vec![Exchanger { preference: 10, host: "host".to_owned() }]);
+    for route in [Route::Smtp(direct.clone()), Route::Mx(MxRoute { server: direct.clone(), ..MxRoute::default() })] {
+        let names = Names {
+            exchangers: [("journal.example", exchangers.clone())].into(),
+            addresses: [("host", address)].into(),
+        };
+        let (verdict, ()) = tokio::join!(async { send(&post_with(names), &route, &letter("x")).await }, async {
+            let (_closed, peer) = listener.accept().await.unwrap();
+            assert_eq!(peer.ip().to_string(), "127.0.0.2");
+        });
+        assert!(matches!(verdict, Verdict::Deferred { .. }), "{verdict:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_exchangers_of_a_domain_are_tried_in_turn() {
     let unfriendly = Archive::start(Script::default().on("greeting", Act::Say("421 4.3.2 too busy\r\n"))).await;
     let friendly = Archive::start(Script::default()).await;
@@ -142,7 +162,7 @@ async fn the_exchangers_of_a_domain_are_tried_in_turn() {
         .into(),
         addresses: [("friendly", friendly.address), ("unfriendly", unfriendly.address)].into(),
     };
-    let verdict = send(&post_with(names), &Route::Mx, &letter("x")).await;
+    let verdict = send(&post_with(names), &mx(), &letter("x")).await;
     assert!(matches!(verdict, Verdict::Accepted { archive, .. } if archive == "smtp://friendly:25"));
     assert_eq!(unfriendly.heard().connections, 1);
 }
@@ -156,7 +176,7 @@ async fn an_exchanger_that_was_talked_to_has_the_last_word() {
         exchangers: [("journal.example", Ok(vec![exchanger(10, "first"), exchanger(20, "second")]))].into(),
         addresses: [("first", first.address), ("second", second.address)].into(),
     };
-    assert!(matches!(send(&post_with(names), &Route::Mx, &letter("x")).await, Verdict::Deferred { .. }));
+    assert!(matches!(send(&post_with(names), &mx(), &letter("x")).await, Verdict::Deferred { .. }));
     assert_eq!(second.heard().connections, 0);
 }
 
@@ -167,7 +187,7 @@ async fn a_domain_without_exchangers_is_asked_itself() {
         exchangers: [("journal.example", Ok(Vec::new()))].into(),
         addresses: [("journal.example", archive.address)].into(),
     };
-    assert!(matches!(send(&post_with(names), &Route::Mx, &letter("x")).await, Verdict::Accepted { .. }));
+    assert!(matches!(send(&post_with(names), &mx(), &letter("x")).await, Verdict::Accepted { .. }));
 }
 
 #[tokio::test]
@@ -180,7 +200,7 @@ async fn a_domain_that_takes_no_mail_is_the_route_s_fault_for_good_and_a_silent_
     ];
     for (answer, shut) in cases {
         let names = Names { exchangers: [("journal.example", answer.clone())].into(), ..Names::default() };
-        let verdict = send(&post_with(names), &Route::Mx, &letter("x")).await;
+        let verdict = send(&post_with(names), &mx(), &letter("x")).await;
         let Verdict::Deferred { fault, .. } = verdict else { panic!("{answer:?}: {verdict:?}") };
         assert_eq!(fault, Fault::Route { shut }, "{answer:?}");
     }

@@ -256,5 +256,21 @@ fn a_next_hop_is_named_without_its_password() {
     let route = SmtpRoute { credentials, ..SmtpRoute::to("::1", 10025, Tls::Opportunistic) };
     let next_hop = NextHop::new(Route::Smtp(route), "relay.example".into()).unwrap();
     assert_eq!(next_hop.label(), "smtp://[::1]:10025");
-    assert!(matches!(NextHop::new(Route::Mx, "relay.example".into()), Err(ForwardError::Mx)));
+    let mx = Route::Mx(MxRoute::default());
+    assert!(matches!(NextHop::new(mx, "relay.example".into()), Err(ForwardError::Mx)));
+}
+
+#[tokio::test]
+async fn a_next_hop_is_reached_from_the_source_of_its_route() {
+    let fake = Fake::new().await;
+    let source = Source { v4: Some([127, 0, 0, 3].into()), v6: None };
+    let route = Route::Smtp(SmtpRoute { source, ..fake.route(Tls::None) });
+    let next_hop = NextHop::with_settings(route, settings()).unwrap();
+    let client = async { next_hop.learn().await };
+    let server = async {
+        let (socket, peer) = fake.listener.accept().await.unwrap();
+        assert_eq!(peer.ip().to_string(), "127.0.0.3");
+        drop(socket);
+    };
+    assert!(both(client, server).await.is_err(), "the connection was closed at once");
 }

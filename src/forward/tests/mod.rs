@@ -10,7 +10,7 @@ mod tls;
 mod trouble;
 
 use super::*;
-use crate::config::{SmtpRoute, Tls};
+use crate::config::{MxRoute, SmtpRoute, Source, Tls};
 use crate::mail::{Address, Reply, ReversePath};
 use crate::smtp::{Body, Mail, Parameter, Rcpt};
 use std::future::Future;

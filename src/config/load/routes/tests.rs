@@ -174,8 +174,53 @@ fn lmtp_is_a_route_with_a_port_of_its_own_and_never_25() {
 
 #[test]
 fn mx_is_a_route_and_no_next_hop() {
-    assert_eq!(route("mx"), Ok(Route::Mx));
-    assert!(next_hop("mx").is_err());
+    assert_eq!(route("mx"), Ok(Route::Mx(MxRoute::default())));
+    assert!(next_hop("mx").is_err() && next_hop("mx?tls=required").is_err());
+    assert!(route("mx/").is_err() && route("mx:25").is_err());
+}
+
+#[test]
+fn mx_has_the_options_of_its_servers_and_two_of_its_own() {
+    let read = |text: &str| match route(text) {
+        Ok(Route::Mx(mx)) => Ok(mx),
+        other => Err(format!("{other:?}")),
+    };
+    let plain = read("mx?").unwrap();
+    assert_eq!((plain.sts, plain.dane, plain.server.tls, plain.server.port), (true, true, Tls::Opportunistic, 25));
+    let strict = read("mx?tls=required&source=192.0.2.1&sts=off&dane=off").unwrap();
+    assert_eq!((strict.sts, strict.dane, strict.server.tls), (false, false, Tls::Required));
+    assert_eq!(strict.server.source.v4, Some([192, 0, 2, 1].into()));
+    assert!(read("mx?sts=on&dane=on").is_ok());
+    for (text, start) in [
+        ("mx?sts=no", "sts=no is unknown; allowed are sts=on and sts=off"),
+        ("mx?dane=1", "dane=1 is unknown"),
+        ("mx?password_file=/etc/hostname", "unknown option; allowed are tls, ca_file,"),
+        ("mx?ca_file=/nonexistent", "ca_file= has a meaning with"),
+        ("smtp://h?sts=off", "unknown option"),
+        ("smtp://h?dane=off", "unknown option"),
+    ] {
+        let why = route(text).unwrap_err();
+        assert!(why.starts_with(start), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_source_is_one_address_of_each_family_at_most() {
+    let both = next_hop("smtp://h?source=192.0.2.1&tls=none&source=2001:db8::1");
+    let Ok(Route::Smtp(server)) = both else { panic!("{both:?}") };
+    let towards = |server_at: &str| server.source.towards(server_at.parse().unwrap());
+    assert_eq!(towards("198.51.100.1"), Some("192.0.2.1".parse().unwrap()));
+    assert_eq!(towards("2001:db8::2"), Some("2001:db8::1".parse().unwrap()));
+    assert_eq!(smtp_route("lmtp://h?source=%3a%3a1").source.towards("192.0.2.7".parse().unwrap()), None);
+    for (text, start) in [
+        ("smtp://h?source=relay.example.org", "source=relay.example.org is no IP address"),
+        ("smtp://h?source=192.0.2.1:25", "source=192.0.2.1:25 is no IP address"),
+        ("smtps://h?source=192.0.2.1&source=192.0.2.2", "source= is allowed once for IPv4"),
+        ("smtp://h?source=", "source= is allowed once, with a value"),
+    ] {
+        let why = route(text).unwrap_err();
+        assert!(why.starts_with(start), "{text}: {why}");
+    }
 }
 
 #[test]
