@@ -5,9 +5,11 @@
 //! behind a pointer.
 
 mod client_tls;
+mod dane;
 mod transport;
 
 pub use client_tls::{Fingerprint, Trust, server_name};
+pub use dane::{Dane, Tlsa};
 pub use transport::{Agreed, Transport};
 
 use crate::config::Source;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Config, Machine};
-use crate::deliver::{Deliver, SystemResolver};
+use crate::deliver::{Deliver, NoMemory, SystemResolver};
 use crate::forward::NextHop;
 use crate::journal::MacKey;
 use crate::mail::OsEntropy;
@@ -52,6 +52,7 @@ fn world(on_failure: &str) -> World {
         drain: drain.clone(),
         resolver: Arc::new(SystemResolver::new(net::system())),
         network: net::system(),
+        policies: Arc::new(NoMemory),
     });
     let watched = Watched {
         setups: vec![setup.subscribe()],

@@ -18,7 +18,7 @@ pub use relay::{CLOSE, GRACE, Relay, Surroundings};
 
 use crate::clock::{self, SharedClock};
 use crate::config::{Config, ConfigErrors, OnFailure};
-use crate::deliver::SystemResolver;
+use crate::deliver::{FileMemory, SystemResolver};
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
@@ -152,6 +152,7 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         entropy: Arc::new(OsEntropy),
         resolver: Arc::new(SystemResolver::new(Arc::clone(&network))),
         network,
+        policies: Arc::new(FileMemory::within(&config.spool.path)),
         sessions,
     };
     let admin = match config.admin {

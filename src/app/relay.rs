@@ -7,7 +7,7 @@ use super::StartError;
 use crate::admin::{self, Watched};
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
-use crate::deliver::{self, Delivery, Resolver};
+use crate::deliver::{self, Delivery, PolicyMemory, Resolver};
 use crate::drain::Drain;
 use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
@@ -46,6 +46,8 @@ pub struct Surroundings {
     pub network: SharedNetwork,
     /// Who knows where archives are.
     pub resolver: Arc<dyn Resolver>,
+    /// Where archives' MTA-STS policies are kept.
+    pub policies: Arc<dyn PolicyMemory>,
     /// Sessions that may be open at a time, over all listeners: as many as the limit of open files has room for.
     pub sessions: usize,
 }
@@ -113,6 +115,7 @@ impl Relay {
             drain: drain.clone(),
             resolver: Arc::clone(&surroundings.resolver),
             network: Arc::clone(&surroundings.network),
+            policies: Arc::clone(&surroundings.policies),
         });
         Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure, gaps: parts.gaps })
     }

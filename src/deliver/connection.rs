@@ -8,19 +8,21 @@ use super::letter::{Letter, Rendered, Slices};
 use super::line::{Line, is_negative};
 use super::offers::Offers;
 use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
+use super::target::Target;
 use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage};
 use crate::config::{Protocol, SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{Reply, ReplyClass};
-use crate::net::{Network, Trust, connect_by};
+use crate::net::{Network, Stream, connect_by};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
 
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -44,6 +46,8 @@ pub(super) struct Opener<'a> {
     pub(super) tls: &'a TlsClients,
     /// Our name in EHLO.
     pub(super) hostname: &'a str,
+    /// When no other address is tried any more.
+    pub(super) until: Instant,
     /// Told in words what was reached, where somebody wants to know.
     pub(super) tell: Option<&'a (dyn Fn(String) + Sync)>,
 }
@@ -65,61 +69,65 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the first address of `route` that answers.
-    pub(super) async fn open(route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
-        let addresses = opener.resolver.addresses(&route.host, route.port).await.map_err(|error| {
+    /// Connects to the first address of `target` that answers.
+    pub(super) async fn open(target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let server = &target.server;
+        let addresses = opener.resolver.addresses(&server.host, server.port).await.map_err(|error| {
             let (Unresolved::Never(what) | Unresolved::NotNow(what)) = error;
             Failure::lost(Stage::Connect, what)
         })?;
-        let mut last = Failure::lost(Stage::Connect, format!("{}: no address", route.host));
+        let mut last = None;
         for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            match Self::open_at(address, route, opener).await {
-                Err(failure) if failure.stage <= Stage::Greeting => last = failure,
+            if last.is_some() && Instant::now() >= opener.until {
+                break;
+            }
+            match Self::open_at(address, target, opener).await {
+                Err(failure) if failure.stage <= Stage::Greeting => last = Some(failure),
                 done => return done,
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| Failure::lost(Stage::Connect, format!("{}: no address", server.host))))
     }
 
-    async fn open_at(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
-        let mut connection = Self::greet(address, route, opener).await?;
-        match route.tls {
+    async fn open_at(address: SocketAddr, target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let mut connection = Self::greet(address, target, opener).await?;
+        let is_offered = connection.offers.extensions.starttls;
+        match target.server.tls {
             Tls::None | Tls::Implicit => {}
-            Tls::Opportunistic if connection.offers.extensions.starttls => {
-                if let Err(failure) = connection.start_tls(route, opener).await {
-                    tracing::debug!(route = %route, cause = ?failure.cause, "no TLS, going on in plain text");
+            _ if target.demands_tls() && is_offered => connection.start_tls(target, opener).await?,
+            _ if target.demands_tls() => {
+                let who = target.who_demands_tls();
+                return Err(Failure::lost(Stage::Tls, format!("the server offers no STARTTLS, which {who} requires")));
+            }
+            _ if is_offered => {
+                if let Err(failure) = connection.start_tls(target, opener).await {
+                    tracing::debug!(route = %target, cause = ?failure.cause, "no TLS, going on in plain text");
                     // RFC 7435: what fails must not do worse than no attempt at all. The old line may be in any state.
-                    connection = Self::greet(address, route, opener).await?;
+                    connection = Self::greet(address, target, opener).await?;
                 }
             }
-            Tls::Opportunistic => {}
-            Tls::Required if connection.offers.extensions.starttls => {
-                connection.start_tls(route, opener).await?;
-            }
-            Tls::Required => {
-                return Err(Failure::lost(Stage::Tls, "the server offers no STARTTLS, which the route requires"));
-            }
+            _ => {}
         }
-        let verified = if route.is_verified() { ", certificate verified" } else { "" };
+        let verified = if target.is_verified() { ", certificate verified" } else { "" };
         opener.tell(|| format!("{address}, {}{verified}", connection.line.protection()));
-        connection.authenticate(route).await?;
+        connection.authenticate(&target.server).await?;
         Ok(connection)
     }
 
     /// Connects, with TLS when that comes first, reads the greeting and says EHLO.
-    async fn greet(address: SocketAddr, route: &SmtpRoute, opener: &Opener<'_>) -> Result<Self, Failure> {
+    async fn greet(address: SocketAddr, target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
+        let server = &target.server;
         let connect_failed = |what: String| Failure::lost(Stage::Connect, format!("{address}: {what}"));
-        let stream = timeout(CONNECT, connect_by(opener.network, &route.source, address))
+        let stream = timeout(CONNECT, connect_by(opener.network, &server.source, address))
             .await
             .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
             .map_err(|error| connect_failed(error.to_string()))?;
-        let line = if route.tls == Tls::Implicit {
-            let stream = opener.tls.handshake(&Trust::of(route), &route.host, stream).await;
-            Line::tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?, address, GREETING)
+        let line = if server.tls == Tls::Implicit {
+            Line::tls(handshake(target, opener, stream).await?, address, GREETING)
         } else {
             Line::plain(stream, address, GREETING)
         };
-        if route.protocol == Protocol::Lmtp {
+        if server.protocol == Protocol::Lmtp {
             line.speak_lmtp();
         }
         let client = ClientId::Domain(opener.hostname.to_owned());
@@ -136,7 +144,7 @@ impl Connection {
         }
     }
 
-    async fn start_tls(&mut self, route: &SmtpRoute, opener: &Opener<'_>) -> Result<(), Failure> {
+    async fn start_tls(&mut self, target: &Target, opener: &Opener<'_>) -> Result<(), Failure> {
         self.say(Stage::Tls, "STARTTLS", COMMAND).await?;
         // RFC 3207, section 6: what came in plain text behind the reply would be read as if TLS had protected it.
         if let Some(said) = self.line.spoke_early() {
@@ -145,10 +153,9 @@ impl Connection {
         let Some(stream) = self.line.take_plain() else {
             return Err(Failure::lost(Stage::Tls, "the line is not plain"));
         };
-        let stream = opener.tls.handshake(&Trust::of(route), &route.host, stream).await;
-        self.line.put_tls(stream.map_err(|what| Failure::lost(Stage::Tls, what))?);
+        self.line.put_tls(handshake(target, opener, stream).await?);
         // RFC 3207, section 4.2: what was offered before counts no more.
-        let hello = route.protocol.hello();
+        let hello = target.server.protocol.hello();
         let reply = self.say(Stage::Hello, &format!("{hello} {}", opener.hostname), COMMAND).await?;
         self.offers = Offers::of(&reply);
         Ok(())
@@ -358,4 +365,13 @@ fn failure(stage: Stage, reply: Option<Reply>, line: &Line, error: Option<lettre
     }
     let what = line.failure().or_else(|| error.map(|error| error.to_string()));
     Failure::lost(stage, what.unwrap_or_else(|| "the conversation broke off".to_owned()))
+}
+
+/// Shakes hands as `target` asks for it, over `stream`.
+async fn handshake(target: &Target, opener: &Opener<'_>, stream: Stream) -> Result<TlsStream<Stream>, Failure> {
+    opener.tls.handshake(&target.trust(), target.tls_name(), stream).await.map_err(|what| {
+        let what =
+            if target.demands_tls() { format!("{what}, as {} requires", target.who_demands_tls()) } else { what };
+        Failure::lost(Stage::Tls, what)
+    })
 }

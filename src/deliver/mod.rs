@@ -3,7 +3,7 @@
 //! The story, in its order: [`start`] opens two *lanes* for each organization (`lane`); a lane looks when something is due,
 //! asks the *circuits* whether its route may be tried (`circuits`, `breaker`), claims what is due and gives
 //! each piece a task (`office`), which puts a *letter* together (`letter`) from the current configuration and hands it to the
-//! *post* (`post`); that finds the way (`resolver`), takes a connection (`pool`, `connection`, `tls`) and ends with a
+//! *post* (`post`); that finds the way (`resolver`, `dns`, `sts`, `target`), takes a connection (`pool`, `connection`, `tls`) and ends with a
 //! *verdict* (`verdict`), from which it follows what becomes of the record (`next`) and of the route's circuit: equal
 //! failures in a row open it, and then one probe at a time goes out, at growing distances, until one succeeds and all that
 //! waits is due at once.
@@ -24,6 +24,7 @@ mod breaker;
 mod circuits;
 mod connection;
 mod delays;
+mod dns;
 mod lane;
 mod letter;
 mod line;
@@ -34,6 +35,8 @@ mod pool;
 mod post;
 mod replies;
 mod resolver;
+mod sts;
+mod target;
 mod tls;
 mod trial;
 mod verdict;
@@ -44,7 +47,10 @@ mod tests;
 pub use breaker::{BUSY_AFTER, BUSY_FIRST, BUSY_LONGEST, DOWN_AFTER, SHUT_AFTER};
 pub use delays::{HEALTHY_FOR, SHUT_FOR};
 pub use pool::MAX_CONNECTIONS_PER_ROUTE;
-pub use resolver::{Answer, Exchanger, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved};
+pub use resolver::{
+    Answer, Exchanger, Exchangers, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved,
+};
+pub use sts::{FileMemory, NoMemory, PolicyMemory, Saved};
 pub use trial::{Trial, try_out};
 pub use verdict::{Fault, Said, Verdict};
 
@@ -79,6 +85,8 @@ pub struct Deliver {
     pub resolver: Arc<dyn Resolver>,
     /// Where connections are made.
     pub network: SharedNetwork,
+    /// Where domains' MTA-STS policies are kept.
+    pub policies: Arc<dyn PolicyMemory>,
 }
 
 /// Delivery under way. Dropping it stops nothing.
@@ -97,8 +105,8 @@ impl Delivery {
 
 /// Starts delivery. Its tasks run until the drain begins, and those under way until they have ended.
 pub fn start(deliver: Deliver) -> Delivery {
-    let Deliver { spool, config, clock, entropy, mac_key, drain, resolver, network } = deliver;
-    let post = Post::new(resolver, network, Arc::clone(&clock), drain.clone());
+    let Deliver { spool, config, clock, entropy, mac_key, drain, resolver, network, policies } = deliver;
+    let post = Post::new(resolver, network, policies, Arc::clone(&clock), drain.clone());
     let circuits = Arc::new(Circuits::default());
     let office = Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, circuits });
     drain.spawn("delivery", lane::supervise(Arc::clone(&office)));

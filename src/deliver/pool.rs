@@ -4,7 +4,7 @@
 //! that did its work waits for [`IDLE`] and is then taken leave of.
 
 use super::connection::Connection;
-use crate::config::SmtpRoute;
+use super::target::Target;
 use crate::drain::Drain;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Pool {
     slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
-    idle: Mutex<BTreeMap<SmtpRoute, Vec<(Instant, Connection)>>>,
+    idle: Mutex<BTreeMap<Target, Vec<(Instant, Connection)>>>,
     came: Notify,
 }
 
@@ -41,7 +41,7 @@ impl Pool {
     }
 
     /// A connection to `server` that seems alive: the one used last.
-    pub(super) fn take(&self, server: &SmtpRoute) -> Option<Connection> {
+    pub(super) fn take(&self, server: &Target) -> Option<Connection> {
         let mut idle = self.idle();
         let waiting = idle.get_mut(server)?;
         while let Some((until, connection)) = waiting.pop() {
@@ -53,7 +53,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next letter; one of no further use comes back.
-    pub(super) fn put(&self, server: &SmtpRoute, connection: Connection) -> Option<Connection> {
+    pub(super) fn put(&self, server: &Target, connection: Connection) -> Option<Connection> {
         if !connection.is_usable() {
             return Some(connection);
         }
@@ -98,7 +98,7 @@ impl Pool {
         while leaving.join_next().await.is_some() {}
     }
 
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<SmtpRoute, Vec<(Instant, Connection)>>> {
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<Target, Vec<(Instant, Connection)>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,11 +5,13 @@
 use super::connection::{Connection, Opener};
 use super::letter::Letter;
 use super::pool::Pool;
-use super::resolver::{Resolver, Unresolved, servers_in_turn};
+use super::resolver::{Exchangers, Resolver, Unresolved, servers_in_turn};
+use super::sts::{Demand, PolicyMemory, Sts, Web};
+use super::target::Target;
 use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage, Verdict};
 use crate::clock::SharedClock;
-use crate::config::{MxRoute, Route, SmtpRoute};
+use crate::config::{MxRoute, Route, SmtpRoute, Tls};
 use crate::drain::Drain;
 use crate::journal::ArchiveOffers;
 use crate::mail::{Address, Reply, ascii_domain};
@@ -19,21 +21,50 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// After this time an attempt tries no further address, nor host: what waits behind it has to have its turn.
+const SEARCH: Duration = Duration::from_secs(10 * 60);
 
 /// The way out for all organizations.
 pub(super) struct Post {
     resolver: Arc<dyn Resolver>,
     network: SharedNetwork,
     tls: TlsClients,
+    sts: Sts,
     pool: Pool,
     clock: SharedClock,
     drain: Drain,
 }
 
+/// The hosts that take mail for an address.
+struct Hosts {
+    /// In the order they are tried.
+    hosts: Vec<String>,
+    /// The domain whose mail exchangers they are; none for an address literal, which has no policies.
+    domain: Option<String>,
+    /// DNSSEC vouches for them.
+    are_secure: bool,
+}
+
 impl Post {
-    pub(super) fn new(resolver: Arc<dyn Resolver>, network: SharedNetwork, clock: SharedClock, drain: Drain) -> Self {
-        Self { resolver, network, tls: TlsClients::default(), pool: Pool::default(), clock, drain }
+    pub(super) fn new(
+        resolver: Arc<dyn Resolver>,
+        network: SharedNetwork,
+        policies: Arc<dyn PolicyMemory>,
+        clock: SharedClock,
+        drain: Drain,
+    ) -> Self {
+        let sts = Sts::new(policies, Arc::clone(&clock));
+        Self { resolver, network, tls: TlsClients::default(), sts, pool: Pool::default(), clock, drain }
+    }
+
+    /// The same, for whom another file has the system's authorities.
+    #[cfg(test)]
+    pub(super) fn with_tls(self, tls: TlsClients) -> Self {
+        Self { tls, ..self }
     }
 
     /// Sends `letter` by `route`, saying EHLO as `hostname`. Ends when the server has answered or a named limit has passed.
@@ -49,9 +80,14 @@ impl Post {
         letter: &Letter,
         tell: Option<&(dyn Fn(String) + Sync)>,
     ) -> Verdict {
-        let opener = Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname, tell };
+        let until = Instant::now() + SEARCH;
+        let (resolver, network) = (&*self.resolver, &*self.network);
+        let opener = Opener { resolver, network, tls: &self.tls, hostname, until, tell };
         match route {
-            Route::Smtp(server) => Verdict::of(self.send_to(server, &opener, letter).await, &server.to_string()),
+            Route::Smtp(server) => {
+                let target = Target::from(server.clone());
+                Verdict::of(self.send_to(&target, &opener, letter).await, &server.to_string())
+            }
             Route::Mx(mx) => self.send_to_exchangers(mx, &opener, letter).await,
             Route::Maildir(path) => Verdict::of(self.keep(path, letter).await, &route.to_string()),
         }
@@ -68,7 +104,7 @@ impl Post {
     }
 
     /// One server: over a connection that waits, or a new one when there is none or it has died meanwhile.
-    async fn send_to(&self, server: &SmtpRoute, opener: &Opener<'_>, letter: &Letter) -> Result<Reply, Failure> {
+    async fn send_to(&self, server: &Target, opener: &Opener<'_>, letter: &Letter) -> Result<Reply, Failure> {
         if let Some(mut connection) = self.pool.take(server) {
             match connection.send(letter).await {
                 Err(failure) if failure.is_stale() => {}
@@ -84,7 +120,7 @@ impl Post {
         result
     }
 
-    async fn put_back(&self, server: &SmtpRoute, mut connection: Connection, result: &Result<Reply, Failure>) {
+    async fn put_back(&self, server: &Target, mut connection: Connection, result: &Result<Reply, Failure>) {
         let usable = match result {
             Ok(_) => true,
             Err(failure) => failure.leaves_connection() && connection.reset().await,
@@ -101,24 +137,64 @@ impl Post {
 
     /// The servers of the address's domain in turn (RFC 5321, section 5.1), until one can be talked to.
     async fn send_to_exchangers(&self, mx: &MxRoute, opener: &Opener<'_>, letter: &Letter) -> Verdict {
-        let hosts = match self.exchangers(letter).await {
-            Ok(hosts) => hosts,
+        let found = match self.exchangers(letter, opener.hostname).await {
+            Ok(found) => found,
             Err(failure) => return Verdict::of(Err(failure), ""),
         };
-        let mut last = Verdict::of(Err(Failure::lost(Stage::Connect, "no mail exchanger")), "");
-        for host in hosts {
-            let server = SmtpRoute { host, ..mx.server.clone() };
-            let result = self.send_to(&server, opener, letter).await;
+        let web = Web { resolver: opener.resolver, network: opener.network, tls: opener.tls };
+        let demand = match &found.domain {
+            Some(domain) if mx.sts && mx.server.tls != Tls::None => self.sts.demand(domain, &web).await,
+            _ => Demand::Nothing,
+        };
+        let mut last = None;
+        for host in &found.hosts {
+            if last.is_some() && Instant::now() >= opener.until {
+                break;
+            }
+            let server = SmtpRoute { host: host.clone(), ..mx.server.clone() };
+            let label = server.to_string();
+            let result = match self.under_policies(Target::from(server), mx, &found, &demand).await {
+                Ok(target) => self.send_to(&target, opener, letter).await,
+                Err(failure) => Err(failure),
+            };
             let is_over = !matches!(&result, Err(failure) if failure.is_about_this_server());
-            last = Verdict::of(result, &server.to_string());
+            last = Some(Verdict::of(result, &label));
             if is_over {
                 break;
             }
         }
-        last
+        last.unwrap_or_else(|| Verdict::of(Err(Failure::lost(Stage::Connect, "no mail exchanger")), ""))
     }
 
-    async fn exchangers(&self, letter: &Letter) -> Result<Vec<String>, Failure> {
+    /// What is asked of a mail exchanger beside what the route asks for: by its TLSA records, else by the domain's MTA-STS
+    /// policy (RFC 8461, section 2: in this order). A failure when it may not be used.
+    async fn under_policies(
+        &self,
+        target: Target,
+        mx: &MxRoute,
+        found: &Hosts,
+        demand: &Demand,
+    ) -> Result<Target, Failure> {
+        let Some(domain) = found.domain.as_ref().filter(|_| mx.server.tls != Tls::None) else { return Ok(target) };
+        let host = &target.server.host;
+        if mx.dane && found.are_secure {
+            let known = self.resolver.dane(host, target.server.port).await.map_err(|error| match error {
+                Unresolved::Never(what) | Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
+            })?;
+            if let Some(mut dane) = known {
+                // RFC 7672, section 3.2.2: an authority may have signed for the domain as well.
+                dane.names.push(domain.clone());
+                return Ok(target.under_dane(dane));
+            }
+        }
+        if !demand.allows(host) {
+            let what = format!("the MTA-STS policy of {domain} does not name its mail exchanger {host}");
+            return Err(Failure::lost(Stage::Tls, what));
+        }
+        Ok(if *demand == Demand::Nothing { target } else { target.under_sts() })
+    }
+
+    async fn exchangers(&self, letter: &Letter, us: &str) -> Result<Hosts, Failure> {
         let unresolved = |error| match error {
             Unresolved::Never(what) => Failure { stage: Stage::Connect, cause: Cause::Nowhere(what) },
             Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
@@ -127,11 +203,12 @@ impl Post {
             return Err(unresolved(Unresolved::Never(format!("{}: no domain to look up", letter.forward_path))));
         };
         if let Some(address) = literal(domain) {
-            return Ok(vec![address.to_string()]);
+            return Ok(Hosts { hosts: vec![address.to_string()], domain: None, are_secure: false });
         }
-        let domain = ascii_domain(domain);
-        let found = self.resolver.exchangers(&domain).await.map_err(unresolved)?;
-        servers_in_turn(&domain, found, letter.id).map_err(unresolved)
+        let domain = ascii_domain(domain).into_owned();
+        let Exchangers { found, are_secure } = self.resolver.exchangers(&domain).await.map_err(unresolved)?;
+        let hosts = servers_in_turn(&domain, found, us, letter.id).map_err(unresolved)?;
+        Ok(Hosts { hosts, domain: Some(domain), are_secure })
     }
 
     /// A maildir takes octets of any kind; a message that is durable in it is taken.

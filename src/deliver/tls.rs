@@ -4,6 +4,7 @@
 
 use crate::net::{Stream, Trust, server_name};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -21,10 +22,18 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 /// The client's side of TLS, made when first needed.
 #[derive(Debug, Default)]
 pub(super) struct TlsClients {
+    /// A PEM file of authorities that takes the place of the system's store.
+    system_store: Option<PathBuf>,
     clients: Mutex<HashMap<Trust, (Instant, Arc<ClientConfig>)>>,
 }
 
 impl TlsClients {
+    /// Clients that take the authorities in this PEM file for the system's.
+    #[cfg(test)]
+    pub(super) fn with_system_store(file: PathBuf) -> Self {
+        Self { system_store: Some(file), ..Self::default() }
+    }
+
     /// Shakes hands with the server called `host` over `stream`. The error is for people.
     pub(super) async fn handshake(
         &self,
@@ -48,7 +57,10 @@ impl TlsClients {
         if let Some((_, client)) = clients.get(trust) {
             return Ok(Arc::clone(client));
         }
-        let client = trust.client()?;
+        let client = match &self.system_store {
+            Some(file) => trust.clone().with_system_store(file).client()?,
+            None => trust.client()?,
+        };
         if clients.len() < MAX_STORES {
             clients.insert(trust.clone(), (now, Arc::clone(&client)));
         }

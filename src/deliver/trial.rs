@@ -4,6 +4,7 @@
 use super::letter::{Letter, Rendered};
 use super::post::Post;
 use super::resolver::Resolver;
+use super::sts::NoMemory;
 use super::verdict::Verdict;
 use crate::clock;
 use crate::config::Route;
@@ -31,7 +32,7 @@ pub async fn try_out(
     network: SharedNetwork,
 ) -> Trial {
     let drain = Drain::default();
-    let post = Post::new(resolver, network, clock::system(), drain.clone());
+    let post = Post::new(resolver, network, Arc::new(NoMemory), clock::system(), drain.clone());
     let letter = Letter {
         is_trial: true,
         id: RecordId::new(clock::system().now(), &OsEntropy),

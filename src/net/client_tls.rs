@@ -4,10 +4,12 @@
 //! own `ca_file`, or takes the pinned certificates alone. An opportunistic one takes any certificate (RFC 7435): it only
 //! keeps those out who merely listen.
 
+use super::dane::{Dane, DaneVerifier};
 use crate::config::{Identity, SmtpRoute, Tls};
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -23,6 +25,7 @@ pub type Fingerprint = [u8; 32];
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Trust {
     authority: Authority,
+    dane: Option<Dane>,
     identity: Option<Identity>,
 }
 
@@ -47,7 +50,26 @@ impl Trust {
             (_, Some(path)) => Authority::File(path.clone()),
             (_, None) => Authority::System,
         };
-        Self { authority, identity: route.identity.clone() }
+        Self { authority, dane: None, identity: route.identity.clone() }
+    }
+
+    /// A server with its name and a certificate that an authority of the system has signed, as for the web.
+    pub fn system() -> Self {
+        Self { authority: Authority::System, dane: None, identity: None }
+    }
+
+    /// The same, and what its TLSA records ask for.
+    pub fn with_dane(self, dane: Option<Dane>) -> Self {
+        Self { dane, ..self }
+    }
+
+    /// The same with the authorities in a PEM file in place of the system's.
+    pub fn with_system_store(self, file: &Path) -> Self {
+        let authority = match self.authority {
+            Authority::System => Authority::File(file.to_owned()),
+            other => other,
+        };
+        Self { authority, ..self }
     }
 
     /// The client's side of handshakes; shared, it remembers sessions. Reads the stores.
@@ -59,15 +81,7 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let builder = match &self.authority {
-            Authority::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-            Authority::System => builder.with_root_certificates(system_store()?),
-            Authority::File(path) => builder.with_root_certificates(file_store(path)?),
-            Authority::Pinned(fingerprints) => {
-                let pinned = Pinned { fingerprints: fingerprints.clone(), provider };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
-            }
-        };
+        let builder = builder.dangerous().with_custom_certificate_verifier(self.verifier(provider)?);
         let client = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder
@@ -75,6 +89,29 @@ impl Trust {
                 .map_err(|error| format!("{identity:?} can't be used: {error}"))?,
         };
         Ok(Arc::new(client))
+    }
+
+    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+        let signed = |store: RootCertStore| -> Result<Arc<dyn ServerCertVerifier>, String> {
+            let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider));
+            Ok(builder.build().map_err(|error| error.to_string())?)
+        };
+        let configured = match &self.authority {
+            Authority::Anybody => None,
+            Authority::System => Some(signed(system_store()?)?),
+            Authority::File(path) => Some(signed(file_store(path)?)?),
+            Authority::Pinned(fingerprints) => {
+                let pinned = Pinned { fingerprints: fingerprints.clone(), provider: Arc::clone(&provider) };
+                Some(Arc::new(pinned) as Arc<dyn ServerCertVerifier>)
+            }
+        };
+        Ok(match (&self.dane, configured) {
+            (Some(dane), besides) if !dane.records.is_empty() => {
+                Arc::new(DaneVerifier { dane: dane.clone(), besides, provider })
+            }
+            (_, Some(configured)) => configured,
+            (_, None) => Arc::new(Anybody(provider)),
+        })
     }
 }
 

@@ -167,6 +167,11 @@ fn a_bad_route_is_shown_without_its_password() {
     ]);
     check_added(&[
         (
+            "report_route = \"mx?source=relay.acme.example\"\n",
+            "c.toml:11:16: organization.report_route = \"mx?source=relay.acme.example\": source=relay.acme.example is no \
+             IP address; allowed is one such as 192.0.2.1 or 2001:db8::1",
+        ),
+        (
             "report_route = \"http://archive.example\"\n",
             "c.toml:11:16: organization.report_route = \"http://archive.example\": not a route; allowed are mx, \
              smtp://host:port, smtps://host:port, lmtp://host:port and maildir:/path",

@@ -3,7 +3,7 @@
 
 use super::history::Peer;
 use super::trace::Trace;
-use journal_relay::deliver::{Answer, Exchanger, Resolver};
+use journal_relay::deliver::{Answer, Exchangers, Resolver};
 use journal_relay::net::{Later, Listen, Network, Stream};
 use std::io;
 use std::net::SocketAddr;
@@ -125,8 +125,8 @@ impl Network for SimNetwork {
 }
 
 impl Resolver for SimNetwork {
-    fn exchangers(&self, _domain: &str) -> Answer<Vec<Exchanger>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn exchangers(&self, _domain: &str) -> Answer<Exchangers> {
+        Box::pin(async { Ok(Exchangers::default()) })
     }
 
     fn addresses(&self, host: &str, port: u16) -> Answer<Vec<SocketAddr>> {

@@ -7,6 +7,7 @@ use super::operator::{Operator, Wish};
 use super::trace::Trace;
 use journal_relay::app::{Relay, Surroundings};
 use journal_relay::config::{Config, Machine};
+use journal_relay::deliver::NoMemory;
 use journal_relay::mail::Entropy;
 use journal_relay::spool::Spool;
 use std::collections::VecDeque;
@@ -153,6 +154,7 @@ impl House {
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
             network: Arc::new(self.network.clone()),
             resolver: Arc::new(self.network.clone()),
+            policies: Arc::new(NoMemory),
         };
         let mut relay = Relay::start(config, surroundings).await.map_err(|error| format!("start: {error}"))?;
         self.control.change(|seen| {

@@ -2,22 +2,27 @@
 
 mod archive;
 mod circuits;
+mod dns;
 mod flapping;
 mod lanes;
 mod logs;
+mod policies;
 mod post;
+mod sts;
 mod tls;
 mod trouble;
 mod world;
 
 use super::letter::{Letter, Rendered};
 use super::post::Post;
-use super::resolver::{Answer, Exchanger, Resolver, Unresolved};
+use super::resolver::{Answer, Exchanger, Exchangers, Resolver, Unresolved};
+use super::sts::NoMemory;
 use super::verdict::{Fault, Verdict};
 use crate::clock;
 use crate::config::{MxRoute, Route, SmtpRoute, Source, Tls};
 use crate::drain::Drain;
 use crate::mail::{Address, OsEntropy, RecordId, ReversePath, Timestamp};
+use crate::net::Dane;
 use crate::spool::Octets;
 use archive::Archive;
 use bytes::Bytes;
@@ -30,12 +35,27 @@ use std::sync::Arc;
 struct Names {
     exchangers: HashMap<&'static str, Result<Vec<Exchanger>, Unresolved>>,
     addresses: HashMap<&'static str, SocketAddr>,
+    texts: HashMap<&'static str, Vec<String>>,
+    /// DNSSEC vouches for all exchangers.
+    are_secure: bool,
+    dane: HashMap<&'static str, Result<Option<Dane>, Unresolved>>,
 }
 
 impl Resolver for Names {
-    fn exchangers(&self, domain: &str) -> Answer<Vec<Exchanger>> {
+    fn exchangers(&self, domain: &str) -> Answer<Exchangers> {
         let found = self.exchangers.get(domain).cloned();
         let found = found.unwrap_or_else(|| Err(Unresolved::NotNow(format!("{domain}: no answer"))));
+        let are_secure = self.are_secure;
+        Box::pin(async move { Ok(Exchangers { found: found?, are_secure }) })
+    }
+
+    fn texts(&self, name: &str) -> Answer<Vec<String>> {
+        let found = self.texts.get(name).cloned().unwrap_or_default();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn dane(&self, host: &str, _: u16) -> Answer<Option<Dane>> {
+        let found = self.dane.get(host).cloned().unwrap_or(Ok(None));
         Box::pin(async move { found })
     }
 
@@ -47,7 +67,7 @@ impl Resolver for Names {
 }
 
 fn post_with(names: Names) -> Post {
-    Post::new(Arc::new(names), crate::net::system(), clock::system(), Drain::default())
+    Post::new(Arc::new(names), crate::net::system(), Arc::new(NoMemory), clock::system(), Drain::default())
 }
 
 fn post() -> Post {

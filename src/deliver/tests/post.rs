@@ -115,7 +115,13 @@ async fn a_connection_that_died_while_idle_is_replaced_once() {
 async fn an_idle_connection_is_taken_leave_of_after_a_minute() {
     let archive = Archive::start(Script::default()).await;
     let drain = Drain::default();
-    let post = Arc::new(Post::new(Arc::new(Names::default()), crate::net::system(), clock::system(), drain.clone()));
+    let post = Arc::new(Post::new(
+        Arc::new(Names::default()),
+        crate::net::system(),
+        Arc::new(NoMemory),
+        clock::system(),
+        drain.clone(),
+    ));
     let keeper = Arc::clone(&post);
     drain.spawn("idle connections", async move { keeper.keep_connections().await });
     send(&post, &plain(&archive), &letter("one")).await;
@@ -140,6 +146,7 @@ async fn a_route_s_connections_come_from_its_source_with_mx_too() {
         let names = Names {
             exchangers: [("journal.example", exchangers.clone())].into(),
             addresses: [("host", address)].into(),
+            ..Names::default()
         };
         let (verdict, ()) = tokio::join!(async { send(&post_with(names), &route, &letter("x")).await }, async {
             let (_closed, peer) = listener.accept().await.unwrap();
@@ -161,10 +168,52 @@ async fn the_exchangers_of_a_domain_are_tried_in_turn() {
         )]
         .into(),
         addresses: [("friendly", friendly.address), ("unfriendly", unfriendly.address)].into(),
+        ..Names::default()
     };
     let verdict = send(&post_with(names), &mx(), &letter("x")).await;
     assert!(matches!(verdict, Verdict::Accepted { archive, .. } if archive == "smtp://friendly:25"));
     assert_eq!(unfriendly.heard().connections, 1);
+}
+
+/// A host with these addresses, whoever is asked for.
+struct At(Vec<SocketAddr>);
+
+impl Resolver for At {
+    fn exchangers(&self, _: &str) -> Answer<Exchangers> {
+        Box::pin(async { Ok(Exchangers::default()) })
+    }
+
+    fn addresses(&self, _: &str, _: u16) -> Answer<Vec<SocketAddr>> {
+        let found = self.0.clone();
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+#[tokio::test]
+async fn a_family_that_leads_nowhere_is_no_outage_while_the_other_works() {
+    let archive = Archive::start(Script::default()).await;
+    // Discard-only (RFC 6666): no route leads there.
+    let nowhere: SocketAddr = "[100::1]:25".parse().unwrap();
+    let resolver = Arc::new(At(vec![nowhere, archive.address]));
+    let post = Post::new(resolver, crate::net::system(), Arc::new(NoMemory), clock::system(), Drain::default());
+    assert!(matches!(send(&post, &mx(), &letter("x")).await, Verdict::Accepted { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_comes_to_its_end_though_every_exchanger_keeps_silent() {
+    let silent = (0..9).fold(Script::default(), |script, _| script.on("greeting", Act::Wait));
+    let silent = Archive::start(silent).await;
+    let hosts = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let exchanger = |host: &&str| Exchanger { preference: 10, host: (*host).to_owned() };
+    let names = Names {
+        exchangers: [("journal.example", Ok(hosts.iter().map(exchanger).collect()))].into(),
+        addresses: hosts.map(|host| (host, silent.address)).into(),
+        ..Names::default()
+    };
+    let begun = tokio::time::Instant::now();
+    assert!(matches!(send(&post_with(names), &mx(), &letter("x")).await, Verdict::Deferred { .. }));
+    assert_eq!(begun.elapsed().as_secs() / 60, 10, "two of them, for five minutes each: {:?}", begun.elapsed());
+    assert_eq!(silent.heard().connections, 2);
 }
 
 #[tokio::test]
@@ -175,6 +224,7 @@ async fn an_exchanger_that_was_talked_to_has_the_last_word() {
     let names = Names {
         exchangers: [("journal.example", Ok(vec![exchanger(10, "first"), exchanger(20, "second")]))].into(),
         addresses: [("first", first.address), ("second", second.address)].into(),
+        ..Names::default()
     };
     assert!(matches!(send(&post_with(names), &mx(), &letter("x")).await, Verdict::Deferred { .. }));
     assert_eq!(second.heard().connections, 0);
@@ -186,6 +236,7 @@ async fn a_domain_without_exchangers_is_asked_itself() {
     let names = Names {
         exchangers: [("journal.example", Ok(Vec::new()))].into(),
         addresses: [("journal.example", archive.address)].into(),
+        ..Names::default()
     };
     assert!(matches!(send(&post_with(names), &mx(), &letter("x")).await, Verdict::Accepted { .. }));
 }

@@ -6,7 +6,7 @@ use crate::config::{
     Config, Direction, Log, LogAddresses, LogFormat, OnFailure, Organization, Retry, Scope, Spool as SpoolConfig,
     UnlistedRecipients,
 };
-use crate::deliver::{Deliver, Delivery, start};
+use crate::deliver::{Deliver, Delivery, NoMemory, start};
 use crate::journal::{Label, MacKey, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use crate::mail::QueueId;
 use crate::net::SharedNetwork;
@@ -122,6 +122,7 @@ impl World {
             drain: self.drain.clone(),
             resolver: Arc::clone(&self.resolver),
             network: Arc::clone(&self.network),
+            policies: Arc::new(NoMemory),
         })
     }
 

@@ -1,0 +1,180 @@
+//! MTA-STS: what a domain asks of whoever sends it mail, over the web's certificates (RFC 8461).
+//!
+//! A policy is kept for as long as it says, by [`PolicyMemory`] also across restarts: it protects because whoever can keep its
+//! lookup from succeeding can't make it forgotten. Every five minutes at most, when mail goes there, the DNS is asked
+//! whether there is another one; what can't be fetched changes nothing. Without a policy, mail goes as the route says.
+
+mod fetch;
+mod memory;
+mod policy;
+
+pub(super) use fetch::Web;
+pub use memory::{FileMemory, NoMemory, PolicyMemory, Saved};
+
+use crate::clock::SharedClock;
+use crate::mail::Timestamp;
+use policy::{Mode, Policy, announced};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long an answer of the DNS and of the web server, good or bad, is not asked for again.
+const CHECK_AFTER: Duration = Duration::from_secs(5 * 60);
+/// How old a policy gets before it is fetched again though nobody announces another (RFC 8461, section 10.2).
+const REFRESH_AFTER: Duration = Duration::from_secs(86_400);
+/// Domains that are known at a time: those of routes `mx`, of which a configuration has two for each organization.
+const MAX_DOMAINS: usize = 4_096;
+
+/// The policies of all domains that mail goes to.
+pub(super) struct Sts {
+    domains: Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Domain>>>>,
+    kept: Mutex<BTreeMap<String, Kept>>,
+    memory: Arc<dyn PolicyMemory>,
+    clock: SharedClock,
+}
+
+/// A policy as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// By which it was announced.
+    id: String,
+    /// When it was fetched.
+    fetched: Timestamp,
+    policy: Policy,
+}
+
+/// What is known of a domain beside its policy.
+#[derive(Debug, Default)]
+struct Domain {
+    /// When it was asked last.
+    checked: Option<Timestamp>,
+    /// Its policy could not be fetched then.
+    is_failing: bool,
+}
+
+/// What a domain asks of its mail exchangers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Nothing.
+    Nothing,
+    /// Only these, with TLS and their names verified.
+    Only(Policy),
+}
+
+impl Demand {
+    /// Whether `host` may get mail.
+    pub(super) fn allows(&self, host: &str) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Only(policy) => policy.names(host),
+        }
+    }
+}
+
+impl Kept {
+    fn is_current(&self, now: Timestamp) -> bool {
+        now.since(self.fetched) < Duration::from_secs(self.policy.max_age)
+    }
+
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        now.since(self.fetched) < REFRESH_AFTER
+    }
+}
+
+impl Sts {
+    /// With the policies that `memory` has kept.
+    pub(super) fn new(memory: Arc<dyn PolicyMemory>, clock: SharedClock) -> Self {
+        let kept = match memory.recall().map(|octets| serde_json::from_slice(&octets.unwrap_or(b"{}".to_vec()))) {
+            Ok(Ok(kept)) => kept,
+            Ok(Err(error)) => forgotten(&error),
+            Err(error) => forgotten(&error),
+        };
+        Self { domains: Mutex::default(), kept: Mutex::new(kept), memory, clock }
+    }
+
+    /// What `domain` asks for now. Ends within the limits of a DNS lookup and a fetch; one of both is under way for a domain.
+    pub(super) async fn demand(&self, domain: &str, web: &Web<'_>) -> Demand {
+        let known = self.domain(domain);
+        let mut known = known.lock().await;
+        let now = self.clock.now();
+        if known.checked.is_none_or(|checked| now < checked || now.since(checked) >= CHECK_AFTER) {
+            self.check(domain, web, &mut known).await;
+            known.checked = Some(self.clock.now());
+        }
+        let now = self.clock.now();
+        match self.kept().get(domain).filter(|kept| kept.is_current(now)) {
+            Some(Kept { policy, .. }) if policy.mode == Mode::Enforce => Demand::Only(policy.clone()),
+            _ => Demand::Nothing,
+        }
+    }
+
+    /// Sees whether there is another policy, and fetches it.
+    async fn check(&self, domain: &str, web: &Web<'_>, known: &mut Domain) {
+        let texts = web.resolver.texts(&format!("_mta-sts.{domain}")).await;
+        // RFC 8461, section 3.3 and 5.1: without an announcement what is kept stays in force.
+        let Some(id) = texts.ok().as_deref().and_then(announced) else { return };
+        let now = self.clock.now();
+        if self.kept().get(domain).is_some_and(|kept| kept.id == id && kept.is_current(now) && kept.is_fresh(now)) {
+            return;
+        }
+        match fetch::fetch(domain, web).await {
+            Ok(policy) => {
+                known.is_failing = false;
+                tracing::debug!(domain, id, mode = ?policy.mode, "the MTA-STS policy was fetched");
+                self.keep(domain, Kept { id, fetched: self.clock.now(), policy }).await;
+            }
+            Err(error) => {
+                if !known.is_failing {
+                    let route = format!("mx:{domain}");
+                    tracing::warn!(
+                        event = "route.state",
+                        route,
+                        state = "mta_sts_unavailable",
+                        error,
+                        "the domain announces an MTA-STS policy that can't be fetched; one that is kept stays in force"
+                    );
+                }
+                known.is_failing = true;
+            }
+        }
+    }
+
+    async fn keep(&self, domain: &str, policy: Kept) {
+        let now = self.clock.now();
+        let octets = {
+            let mut kept = self.kept();
+            kept.insert(domain.to_owned(), policy);
+            kept.retain(|_, kept| kept.is_current(now));
+            while kept.len() > MAX_DOMAINS {
+                kept.pop_first();
+            }
+            serde_json::to_vec(&*kept)
+        };
+        let saved = match octets {
+            Ok(octets) => self.memory.keep(octets).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = saved {
+            tracing::warn!(%error, "MTA-STS policies can't be kept across a restart");
+        }
+    }
+
+    fn domain(&self, domain: &str) -> Arc<tokio::sync::Mutex<Domain>> {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        if domains.len() >= MAX_DOMAINS && !domains.contains_key(domain) {
+            // Those of former configurations; who is asked for again is only checked again.
+            domains.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        Arc::clone(domains.entry(domain.to_owned()).or_default())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forgotten(error: &dyn std::fmt::Display) -> BTreeMap<String, Kept> {
+    tracing::warn!(%error, "MTA-STS policies that were kept can't be read; they are fetched again");
+    BTreeMap::new()
+}
