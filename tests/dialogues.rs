@@ -5,6 +5,8 @@
 mod runner;
 #[path = "dialogues/script.rs"]
 mod script;
+#[path = "dialogues/table.rs"]
+mod table;
 
 use std::path::Path;
 
@@ -53,4 +55,9 @@ fn a_dialogue_that_goes_otherwise_fails() {
             assert!(runner::run(&dialogue, 1).is_err(), "{text}");
         }
     }
+}
+
+#[test]
+fn every_command_in_every_state_does_what_the_table_says() {
+    table::check(include_str!("dialogues/commands.md"));
 }

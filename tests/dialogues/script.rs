@@ -97,7 +97,7 @@ pub(crate) fn reply(text: &str) -> Reply {
     Reply::new(code.parse().unwrap(), text)
 }
 
-fn offers(words: &str) -> Extensions {
+pub(crate) fn offers(words: &str) -> Extensions {
     let mut offers = Extensions::default();
     for word in words.split(' ').filter(|word| !word.is_empty()) {
         match word.split_once('=').unwrap_or((word, "")) {
@@ -120,7 +120,7 @@ fn offers(words: &str) -> Extensions {
 }
 
 /// Octets of a text with its escapes and `{N*text}`.
-fn octets(text: &str) -> Vec<u8> {
+pub(crate) fn octets(text: &str) -> Vec<u8> {
     let repeated = text.split_once('{').and_then(|(before, rest)| {
         let (inside, behind) = rest.split_once('}')?;
         Some((before, inside.split_once('*')?, behind))

@@ -7,6 +7,11 @@ use crate::mail::{Reply, ReplyClass};
 use crate::smtp::Extensions;
 use crate::smtp::data::{Chunk, Decoder};
 
+/// Whether a refusal of ours says that the client errs in the protocol.
+pub(super) fn is_error(reply: &Reply) -> bool {
+    matches!(reply.code(), 500..=504 | 555)
+}
+
 impl Session {
     /// Answers [`Step::Hello`]: tells the client what is offered (nothing after HELO) and remembers it. STARTTLS is
     /// left out when TLS is on (RFC 3207, section 4.2), REQUIRETLS when it is not (RFC 8689, section 2), BINARYMIME
@@ -103,7 +108,7 @@ impl Session {
 
     /// Refuses for ourselves. Protocol errors are counted: a client that makes many of them is lost or an attacker.
     pub(super) fn refuse(&mut self, reply: Reply) {
-        let error = matches!(reply.code(), 500..=504 | 555);
+        let error = is_error(&reply);
         self.reply(reply);
         if error {
             self.count_error();

@@ -2,7 +2,7 @@
 
 use super::input::Line;
 use super::state::{Ask, ChunkSize, Chunks, Phase, Slot, Transaction};
-use super::{CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_OUTSTANDING, Session, Step, auth, replies};
+use super::{CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_OUTSTANDING, Session, Step, answers, auth, replies};
 use crate::mail::Reply;
 use crate::smtp::command::{Command, is_http_request};
 use crate::smtp::data::Flaws;
@@ -152,12 +152,12 @@ impl Session {
     fn obey(&mut self, command: Result<Command, Reply>) -> Outcome {
         if self.refused && command != Ok(Command::Quit) {
             // RFC 5321, section 3.1: after a greeting of 554 only QUIT is left.
-            return self.out_of_sequence("no mail service here, please QUIT");
+            return self.forbid(&command, replies::bad_sequence("no mail service here, please QUIT"));
         }
         if self.settings.requires_tls && !self.tls {
             use Command::{Ehlo, Noop, Quit, StartTls};
             if !matches!(command, Ok(Noop | Ehlo(_) | StartTls | Quit)) {
-                return self.refusal(replies::tls_required());
+                return self.forbid(&command, replies::tls_required());
             }
         }
         match command {
@@ -183,6 +183,18 @@ impl Session {
     pub(super) fn refusal(&mut self, reply: Reply) -> Outcome {
         self.refuse(reply);
         Outcome::Done
+    }
+
+    /// Refuses whatever it is; a chunk passes first, or its octets would be read as commands.
+    fn forbid(&mut self, command: &Result<Command, Reply>, reply: Reply) -> Outcome {
+        match command {
+            Ok(Command::Bdat { size, .. }) => {
+                let error = answers::is_error(&reply);
+                self.phase = Phase::Discard { left: *size, reply, error };
+                Outcome::Done
+            }
+            _ => self.refusal(reply),
+        }
     }
 
     pub(super) fn out_of_sequence(&mut self, why: &str) -> Outcome {
