@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may stop")]
 
 use journal_relay::mail::Reply;
+use journal_relay::smtp::Extensions;
 use journal_relay::smtp::session::{
     CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_FEED, MAX_IDLE_COMMANDS, MAX_OUTSTANDING, Session, Settings, Step,
 };
@@ -12,6 +13,10 @@ use proptest::prelude::*;
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "the other targets' oracles are not called here")]
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
+
+#[allow(dead_code, unreachable_pub, reason = "the streets use the rest")]
+#[path = "smuggling/strict.rs"]
+mod strict;
 
 use targets::pieces;
 use targets::session::{converse, offers};
@@ -260,4 +265,99 @@ fn challenges_without_end_end_the_session() {
         count += 1;
     }
     assert!(count <= MAX_IDLE_COMMANDS + 20, "{count}");
+}
+
+/// The messages that a session finds, and what each was answered; a message with a flaw is refused, as the driver does.
+fn found_by_session(pieces: &[&[u8]], announced: &Extensions) -> Vec<strict::Said> {
+    let mut session = Session::new(Settings {
+        hostname: "relay.example.org".into(),
+        max_recipients: 5,
+        max_errors: 20,
+        requires_tls: false,
+    });
+    session.greet(Reply::new(220, "relay.example.org"));
+    let (mut found, mut open) = (Vec::new(), strict::Said { from: String::new(), to: Vec::new(), octets: Vec::new() });
+    for piece in pieces {
+        session.feed(piece);
+        loop {
+            let code = match session.step() {
+                Step::NeedInput => break,
+                Step::Hello { .. } => {
+                    session.announce(announced);
+                    continue;
+                }
+                Step::Mail(mail) => {
+                    let from = format!("<{}>", mail.reverse_path.as_str());
+                    open = strict::Said { from, to: Vec::new(), octets: Vec::new() };
+                    250
+                }
+                Step::Rcpt(rcpt) => {
+                    open.to.push(format!("<{}>", rcpt.forward_path));
+                    250
+                }
+                Step::Data { .. } => 354,
+                Step::Content(octets, _) => {
+                    open.octets.extend_from_slice(octets);
+                    continue;
+                }
+                Step::EndOfData(flaws) => {
+                    assert_eq!(flaws.bare_cr || flaws.bare_lf || flaws.nul, open.is_flawed(), "{open:?}");
+                    found.push(open.clone());
+                    if open.is_flawed() { 550 } else { 250 }
+                }
+                Step::Reset => continue,
+                Step::Close(_) => return found,
+                step => panic!("nobody said what leads to {step:?}"),
+            };
+            session.answered(Reply::new(code, "as it should be"));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_sequence_around_a_dot_begins_another_message_than_a_strict_reader_finds() {
+    let mut seen = [0; 3];
+    for length in 0..=5 {
+        for (number, (before, behind)) in strict::surroundings(length).into_iter().enumerate() {
+            let wire =
+                [b"EHLO a.example\r\n".to_vec(), strict::attempt(number, &before, &behind), b"QUIT\r\n".to_vec()]
+                    .concat();
+            let expected = strict::messages(&wire);
+            seen[expected.len()] += 1;
+            let dot = wire.len() / 2;
+            let singly = if length < 5 { wire.chunks(1).collect() } else { wire.chunks(7).collect() };
+            for pieces in [vec![&wire[..]], singly, vec![&wire[..dot], &wire[dot..]]] {
+                let found = found_by_session(&pieces, &Extensions::default());
+                assert_eq!(found, expected, "{} . {}", before.escape_ascii(), behind.escape_ascii());
+            }
+        }
+    }
+    assert!(seen[0] == 0 && seen[1] > 10_000 && seen[2] > 5, "{seen:?}: both kinds were there");
+}
+
+#[test]
+fn in_chunks_no_sequence_around_a_dot_means_anything() {
+    let offers = Extensions { chunking: true, ..Extensions::default() };
+    for length in 0..=4 {
+        for (number, (before, behind)) in strict::surroundings(length).into_iter().enumerate() {
+            let attempt = strict::attempt(number, &before, &behind);
+            let split = attempt.windows(6).position(|window| window == b"DATA\r\n").unwrap();
+            let (envelope, content) = (&attempt[..split], &attempt[split + 6..]);
+            // One chunk, and two with the dot at the seam.
+            for first in [content.len(), content.iter().position(|octet| *octet == b'.').unwrap()] {
+                let (one, other) = content.split_at(first);
+                let last = format!("BDAT {} LAST\r\n", other.len());
+                let chunks = format!("BDAT {first}\r\n");
+                let wire =
+                    [b"EHLO a.example\r\n", envelope, chunks.as_bytes(), one, last.as_bytes(), other, b"QUIT\r\n"]
+                        .concat();
+                for pieces in [vec![&wire[..]], wire.chunks(1).collect()] {
+                    let found = found_by_session(&pieces, &offers);
+                    assert_eq!(found.len(), 1, "{} . {}", before.escape_ascii(), behind.escape_ascii());
+                    assert_eq!(found[0].octets, content);
+                }
+            }
+        }
+    }
 }

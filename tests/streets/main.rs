@@ -48,6 +48,7 @@ mod queue;
 mod reload;
 mod replies;
 mod room;
+mod smuggling;
 mod tls;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
