@@ -13,6 +13,9 @@ pub struct Limits {
     pub connections_per_client: NonZeroU32,
     /// Messages that a client may begin in a minute; none: any number.
     pub messages_per_minute: Option<NonZeroU32>,
+    /// Messages that all clients together may begin in a minute; none: any number. Those of `trusted_networks` are counted, and
+    /// never refused for it.
+    pub messages_per_minute_in_all: Option<NonZeroU32>,
     /// Recipients that a client may name in a minute; none: any number.
     pub recipients_per_minute: Option<NonZeroU32>,
     /// Mistakes that a client may make in a minute, over all its sessions; then it is not let in for the rest of it.
@@ -38,6 +41,7 @@ impl Default for Limits {
             connections: number(10_000),
             connections_per_client: number(100),
             messages_per_minute: None,
+            messages_per_minute_in_all: None,
             recipients_per_minute: None,
             errors_per_minute: number(200),
             recipients: number(10_000),

@@ -10,7 +10,7 @@ use super::is_trusted;
 use super::listener::{Parts, Setup, refuse};
 use super::peer::Peer;
 use super::policy::is_load_balancer;
-use crate::mail::SessionId;
+use crate::mail::{Reply, SessionId};
 use crate::net::Stream;
 use crate::smtp::proxy::{HeaderError, HeaderReader, Origin};
 use crate::watch;
@@ -36,11 +36,16 @@ pub(super) async fn enter(
 ) {
     let current = Arc::clone(&setup.borrow());
     if is_load_balancer(&current.listener, peer.address.ip()) {
+        let Some(awaited) = crowd.headers.begin(peer.address.ip()) else {
+            let reply = Reply::new(421, "4.3.2 too many connections, try again later");
+            return refuse(stream, peer.address, reply, "too many connections without a PROXY header").await;
+        };
         let origin = tokio::select! {
             biased;
             () = parts.drain.begun() => return,
             origin = origin_of(&mut stream) => origin,
         };
+        drop(awaited);
         match origin {
             Ok(origin) => peer.is_passed_on(origin),
             Err(why) => return tell(&peer, id, &current.listener.name, &why),

@@ -2,8 +2,9 @@
 //!
 //! A client is an IPv4 address or an IPv6 /64, the network that one customer gets (RFC 6177). Its minute begins with the
 //! first deed and forgets everything at its end, as Postfix's anvil(8) does. Clients of trusted networks are not counted
-//! for themselves. What is kept: one row for each client with an open session or a deed in its current minute.
+//! for themselves, and strangers that fill the minute of all clients don't keep them out. What is kept: one row for each client with an open session or a deed in its current minute.
 
+use super::headers::Headers;
 use super::peer::network_of;
 use crate::config::Limits;
 use crate::mail::Reply;
@@ -21,11 +22,18 @@ const MAX_GONE: usize = 20_000;
 
 /// The clients of one listener. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Crowd(Arc<Mutex<State>>);
+pub(super) struct Crowd {
+    state: Arc<Mutex<State>>,
+    /// Connections whose client is not known yet.
+    pub(super) headers: Headers,
+}
 
 #[derive(Debug, Default)]
 struct State {
     sessions: u32,
+    /// The minute of all clients, and the messages begun in it.
+    minute: Option<Instant>,
+    messages: u32,
     clients: HashMap<IpAddr, Client>,
 }
 
@@ -96,11 +104,21 @@ impl Crowd {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
+    /// Counts a message of whoever it is; false when it is one too many.
+    fn count_message(&mut self, most: NonZeroU32, now: Instant) -> bool {
+        if self.minute.is_none_or(|minute| now.duration_since(minute) >= MINUTE) {
+            (self.minute, self.messages) = (Some(now), 0);
+        }
+        let fits = self.messages < most.get();
+        self.messages = self.messages.saturating_add(1);
+        fits
+    }
+
     fn sweep(&mut self, now: Instant) {
         self.clients.retain(|_, client| client.sessions > 0 || now.duration_since(client.minute) < MINUTE);
         if self.clients.len() > MAX_GONE {
@@ -114,11 +132,22 @@ impl Place {
     /// A message begins.
     ///
     /// # Errors
-    /// 450 for one too many in this minute.
-    pub(super) fn message(&self, limits: &Limits) -> Result<(), Reply> {
-        self.count(limits.messages_per_minute, "4.7.1 too many messages from your network, try again later", |client| {
-            &mut client.messages
-        })
+    /// 450 for one too many of the client in this minute, 451 for one too many of all clients; and why for the log.
+    pub(super) fn message(&self, limits: &Limits) -> Result<(), (Reply, &'static str)> {
+        self.count(
+            limits.messages_per_minute,
+            "4.7.1 too many messages from your network, try again later",
+            |client| &mut client.messages,
+        )
+        .map_err(|reply| (reply, "a client does more than it may"))?;
+        let Some(most) = limits.messages_per_minute_in_all else { return Ok(()) };
+        if self.crowd.state().count_message(most, Instant::now()) || self.client.is_none() {
+            return Ok(());
+        }
+        Err((
+            Reply::new(451, "4.3.2 too many messages at present, try again later"),
+            "all clients do more than they may",
+        ))
     }
 
     /// A recipient is named.
@@ -226,13 +255,31 @@ mod tests {
         let (crowd, limits) = (Crowd::default(), limits());
         let [one, other] = [(), ()].map(|()| crowd.admit(address("::ffff:192.0.2.1"), false, &limits).unwrap());
         assert!(one.message(&limits).is_ok() && other.message(&limits).is_ok());
-        assert_eq!(one.message(&limits).unwrap_err().code(), 450);
+        assert_eq!(one.message(&limits).unwrap_err().0.code(), 450);
         assert_eq!((0..9).filter(|_| other.recipient(&limits).is_ok()).count(), 3);
         drop((one, other));
         let again = crowd.admit(address("192.0.2.1"), false, &limits).unwrap();
         assert!(again.message(&limits).is_err(), "a new session begins no new minute");
         tokio::time::sleep(MINUTE).await;
         assert!(again.message(&limits).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_of_all_clients_are_limited_and_trusted_ones_go_on() {
+        let (crowd, mut limits) = (Crowd::default(), limits());
+        limits.messages_per_minute_in_all = NonZeroU32::new(3);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|it| crowd.admit(address(it), false, &limits).unwrap());
+        let own = crowd.admit(address("127.0.0.1"), true, &limits).unwrap();
+        assert!(own.message(&limits).is_ok() && one.message(&limits).is_ok() && other.message(&limits).is_ok());
+        assert_eq!(other.message(&limits).unwrap_err().0.code(), 451, "the trusted client's counts");
+        assert_eq!(other.message(&limits).unwrap_err().0.code(), 450, "its own limit holds as well");
+        assert!(own.message(&limits).is_ok(), "who is trusted is not kept out by strangers");
+        tokio::time::sleep(MINUTE - Duration::from_millis(1)).await;
+        assert!(one.message(&limits).is_err());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(one.message(&limits).is_ok() && other.message(&limits).is_ok());
+        limits.messages_per_minute_in_all = None;
+        assert!((0..9).all(|_| own.message(&limits).is_ok()), "without the key there is no limit");
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout, timeout_at};
+use zeroize::Zeroize as _;
 
 /// For the client to take a reply.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -255,8 +256,8 @@ impl Driver {
             return;
         }
         let setup = Arc::clone(&self.setup.borrow());
-        if let Err(reply) = self.place.message(&setup.listener.limits) {
-            self.refuse_rate(&setup, "MAIL", &reply);
+        if let Err((reply, why)) = self.place.message(&setup.listener.limits) {
+            self.refuse_rate(&setup, &reply, why);
             self.asks.push_back(Ask::Answer(reply));
             return;
         }
@@ -302,10 +303,10 @@ impl Driver {
         self.asks.push_back(ask);
     }
 
-    fn refuse_rate(&self, setup: &Setup, stage: &'static str, reply: &Reply) {
+    fn refuse_rate(&self, setup: &Setup, reply: &Reply, why: &'static str) {
         tracing::warn!(
             event = "message.refused", session = %self.id, listener = setup.listener.name, client = %self.peer.address.ip(),
-            stage, %reply, "a client does more than it may"
+            stage = "MAIL", %reply, "{why}"
         );
     }
 
@@ -415,8 +416,13 @@ async fn feed<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> st
         let mut room = [MaybeUninit::uninit(); MAX_FEED];
         let mut buffer = ReadBuf::uninit(&mut room);
         Pin::new(&mut *stream).poll_read(context, &mut buffer).map_ok(|()| {
-            session.feed(buffer.filled());
-            buffer.filled().len()
+            let octets = buffer.filled_mut();
+            session.feed(octets);
+            // Where no message comes it may be a password.
+            if !session.in_data() {
+                octets.zeroize();
+            }
+            octets.len()
         })
     })
     .await

@@ -13,6 +13,7 @@ mod driver;
 #[cfg(test)]
 mod fixtures;
 mod gaps;
+mod headers;
 mod keeping;
 mod listener;
 mod offers;

@@ -231,6 +231,11 @@ fn a_limit_is_a_whole_number_of_things() {
         ("connections = 0", format!("c.toml:6:15: listener.limits.connections = 0: {count}")),
         ("errors = 1000001", format!("c.toml:6:10: listener.limits.errors = 1000001: {count}")),
         ("messages_per_minute = -1", format!("c.toml:6:23: listener.limits.messages_per_minute = -1: {count}")),
+        ("messages_per_minute_in_all = 1", String::new()),
+        (
+            "messages_per_minute_in_all = 0",
+            format!("c.toml:6:30: listener.limits.messages_per_minute_in_all = 0: {count}"),
+        ),
         (
             "recipients = 99",
             "c.toml:6:14: listener.limits.recipients = 99: too few; at least 100 are allowed".to_owned(),

@@ -192,6 +192,21 @@ fn a_stranger_that_does_more_than_it_may_in_a_minute_is_told_to_come_later() {
 }
 
 #[test]
+fn messages_of_all_strangers_are_limited_and_who_is_refused_hears_why() {
+    let ([next_hop, _archive], mut relay) = limited("messages_per_minute_in_all = 1");
+    let mut client = Client::ehlo(relay.address());
+    client.mail("bob@example.net", &["alice@example.org"], &message("first")).starts("250");
+    let refused = client.command("MAIL FROM:<bob@example.net>");
+    assert_eq!(refused.text(), "451 4.3.2 too many messages at present, try again later");
+    let event = relay.wait_event("message.refused", |event| event.text("stage") == "MAIL");
+    assert_eq!(event.text("reply"), refused.text());
+    assert_eq!(event.text("message"), "all clients do more than they may");
+    drop(client);
+    assert_eq!(next_hop.transactions().len(), 1);
+    relay.finish_clean(1);
+}
+
+#[test]
 fn a_client_that_talks_before_it_is_greeted_is_sent_away_and_one_that_waits_is_not() {
     let (_sinks, mut relay) = limited("greeting_delay = \"1s\"");
     let mut stream = std::net::TcpStream::connect(relay.address()).unwrap();
