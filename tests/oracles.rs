@@ -56,6 +56,11 @@ const WORDS: &[&[u8]] = &[
     b"--x\r\n",
     b"\xff",
     "\u{2028}ü".as_bytes(),
+    b"PROXY TCP4 ",
+    b"PROXY TCP6 ",
+    b" 192.0.2.7",
+    b"2001:db8::7 ",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
 ];
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -153,4 +158,9 @@ fn any_replies_are_read_as_a_naive_reader_would() {
 #[test]
 fn no_original_and_no_address_forges_a_recipient() {
     run("record", targets::record::check);
+}
+
+#[test]
+fn any_header_of_a_load_balancer_means_what_the_specification_says() {
+    run("proxy", targets::proxy::check);
 }

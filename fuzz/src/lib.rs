@@ -1,10 +1,9 @@
 //! What must hold for any input, as functions that stop where it doesn't: the fuzz targets call them, and `tests/oracles.rs`
 //! calls them with the corpora and mutations of those. Each says how it reads its input.
-//!
-//! One more is to come: the header of the PROXY protocol.
 
 pub mod command;
 pub mod data;
+pub mod proxy;
 pub mod record;
 pub mod reply;
 pub mod session;

@@ -19,10 +19,7 @@ pub fn check(input: &[u8]) {
     for reply in &replies {
         let mut wire = Vec::new();
         reply.write_to(&mut wire);
-        // What is not UTF-8 grows when it is replaced, so that a line can come to be longer than one we would read.
-        if reply.lines().iter().all(|line| line.len() + 4 <= MAX_REPLY_LINE) {
-            assert_eq!(read(&[&wire]), (vec![reply.clone()], None), "what is passed on means the same");
-        }
+        assert_eq!(read(&[&wire]), (vec![reply.clone()], None), "what is passed on means the same");
     }
 }
 
@@ -64,10 +61,7 @@ fn read_lines(octets: &[u8]) -> Vec<Reply> {
         if code.is_some_and(|code| code != found) || lines.len() >= MAX_REPLY_LINES {
             break;
         }
-        let text = String::from_utf8_lossy(line.get(4..).unwrap_or_default());
-        lines.push(
-            text.chars().map(|letter| if letter.is_control() && letter != '\t' { '?' } else { letter }).collect(),
-        );
+        lines.push(read_text(line.get(4..).unwrap_or_default()));
         code = Some(found);
         if line.get(3) != Some(&b'-') {
             code = None;
@@ -78,4 +72,18 @@ fn read_lines(octets: &[u8]) -> Vec<Reply> {
         }
     }
     replies
+}
+
+/// A question mark for each octet that is no letter.
+fn read_text(mut octets: &[u8]) -> String {
+    let mut text = String::new();
+    while let Some(first) = octets.first() {
+        let letter = (1..=octets.len().min(4)).find_map(|length| std::str::from_utf8(&octets[..length]).ok());
+        match letter.and_then(|letter| letter.chars().next()) {
+            Some(letter) if *first == b'\t' || !letter.is_control() => text.push(letter),
+            _ => text.push('?'),
+        }
+        octets = &octets[letter.map_or(1, str::len)..];
+    }
+    text
 }

@@ -1,8 +1,8 @@
 //! Reads the replies of a server (RFC 5321, section 4.2), strictly and within bounds.
 //!
 //! A reply is given out whole. Lines may end in CRLF or, as some servers write them, in LF alone. The texts are for
-//! people: what is not UTF-8 becomes U+FFFD, a control character `?`, so that no text can disturb a log or another
-//! conversation.
+//! people: each octet that is not UTF-8, and each control character, becomes `?`, so that no text can disturb a log or
+//! another conversation, and none is longer where it is passed on.
 
 use super::ReplyError;
 use crate::mail::Reply;
@@ -96,7 +96,12 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 
 fn printable(text: &[u8]) -> String {
     let clean = |letter: char| if letter.is_control() && letter != '\t' { '?' } else { letter };
-    String::from_utf8_lossy(text).chars().map(clean).collect()
+    let mut printable = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        printable.extend(chunk.valid().chars().map(clean));
+        printable.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    printable
 }
 
 fn shown(line: &[u8]) -> String {
@@ -146,8 +151,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_no_longer_where_it_is_passed_on() {
+        let foreign =
+            [b"250 ".to_vec(), b"\xe9\xf0\x9f\xc3".repeat((MAX_REPLY_LINE - 4) / 4), b"\r\n".to_vec()].concat();
+        let mut wire = Vec::new();
+        read_one(&foreign).write_to(&mut wire);
+        assert_eq!(wire.len(), foreign.len());
+    }
+
+    #[test]
     fn a_text_cannot_carry_controls_or_broken_utf_8() {
-        assert_eq!(read_one(b"550 a\rb\0c\x1b[1m\td\xff\r\n"), Reply::new(550, "a?b?c?[1m\td\u{fffd}"));
+        assert_eq!(read_one(b"550 a\rb\0c\x1b[1m\td\xff\r\n"), Reply::new(550, "a?b?c?[1m\td?"));
     }
 
     #[test]
