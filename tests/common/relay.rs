@@ -369,10 +369,19 @@ impl Relay {
         command.output().unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }
 
-    /// The most memory the daemon has used so far, in KiB (`VmHWM`).
+    /// The most memory the daemon has used so far, in KiB.
     pub fn peak_memory_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// The memory it uses now, in KiB.
+    pub fn resident_memory_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    fn memory_kib(&self, label: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+        let line = status.lines().find_map(|line| line.strip_prefix(label)).expect("a figure");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 

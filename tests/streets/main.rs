@@ -37,6 +37,7 @@ mod exim;
 mod faults;
 mod harness;
 mod identities;
+mod idle;
 mod limits;
 mod loops;
 mod messages;
