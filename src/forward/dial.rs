@@ -82,7 +82,8 @@ impl Dialer {
             Ok(connected) => connected.map_err(|error| unconnected(error.to_string()))?,
             Err(_) => return Err(unconnected(format!("no answer within {} s", self.settings.connect.as_secs_f32()))),
         };
-        let header = identity::header(self.settings.identity, client.map(AsRef::as_ref));
+        let own = stream.local_address().map(|local| (local, address));
+        let header = identity::header(self.settings.identity, client.map(AsRef::as_ref), own);
         if let Some(header) = &header {
             let written = timeout(self.settings.connect, stream.write_all(header)).await;
             written

@@ -73,9 +73,14 @@ impl ClientFacts {
     }
 }
 
-/// What a connection begins with.
-pub(super) fn header(identity: ClientIdentity, client: Option<&ClientFacts>) -> Option<Vec<u8>> {
-    let addresses = client.map(|client| (client.address, client.destination));
+/// What a connection begins with; one that speaks for nobody is this machine's own, `own` from where to where. Postfix 3.7
+/// takes no UNKNOWN.
+pub(super) fn header(
+    identity: ClientIdentity,
+    client: Option<&ClientFacts>,
+    own: Option<(SocketAddr, SocketAddr)>,
+) -> Option<Vec<u8>> {
+    let addresses = client.map(|client| (client.address, client.destination)).or(own);
     match identity {
         ClientIdentity::ProxyV1 => Some(write_v1(addresses)),
         ClientIdentity::ProxyV2 => Some(write_v2(addresses)),

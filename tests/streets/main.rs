@@ -22,6 +22,7 @@ mod common;
 
 mod admin;
 mod auth;
+mod auth_identities;
 mod balancers;
 mod books;
 mod bounces;
