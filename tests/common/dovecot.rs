@@ -23,7 +23,8 @@ impl Dovecot {
         std::fs::write(&users, format!("{user}:{{PLAIN}}{password}\n")).expect("users");
         let configuration = format!(
             "base_dir = {0}/run\nstate_dir = {0}/state\nlog_path = {1}\nprotocols =\nssl = no\nlisten = 127.0.0.1\n\
-             auth_mechanisms = plain login\npassdb {{\n  driver = passwd-file\n  args = {2}\n}}\n\
+             auth_mechanisms = plain login\nauth_failure_delay = 0\n\
+             service anvil {{\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\npassdb {{\n  driver = passwd-file\n  args = {2}\n}}\n\
              userdb {{\n  driver = static\n  args = uid=65534 gid=65534 home=/nonexistent\n}}\n\
              service auth {{\n  unix_listener {3} {{\n    mode = 0666\n  }}\n}}\n",
             home.display(),

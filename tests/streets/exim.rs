@@ -2,7 +2,7 @@
 
 use crate::common::{
     Authority, Client, Exim, Record, Relay, RunningExim, Sample, SampleWire, Setup, Sink, corpus, free_port, installed,
-    strip_folded_received, strip_received,
+    own_loopback_address, strip_folded_received, strip_received,
 };
 use crate::message;
 use crate::messages::distinct;
@@ -23,12 +23,13 @@ struct Street {
 fn street(exim: impl FnOnce(Exim) -> Exim, listener: &str) -> Street {
     let (world, archive, home, authority) =
         (Sink::start(), Sink::start(), tempfile::tempdir().unwrap(), Authority::new());
+    let listen = free_port(own_loopback_address());
     let ca_file = authority.write(home.path());
-    let (certificate, key) = authority.certify(&["localhost", "127.0.0.1"]).write(home.path(), "exim");
+    let (certificate, key) = authority.certify(&[&listen.ip().to_string()]).write(home.path(), "exim");
     let tls = format!("tls_certificate = {}\ntls_privatekey = {}", certificate.display(), key.display());
-    let setup = Exim::new(free_port(Ipv4Addr::LOCALHOST), &world).with(&tls);
+    let setup = Exim::new(listen, &world).with(&tls);
     let exim = exim(setup).start(&home.path().join("exim"));
-    let next_hop = format!("smtp://localhost:{}?tls=required&ca_file={}", exim.address.port(), ca_file.display());
+    let next_hop = format!("smtp://{listen}?tls=required&ca_file={}", ca_file.display());
     let mut setup = Setup::with_routes(&next_hop, &archive.route()).trusting_nobody();
     let (certificate, key) = authority.certify(&["relay.example.org"]).write(home.path(), "relay");
     setup.listener = format!("{listener}\n[listener.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
@@ -55,7 +56,7 @@ fn every_message_of_the_corpus_comes_to_exim_as_if_there_were_no_relay() {
     }
     let street = street(|exim| exim.with("smtp_accept_queue_per_connection = 0"), "");
     let mut direct = Client::ehlo(street.exim.address);
-    direct.start_tls(&street.authority, "localhost");
+    direct.start_tls(&street.authority, &street.exim.address.ip().to_string());
     let mut through = Client::ehlo(street.relay.address());
     let offers = through.command("EHLO client.example.com").text();
     assert!(["CHUNKING", "8BITMIME", "PIPELINING", "SIZE"].iter().all(|offer| offers.contains(offer)), "{offers}");

@@ -11,7 +11,7 @@ use crate::common::{
     own_loopback_address, strip_folded_received, strip_received,
 };
 use crate::message;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 /// What stands around the relay of a page.
 struct Place {
@@ -66,8 +66,10 @@ impl Place {
     /// A smart host that insists on TLS and, where `dovecot` knows them, on a user and a password; where it is, as a route
     /// says it.
     fn smart_host(&self, dovecot: Option<&Dovecot>) -> (Running, String) {
-        let (certificate, key) = self.authority.certify(&["localhost"]).write(self.home.path(), "smarthost");
-        let postfix = Postfix::new(free_port(Ipv4Addr::LOCALHOST), self.world.address())
+        let listen = free_port(own_loopback_address());
+        let name = listen.ip().to_string();
+        let (certificate, key) = self.authority.certify(&[&name]).write(self.home.path(), "smarthost");
+        let postfix = Postfix::new(listen, self.world.address())
             .with("smtpd_tls_security_level", "encrypt")
             .with("smtpd_tls_cert_file", &certificate.display().to_string())
             .with("smtpd_tls_key_file", &key.display().to_string());
@@ -81,7 +83,7 @@ impl Place {
         };
         let postfix = postfix.start(&self.home.path().join("smarthost"));
         let ca_file = self.authority.write(self.home.path());
-        let place = format!("localhost:{}?tls=required&ca_file={}", postfix.address.port(), ca_file.display());
+        let place = format!("{listen}?tls=required&ca_file={}", ca_file.display());
         (postfix, place)
     }
 
