@@ -87,6 +87,11 @@ impl Connection {
         self.client.forget_require_tls();
     }
 
+    /// How often MAIL was said.
+    pub(super) fn mails(&self) -> u64 {
+        self.mails
+    }
+
     pub(super) fn queue(&mut self, command: Command) {
         self.mails += u64::from(command.verb() == Verb::Mail);
         self.client.queue(command);

@@ -232,8 +232,9 @@ impl NextHop {
 
     fn keep(&self, mut connection: Connection) {
         let Way::Smtp { pool, .. } = &self.way else { return };
-        if self.settings.identity.is_exclusive() && connection.speaks_for.is_none() {
-            // It speaks for nobody, and no transaction could use it.
+        // Where connections are clients', one that speaks for nobody is of no use to any transaction.
+        let nobodys = self.settings.identity.is_exclusive() && connection.speaks_for.is_none();
+        if nobodys || connection.mails() >= self.settings.max_mails {
             return connection.say_quit();
         }
         pool.put(connection);

@@ -27,6 +27,9 @@ pub const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_IDLE: usize = 100;
 /// How long one is kept; servers close idle ones after 300 s (Postfix) or more.
 pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// Transactions over one connection of the pool. Servers have limits that they don't announce, and refuse recipients beyond
+/// (OpenSMTPD after 100 by default): clients would hear that as long as the connection is in use.
+pub const MAX_MAILS: u64 = 100;
 
 /// How long what a next hop has offered is taken to be offered still.
 pub const OFFER_HOLDS: Duration = Duration::from_secs(30);
@@ -62,6 +65,8 @@ pub struct Settings {
     pub max_idle: usize,
     /// [`IDLE_TIME`]
     pub idle_time: Duration,
+    /// [`MAX_MAILS`]
+    pub max_mails: u64,
     /// [`OFFER_HOLDS`]
     pub offer_holds: Duration,
 }
@@ -83,6 +88,7 @@ impl Default for Settings {
             quit: QUIT_TIMEOUT,
             max_idle: MAX_IDLE,
             idle_time: IDLE_TIME,
+            max_mails: MAX_MAILS,
             offer_holds: OFFER_HOLDS,
         }
     }

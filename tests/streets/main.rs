@@ -1,7 +1,7 @@
 //! Streets: the real program over real sockets, seen from outside alone. Each module is one part of what users are promised;
 //! `common` is what all of them stand on.
 //!
-//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, Exim, HAProxy, swaks, curl, Python) a failure; without it
+//! `JOURNAL_RELAY_PEERS=required` makes a missing peer (Postfix, Exim, OpenSMTPD, HAProxy, swaks, nmap, …) a failure; without it
 //! such a test says that it was skipped. `.ci/peers` unpacks those that can't be installed beside Postfix.
 
 #![allow(
@@ -43,6 +43,7 @@ mod limits;
 mod loops;
 mod messages;
 mod once;
+mod opensmtpd;
 mod outages;
 mod pages;
 mod peers;

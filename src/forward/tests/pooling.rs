@@ -32,6 +32,26 @@ async fn a_second_transaction_uses_the_same_connection() {
 }
 
 #[tokio::test]
+async fn a_connection_is_left_before_the_server_may_have_had_enough_of_it() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop_with(Settings { max_mails: 2, ..settings() });
+    let client = async {
+        for _ in 0..3 {
+            relay(&next_hop).await.unwrap();
+        }
+    };
+    let server = async {
+        let mut peer = fake.accept_greeted(PIPELINED).await;
+        for _ in 0..2 {
+            peer.take_message("x\r\n.\r\n").await;
+        }
+        assert_eq!(peer.line().await, "QUIT");
+        fake.accept_greeted(PIPELINED).await.take_message("x\r\n.\r\n").await;
+    };
+    both(client, server).await;
+}
+
+#[tokio::test]
 async fn an_open_transaction_is_reset_before_the_next() {
     for offer in ["", PIPELINED] {
         let fake = Fake::new().await;
