@@ -43,6 +43,7 @@ mod limits;
 mod loops;
 mod messages;
 mod once;
+mod open_relay;
 mod opensmtpd;
 mod outages;
 mod pages;
