@@ -17,13 +17,18 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts it in `home` and waits until it can be asked.
     pub fn start(home: &Path, user: &str, password: &str) -> Self {
+        Self::start_with(home, user, password, "plain login")
+    }
+
+    /// The same with other mechanisms.
+    pub fn start_with(home: &Path, user: &str, password: &str, mechanisms: &str) -> Self {
         std::fs::create_dir_all(home).expect("a directory for Dovecot");
         open_to_others(home);
         let (socket, users, log) = (home.join("auth"), home.join("users"), home.join("log"));
         std::fs::write(&users, format!("{user}:{{PLAIN}}{password}\n")).expect("users");
         let configuration = format!(
             "base_dir = {0}/run\nstate_dir = {0}/state\nlog_path = {1}\nprotocols =\nssl = no\nlisten = 127.0.0.1\n\
-             auth_mechanisms = plain login\nauth_failure_delay = 0\n\
+             auth_mechanisms = {mechanisms}\nauth_failure_delay = 0\n\
              service anvil {{\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\npassdb {{\n  driver = passwd-file\n  args = {2}\n}}\n\
              userdb {{\n  driver = static\n  args = uid=65534 gid=65534 home=/nonexistent\n}}\n\
              service auth {{\n  unix_listener {3} {{\n    mode = 0666\n  }}\n}}\n",

@@ -53,6 +53,7 @@ mod reload;
 mod replies;
 mod room;
 mod smuggling;
+mod swaks;
 mod tls;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
