@@ -2,6 +2,7 @@
 //! through, and the commands that an administrator checks with say what the page shows.
 
 mod both;
+mod exchange;
 mod inbound;
 mod outbound;
 mod same_host;
