@@ -17,11 +17,21 @@ pub struct HaProxy {
 impl HaProxy {
     /// Passes every connection on to `server`; `options` are those of the server's line, such as `send-proxy-v2`.
     pub fn start(home: &Path, server: SocketAddr, options: &str) -> Self {
-        let address = free_port(own_loopback_address());
+        Self::listen(home, free_port(own_loopback_address()), "", server, options)
+    }
+
+    /// The same at an address of the caller's choice, encrypted from the first octet; `pem` is the certificate and its key.
+    pub fn start_encrypted(home: &Path, address: SocketAddr, pem: &str, server: SocketAddr) -> Self {
+        let file = home.join("haproxy.pem");
+        std::fs::write(&file, pem).expect("a writable directory");
+        Self::listen(home, address, &format!("ssl crt {}", file.display()), server, "")
+    }
+
+    fn listen(home: &Path, address: SocketAddr, bind: &str, server: SocketAddr, options: &str) -> Self {
         let file = home.join("haproxy.cfg");
         let config = format!(
             "global\n    maxconn 200\n\ndefaults\n    mode tcp\n    timeout connect 10s\n    timeout client 6m\n    \
-             timeout server 6m\n\nlisten smtp\n    bind {address}\n    server relay {server} {options}\n"
+             timeout server 6m\n\nlisten smtp\n    bind {address} {bind}\n    server relay {server} {options}\n"
         );
         std::fs::write(&file, config).expect("a writable directory");
         let mut command = Command::new("/usr/sbin/haproxy");

@@ -1,6 +1,8 @@
 //! Whose mail it is, who got it, and who may send it.
 
-use crate::common::{Client, Record, Setup, Sink, Stage, say};
+use crate::common::{
+    Authority, Client, HaProxy, Record, Setup, Sink, Stage, free_port, installed, own_loopback_address, say,
+};
 use crate::message;
 
 fn from_to(from: &str, to: &str, mark: &str) -> Vec<u8> {
@@ -224,4 +226,52 @@ fn requiretls_is_not_offered_in_plain_text_nor_for_a_next_hop_without_verified_t
     assert!(!offers.text().contains("REQUIRETLS"), "{offers:?}");
     client.command("MAIL FROM:<alice@example.org> REQUIRETLS").starts("555 5.5.4");
     relay.finish_clean(0);
+}
+
+#[test]
+fn requiretls_is_offered_to_an_encrypted_client_and_reaches_a_next_hop_whose_certificate_is_verified() {
+    if !installed(&["haproxy"]) {
+        return;
+    }
+    let offering = |more: &'static str| {
+        move |stage: &Stage<'_>| match stage {
+            Stage::Ehlo(_) => say(&format!("250-sink.example\n{more}250-PIPELINING\n250 SIZE 1000000")),
+            _ => None,
+        }
+    };
+    let (mut next_hop, archive) = (Sink::scripted(offering("250-REQUIRETLS\n")), Sink::start());
+    let (authority, place) = (Authority::new(), tempfile::tempdir().unwrap());
+    // In front of the sink HAProxy does nothing but TLS.
+    let address = free_port(own_loopback_address());
+    let shown = authority.certify(&[&address.ip().to_string()]);
+    let pem = format!("{}{}", shown.pem, shown.key);
+    let _tls = HaProxy::start_encrypted(place.path(), address, &pem, next_hop.address());
+    let route = format!("smtps://{address}?ca_file={}", authority.write(place.path()).display());
+    let mut setup = Setup::with_routes(&route, &archive.route());
+    let (certificate, key) = authority.certify(&["relay.example.org"]).write(place.path(), "relay");
+    setup.listener = format!("[listener.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+    let mut relay = setup.start();
+
+    let mut client = Client::connect(relay.address());
+    assert!(!client.command("EHLO client.example.com").text().contains("REQUIRETLS"), "nothing is encrypted yet");
+    client.command("MAIL FROM:<alice@example.org> REQUIRETLS").starts("555 5.5.4");
+    let (_, offers) = client.start_tls(&authority, "relay.example.org");
+    assert!(offers.lines.iter().any(|line| line.get(4..) == Some("REQUIRETLS")), "{offers:?}");
+    client.command("MAIL FROM:<alice@example.org> REQUIRETLS").starts("250");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    client.command("DATA").starts("354");
+    client.data(&message("secret")).starts("250");
+    assert_eq!(next_hop.wait_for(1)[0].mail, "<alice@example.org> REQUIRETLS");
+    assert_eq!(Record::read(&archive.wait_for(1)[0].octets).original, message("secret"));
+    // A next hop that doesn't offer it any more gets no such message, whatever the client was told.
+    next_hop.script(offering(""));
+    client.command("QUIT").starts("221");
+    let mut late = Client::ehlo(relay.address());
+    late.start_tls(&authority, "relay.example.org");
+    next_hop.down();
+    next_hop.up();
+    late.command("MAIL FROM:<alice@example.org> REQUIRETLS").starts("451 4.");
+    drop(late);
+    relay.finish_clean(1);
+    assert_eq!(next_hop.count(), 1);
 }
