@@ -42,6 +42,8 @@ pub(super) struct Connection {
     needs_flush: bool,
     /// How often MAIL was said.
     mails: u64,
+    /// What XFORWARD was refused with, until somebody is told.
+    pub(super) xforward_refusal: Option<Reply>,
     /// The conversation is over: it broke, or was ended here.
     shut: bool,
     /// The server said that it closes; replies to earlier commands may still come.
@@ -62,6 +64,7 @@ impl Connection {
             input: vec![0; READ].into_boxed_slice(),
             needs_flush: false,
             mails: 0,
+            xforward_refusal: None,
             shut: false,
             closing: false,
             #[cfg(test)]
@@ -332,10 +335,7 @@ impl Connection {
             self.closing |= reply.code() == CLOSING;
             match verb {
                 Some(Verb::Reset) if !reply.is_completion() => return Err(Lost::ResetRefused(reply)),
-                Some(Verb::Xforward) if !reply.is_completion() => {
-                    // Postfix goes on, too: what the next hop knows of the client is for its log.
-                    tracing::warn!(event = "next_hop.failed", next_hop = %self.address, %reply, "the next hop does not hear who the client is");
-                }
+                Some(Verb::Xforward) if !reply.is_completion() => self.xforward_refusal = Some(reply),
                 Some(Verb::Reset | Verb::Xforward) => {}
                 _ => return Ok(Some(reply)),
             }

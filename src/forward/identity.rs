@@ -13,6 +13,7 @@ use super::error::Unreachable;
 use super::leg::Leg;
 use super::{NextHop, Way};
 use crate::config::ClientIdentity;
+use crate::mail::Reply;
 use crate::smtp::client::{Attributes, Command, UNAVAILABLE, Verb};
 use crate::smtp::proxy::{write_v1, write_v2};
 use std::net::{IpAddr, SocketAddr};
@@ -160,6 +161,11 @@ impl NextHop {
         }
         self.lacking.note(!leg.offers("XFORWARD"), "XFORWARD", &self.label);
         leg.on_behalf_of(client.for_xforward(ident))
+    }
+
+    /// XFORWARD was refused.
+    pub(super) fn note_refusal(&self, reply: &Reply) {
+        self.refusals.note(&self.label, reply);
     }
 
     /// Tells once where XCLIENT is not offered, and each time where it is refused.

@@ -246,6 +246,9 @@ impl SmtpLeg {
 
     async fn reply(&mut self) -> Result<Reply, Lost> {
         let reply = self.connection.reply().await;
+        if let Some(refusal) = self.connection.xforward_refusal.take() {
+            self.home.next_hop().note_refusal(&refusal);
+        }
         let had_been_given_up = match &reply {
             Ok(reply) => reply.code() == CLOSING,
             Err(lost) => lost.is_end_of_idling(),

@@ -16,6 +16,7 @@ mod leg;
 mod local;
 mod pool;
 mod private;
+mod refusals;
 pub mod settings;
 mod tls;
 mod trial;
@@ -36,6 +37,7 @@ use dial::Dialer;
 use identity::Lacking;
 use local::MaildirLeg;
 use pool::Pool;
+use refusals::Refusals;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -56,6 +58,8 @@ pub struct NextHop {
     learning: tokio::sync::Mutex<()>,
     /// The server does not offer to hear who clients are.
     lacking: Lacking,
+    /// It refuses to hear it.
+    refusals: Refusals,
 }
 
 enum Way {
@@ -89,6 +93,7 @@ impl NextHop {
             tried: Mutex::default(),
             learning: tokio::sync::Mutex::default(),
             lacking: Lacking::default(),
+            refusals: Refusals::default(),
         }))
     }
 
