@@ -121,9 +121,9 @@ impl NameServers {
     }
 }
 
-/// A name as it stands in certificates: in small letters, without the final dot.
+/// A name as it stands in certificates and policies: in ASCII, in small letters, without the final dot.
 pub(super) fn text_of(name: &Name) -> String {
-    name.to_utf8().trim_end_matches('.').to_ascii_lowercase()
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
 #[cfg(test)]

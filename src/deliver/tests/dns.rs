@@ -132,6 +132,8 @@ async fn exchangers_are_found_behind_an_alias_and_the_null_mx_is_one_without_a_n
         let found = resolver.exchangers(domain).await.unwrap();
         assert_eq!(found, Exchangers { found: both.clone(), are_secure: false }, "{domain}");
     }
+    let idn = asking(Zone::default().with("idn.example", mx(5, "xn--r8jz45g.example")), false).await;
+    assert_eq!(idn.exchangers("idn.example").await.unwrap().found, [exchanger(5, "xn--r8jz45g.example")]);
     assert_eq!(resolver.exchangers("null.example").await.unwrap().found, [exchanger(0, "")]);
     assert_eq!(resolver.exchangers("plain.example").await.unwrap().found, []);
     let gone = resolver.exchangers("gone.example").await;
