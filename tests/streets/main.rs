@@ -42,6 +42,7 @@ mod idle;
 mod limits;
 mod loops;
 mod messages;
+mod names;
 mod once;
 mod open_relay;
 mod opensmtpd;
