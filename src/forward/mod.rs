@@ -112,13 +112,18 @@ impl NextHop {
 
     /// What it offers now: what it offered within [`settings::OFFER_HOLDS`], else a connection is made to learn it, and
     /// kept for the next transaction. While it can't be reached it is asked every [`ANSWER_HOLDS`] at most; between them
-    /// its latest offer stands.
+    /// its latest offer stands, and so it does for everybody else while one asks.
     pub async fn learn(&self) -> Result<Extensions, Unreachable> {
         if let Some(extensions) = self.known() {
             return Ok(extensions);
         }
-        // One at a time: those who come meanwhile learn from the first.
-        let _turn = self.learning.lock().await;
+        // One at a time. Those who come meanwhile are not held up by a server that is slow to greet; only where nothing is known
+        // of it do they learn from the first.
+        let _turn = match (self.learning.try_lock(), self.latest()) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some((_, latest))) => return Ok(latest),
+            (Err(_), None) => self.learning.lock().await,
+        };
         if let Some(extensions) = self.known() {
             return Ok(extensions);
         }

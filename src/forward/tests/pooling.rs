@@ -394,6 +394,37 @@ async fn an_offer_that_has_grown_is_learnt_and_no_idle_connection_hides_it() {
 }
 
 #[tokio::test]
+async fn while_a_slow_server_is_asked_anew_its_latest_offer_stands_for_the_others() {
+    let fake = Fake::new().await;
+    let settings = Settings { offer_holds: Duration::ZERO, ..settings() };
+    let next_hop = NextHop::with_settings(Route::Smtp(fake.route(Tls::None)), settings).unwrap();
+    let (asked, slow) = channel::<()>();
+    let (told, go_on) = channel::<()>();
+    let client = async {
+        assert!(!next_hop.learn().await.unwrap().eight_bit_mime);
+        let first = next_hop.learn();
+        let others = async {
+            slow.await.unwrap();
+            for _ in 0..3 {
+                assert!(!next_hop.learn().await.unwrap().eight_bit_mime, "known from before");
+            }
+            told.send(()).unwrap();
+        };
+        let (first, ()) = tokio::join!(first, others);
+        assert!(first.unwrap().eight_bit_mime);
+    };
+    let server = async {
+        let older = fake.accept_greeted("").await;
+        let mut newer = fake.accept().await;
+        asked.send(()).unwrap();
+        go_on.await.unwrap();
+        newer.greet("8BITMIME").await;
+        drop((older, newer));
+    };
+    both(client, server).await;
+}
+
+#[tokio::test]
 async fn a_connection_carries_no_more_transactions_than_its_server_allows() {
     let fake = Fake::new().await;
     let next_hop = fake.next_hop();
