@@ -103,6 +103,9 @@ impl Player<'_> {
             Turn::Answer(reply) => self.session.answered(reply.clone()),
             Turn::Greet(reply) => self.session.greet(reply.clone()),
             Turn::Say(reply) => self.session.say(reply.clone()),
+            Turn::Refuse(reply) => {
+                return if self.session.refuse_chunk(reply) { Ok(()) } else { Err("no chunk is open".into()) };
+            }
             Turn::TlsStarted => self.session.tls_started(),
         }
         Ok(())

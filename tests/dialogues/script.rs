@@ -28,6 +28,7 @@ pub(crate) enum Turn {
     Answer(Reply),
     Greet(Reply),
     Say(Reply),
+    Refuse(Reply),
     TlsStarted,
 }
 
@@ -74,6 +75,7 @@ fn read_line(dialogue: &mut Dialogue, number: usize, line: &str) {
         ("->", "tls") => Turn::TlsStarted,
         ("->", text) => match text.split_once(' ') {
             Some(("greet", text)) => Turn::Greet(reply(text)),
+            Some(("refuse", text)) => Turn::Refuse(reply(text)),
             Some(("say", text)) => Turn::Say(reply(text)),
             _ => Turn::Answer(reply(text)),
         },

@@ -226,6 +226,10 @@ impl Session {
                 let size = *size;
                 self.phase = Phase::Commands;
                 self.reply(replies::chunk_taken(size));
+                // A chunk of nothing brings no mail forward.
+                if size == 0 {
+                    self.count_idle();
+                }
             }
             _ => {}
         }
