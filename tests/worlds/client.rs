@@ -6,7 +6,7 @@ use super::dice::Dice;
 use super::history::{Attempt, Chronicle, Stage};
 use super::mail::Mail;
 use super::trace::Trace;
-use super::wire::{Wire, stuffed};
+use super::wire::{Wire, chunks, stuffed};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -26,6 +26,8 @@ pub struct Job {
     pub at: u64,
     /// MAIL, RCPT and DATA in one write.
     pub pipelined: bool,
+    /// In chunks, where the relay takes them.
+    pub chunked: bool,
     /// Octets of one write of the message.
     pub piece: usize,
     /// How the first attempt ends, unless something else ends it before.
@@ -159,6 +161,7 @@ impl Client {
         wire.write(format!("EHLO client{}.example\r\n", self.number).as_bytes()).await.ok()?;
         let reply = hear(&mut wire, Stage::Ehlo, attempt).await.ok()?;
         wire.takes_eight_bit = reply.contains("8BITMIME");
+        wire.takes_chunks = reply.contains("CHUNKING");
         reply.starts_with('2').then_some(wire)
     }
 
@@ -178,8 +181,10 @@ impl Client {
         let body = if mail.is_eight_bit { " BODY=8BITMIME" } else { "" };
         let from = format!("MAIL FROM:<{}> SIZE={}{body}\r\n", mail.sender.as_deref().unwrap_or(""), mail.octets.len());
         let rcpts: Vec<_> = recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>\r\n")).collect();
+        let chunked = job.chunked && wire.takes_chunks;
         if job.pipelined {
-            wire.write(format!("{from}{}DATA\r\n", rcpts.concat()).as_bytes()).await?;
+            let data = if chunked { "" } else { "DATA\r\n" };
+            wire.write(format!("{from}{}{data}", rcpts.concat()).as_bytes()).await?;
         } else {
             wire.write(from.as_bytes()).await?;
         }
@@ -199,11 +204,14 @@ impl Client {
                 attempt.accepted.push(recipient.clone());
             }
         }
-        if !job.pipelined {
+        if chunked || !job.pipelined {
             if refusal.is_some() || attempt.accepted.is_empty() {
                 wire.write(b"RSET\r\n").await?;
                 hear(wire, Stage::Other, attempt).await?;
                 return Ok(End::Refused(refusal.unwrap_or_default()));
+            }
+            if chunked {
+                return self.in_chunks(wire, job, attempt).await;
             }
             wire.write(b"DATA\r\n").await?;
         }
@@ -212,6 +220,55 @@ impl Client {
             return Ok(End::Refused(refusal.unwrap_or(reply)));
         }
         self.content(wire, job, attempt).await
+    }
+
+    /// All chunks at once, or each behind the reply to the one before.
+    async fn in_chunks(&self, wire: &mut Wire, job: &Job, attempt: &mut Attempt) -> io::Result<End> {
+        let octets = &self.mails[job.mail].octets;
+        let chunks = chunks(octets, job.piece);
+        if let Some(HangUp::InData(parts)) = job.hang_up {
+            let all = chunks.concat();
+            wire.write(&all[..(all.len() - 1) * parts / 1_000]).await?;
+            return Ok(End::Lost);
+        }
+        let (last, others) = chunks.split_last().expect("one chunk at least");
+        if job.pipelined {
+            attempt.dot_sent = true;
+            wire.write(&chunks.concat()).await?;
+        }
+        let mut refusal = None;
+        for chunk in others {
+            if !job.pipelined {
+                wire.write(chunk).await?;
+            }
+            let reply = hear(wire, Stage::Chunk, attempt).await?;
+            if !reply.starts_with('2') && refusal.is_none() {
+                refusal = Some(reply);
+                if !job.pipelined {
+                    break;
+                }
+            }
+        }
+        if let Some(refusal) = refusal {
+            if job.pipelined {
+                // Nothing of a message with a chunk that was refused is there to be ended.
+                let reply = hear(wire, Stage::Chunk, attempt).await?;
+                assert!(!reply.starts_with('2'), "{reply} to the last chunk behind {refusal}");
+            }
+            wire.write(b"RSET\r\n").await?;
+            hear(wire, Stage::Other, attempt).await?;
+            return Ok(End::Refused(refusal));
+        }
+        attempt.dot_sent = true;
+        if !job.pipelined {
+            wire.write(last).await?;
+        }
+        if job.hang_up == Some(HangUp::BehindDot) {
+            return Ok(End::Lost);
+        }
+        let reply = hear(wire, Stage::Dot, attempt).await?;
+        attempt.end = Some(reply.clone());
+        Ok(End::Replied(reply))
     }
 
     async fn content(&self, wire: &mut Wire, job: &Job, attempt: &mut Attempt) -> io::Result<End> {

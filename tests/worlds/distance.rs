@@ -116,6 +116,7 @@ fn run(way: Way) -> Took {
             offers: Vec::new(),
             eight_bit_mime: true,
             pipelining: way.pipelining,
+            chunking: false,
             dice: dice.fork(peer.host()),
             returns: returns.clone(),
         };

@@ -50,6 +50,9 @@ pub enum Stage {
     Mail,
     Rcpt,
     Data,
+    /// BDAT without LAST.
+    Chunk,
+    /// The final dot, or the last chunk.
     Dot,
     Other,
 }
@@ -69,6 +72,13 @@ pub struct Attempt {
     pub dot_sent: bool,
     /// The reply to the dot.
     pub end: Option<String>,
+}
+
+impl Attempt {
+    /// The message went without a DATA.
+    pub fn is_in_chunks(&self) -> bool {
+        self.replies.iter().all(|(stage, _)| *stage != Stage::Data)
+    }
 }
 
 /// A message whose final dot reached a server.

@@ -26,6 +26,8 @@ pub struct Plan {
     pub offers: Vec<Vec<Offer>>,
     pub eight_bit_mime: [bool; 4],
     pub pipelining: [bool; 4],
+    /// The next hop takes chunks.
+    pub chunking: bool,
     /// In order of time, milliseconds.
     pub faults: Vec<(u64, Fault)>,
     /// When everything that is wrong ends.
@@ -115,7 +117,7 @@ impl Plan {
         let calm_from = length + 4_000;
         let count = general.size(4, 12);
         let mails = mails(&mut dice.fork("mails"), count);
-        let jobs = jobs(&mut dice.fork("jobs"), &mails, length);
+        let jobs = jobs(&mut dice.fork("jobs"), &mut dice.fork("chunks"), &mails, length);
         let mut moods_dice = dice.fork("moods");
         let moods = Peer::SERVERS.map(|peer| moods(&mut moods_dice, peer, calm_from)).to_vec();
         let archive = |general: &mut Dice| general.chance(70);
@@ -127,6 +129,7 @@ impl Plan {
             max_latency: Duration::from_millis(*general.pick(&[20, 60, 150])),
             eight_bit_mime: [true, archive(&mut general), archive(&mut general), true],
             pipelining: [general.chance(70), general.chance(50), general.chance(50), true],
+            chunking: dice.fork("chunking").chance(50),
             patience: Duration::from_secs(if general.chance(4) { 700 } else { *general.pick(&[15, 40]) }),
             shape,
             faults: faults(&dice, shape, length),
@@ -140,7 +143,7 @@ impl Plan {
     }
 }
 
-fn jobs(dice: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
+fn jobs(dice: &mut Dice, chunks: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     for mail in 0..mails.len() {
         // Some messages come in several transactions: to others, or once more to the same.
@@ -168,6 +171,7 @@ fn jobs(dice: &mut Dice, mails: &[Mail], length: u64) -> Vec<Vec<Job>> {
                 recipients,
                 at: dice.between(0, length),
                 pipelined: dice.chance(50),
+                chunked: chunks.chance(60),
                 piece: *dice.pick(&[700, 4_096, 40_000, 1_000_000]),
                 hang_up,
                 tries,
@@ -189,7 +193,8 @@ fn offers(dice: &mut Dice, calm_from: u64) -> Vec<Offer> {
     let offer = |dice: &mut Dice| {
         let from = dice.between(0, calm_from);
         let until = (from + dice.between(1_000, 15_000)).min(calm_from);
-        Offer { from, until, extended: dice.chance(50), eight_bit_mime: dice.chance(50) }
+        let (extended, eight_bit_mime) = (dice.chance(50), dice.chance(50));
+        Offer { from, until, extended, eight_bit_mime, chunking: dice.fork("chunking").chance(50) }
     };
     (0..count).map(|_| offer(dice)).collect()
 }

@@ -36,6 +36,7 @@ pub struct Offer {
     /// It knows EHLO; else it refuses it, and HELO is what it knows (RFC 5321, section 4.1.1.1).
     pub extended: bool,
     pub eight_bit_mime: bool,
+    pub chunking: bool,
 }
 
 /// An answer that is not as it should be.
@@ -75,6 +76,7 @@ struct Inner {
     offers: Vec<Offer>,
     eight_bit_mime: bool,
     pipelining: bool,
+    chunking: bool,
     dice: RefCell<Dice>,
     returns: Returns,
     chronicle: Chronicle,
@@ -91,19 +93,21 @@ pub struct Setup {
     pub offers: Vec<Offer>,
     pub eight_bit_mime: bool,
     pub pipelining: bool,
+    pub chunking: bool,
     pub dice: Dice,
     pub returns: Returns,
 }
 
 impl Server {
     pub fn new(setup: Setup, chronicle: Chronicle, trace: Trace, power: Power) -> Self {
-        let Setup { peer, moods, offers, eight_bit_mime, pipelining, dice, returns } = setup;
+        let Setup { peer, moods, offers, eight_bit_mime, pipelining, chunking, dice, returns } = setup;
         Self(Rc::new(Inner {
             peer,
             moods,
             offers,
             eight_bit_mime,
             pipelining,
+            chunking,
             dice: RefCell::new(dice),
             returns,
             chronicle,
@@ -131,8 +135,7 @@ impl Server {
             let server = self.clone();
             #[allow(clippy::disallowed_methods, reason = "a peer is no part of the relay")]
             tokio::task::spawn_local(async move {
-                let mut talk =
-                    Talk { server, wire: Wire::new(stream, PATIENCE), transaction: None, eight_bit_mime: false };
+                let mut talk = Talk::over(server, Wire::new(stream, PATIENCE));
                 // However a conversation ends, its end is all that follows.
                 let _ = talk.hold().await;
             });
@@ -162,6 +165,8 @@ struct Talk {
     transaction: Option<(String, Vec<String>)>,
     /// It was offered here.
     eight_bit_mime: bool,
+    /// What came in chunks so far.
+    chunks: Vec<u8>,
 }
 
 /// How an answer went.
@@ -178,6 +183,10 @@ struct Answered {
 }
 
 impl Talk {
+    fn over(server: Server, wire: Wire) -> Self {
+        Self { server, wire, transaction: None, eight_bit_mime: false, chunks: Vec::new() }
+    }
+
     async fn hold(&mut self) -> io::Result<()> {
         self.answer(Stage::Greeting, "220 ready").await?;
         loop {
@@ -191,6 +200,7 @@ impl Talk {
                 }
                 "MAIL" => {
                     self.transaction = None;
+                    self.chunks.clear();
                     if self.answer(Stage::Mail, "250 2.1.0 sender ok").await?.good {
                         self.transaction = Some((path(&line), Vec::new()));
                     }
@@ -202,12 +212,14 @@ impl Talk {
                     }
                 }
                 "DATA" => self.data().await?,
+                "BDAT" => self.chunk(&line).await?,
                 "QUIT" => {
                     self.answer(Stage::Other, "221 2.0.0 bye").await?;
                     return Ok(());
                 }
                 _ => {
                     self.transaction = None;
+                    self.chunks.clear();
                     self.answer(Stage::Other, "250 2.0.0 ok").await?;
                 }
             }
@@ -228,6 +240,9 @@ impl Talk {
         if self.eight_bit_mime {
             text.push_str("250-8BITMIME\r\n");
         }
+        if offer.map_or(inner.chunking, |offer| offer.chunking && inner.chunking) {
+            text.push_str("250-CHUNKING\r\n");
+        }
         if inner.pipelining {
             text.push_str("250-PIPELINING\r\n");
         }
@@ -243,7 +258,39 @@ impl Talk {
         if !self.answer(Stage::Data, "354 go ahead").await?.good {
             return Ok(());
         }
-        let octets = Arc::new(self.wire.data().await?);
+        let octets = self.wire.data().await?;
+        self.arrived(from, recipients, octets).await
+    }
+
+    /// BDAT (RFC 3030, section 2): the octets come whatever is thought of them.
+    async fn chunk(&mut self, line: &str) -> io::Result<()> {
+        let mut words = line.split(' ').skip(1);
+        let size = words.next().and_then(|size| size.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let is_last = words.next() == Some("LAST");
+        let octets = self.wire.exactly(size).await?;
+        if self.transaction.as_ref().is_none_or(|(_, recipients)| recipients.is_empty()) {
+            self.say(Stage::Chunk, "503 5.5.1 no valid recipients", "").await?;
+            return Ok(());
+        }
+        self.chunks.extend_from_slice(&octets);
+        if is_last {
+            let (from, recipients) = self.transaction.take().unwrap_or_default();
+            let octets = std::mem::take(&mut self.chunks);
+            return self.arrived(from, recipients, octets).await;
+        }
+        // One that says 250 once more is misunderstood by whoever has sent the last chunk, and nobody can know better.
+        let bad = self.server.bad(now()).filter(|bad| *bad != Bad::Twice);
+        let answered = self.answer_as(Stage::Chunk, &format!("250 2.0.0 {size} octets"), bad).await?;
+        if !answered.good {
+            self.transaction = None;
+            self.chunks.clear();
+        }
+        if answered.last { Err(gone()) } else { Ok(()) }
+    }
+
+    /// The whole message is there.
+    async fn arrived(&mut self, from: String, recipients: Vec<String>, octets: Vec<u8>) -> io::Result<()> {
+        let octets = Arc::new(octets);
         self.server.burn(Fuse::BeforeVerdict);
         let inner = &self.server.0;
         let arrival = Arrival {

@@ -14,11 +14,13 @@ pub struct Wire {
     patience: Duration,
     /// For a client: the other side has announced 8BITMIME.
     pub takes_eight_bit: bool,
+    /// For a client: the other side has announced CHUNKING.
+    pub takes_chunks: bool,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, buffer: Vec::new(), patience, takes_eight_bit: false }
+        Self { stream, buffer: Vec::new(), patience, takes_eight_bit: false, takes_chunks: false }
     }
 
     pub async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
@@ -50,6 +52,14 @@ impl Wire {
         Ok(octets)
     }
 
+    /// So many octets.
+    pub async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            self.more().await?;
+        }
+        Ok(self.buffer.drain(..count).collect())
+    }
+
     /// A whole reply, its lines joined by `\n`.
     pub async fn reply(&mut self) -> io::Result<String> {
         let mut text = String::new();
@@ -71,11 +81,27 @@ impl Wire {
                 return Ok(searched + at);
             }
             searched = self.buffer.len().saturating_sub(what.len() - 1);
-            if timeout(self.patience, self.stream.read_buf(&mut self.buffer)).await?? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            self.more().await?;
         }
     }
+
+    async fn more(&mut self) -> io::Result<()> {
+        match timeout(self.patience, self.stream.read_buf(&mut self.buffer)).await?? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A message in chunks of that many octets (RFC 3030, section 2), the last one marked, each with its command.
+pub fn chunks(octets: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let count = octets.len().div_ceil(size).max(1);
+    let chunk = |number: usize| {
+        let chunk = &octets[number * size..octets.len().min((number + 1) * size)];
+        let last = if number + 1 == count { " LAST" } else { "" };
+        [format!("BDAT {}{last}\r\n", chunk.len()).as_bytes(), chunk].concat()
+    };
+    (0..count).map(chunk).collect()
 }
 
 /// A message as DATA wants it, with the final dot.

@@ -124,6 +124,7 @@ impl<'a> World<'a> {
                     offers: plan.offers[place].clone(),
                     eight_bit_mime: plan.eight_bit_mime[place],
                     pipelining: plan.pipelining[place],
+                    chunking: plan.chunking && peer == Peer::NextHop,
                     dice: dice.fork(peer.host()),
                     returns: returns.clone(),
                 };

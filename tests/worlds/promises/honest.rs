@@ -1,13 +1,13 @@
 //! 6 *Honest*: a reply to the client is the next hop's, or our own and says so; a record's outcome is what is known.
 
-use super::super::history::{Arrival, Attempt, Peer, Stage, Wrong};
+use super::super::history::{Arrival, Attempt, Peer, Said, Stage, Wrong};
 use super::facts::Facts;
 
 pub(super) fn honest(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     for attempt in &facts.history.attempts {
         for (stage, reply) in &attempt.replies {
-            if matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Dot)
-                && let Err(why) = is_true(facts, *stage, reply)
+            if matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Chunk | Stage::Dot)
+                && let Err(why) = is_true(facts, attempt, *stage, reply)
             {
                 complaints.push(format!(
                     "6 honest: client {} heard {reply:?} at {stage:?} of mail {} ({} to {} ms): {why}",
@@ -33,20 +33,40 @@ pub(super) fn number_of(reply: &str) -> Option<u64> {
 }
 
 /// The next hop's words at that stage, or our own failure.
-fn is_true(facts: &Facts<'_>, stage: Stage, reply: &str) -> Result<(), String> {
+fn is_true(facts: &Facts<'_>, attempt: &Attempt, stage: Stage, reply: &str) -> Result<(), String> {
     if let Some(number) = number_of(reply) {
         return match facts.history.said.get(&number) {
             Some(said) if said.at == Peer::NextHop && said.stage == stage && said.text == reply => Ok(()),
+            // What it said to an earlier chunk, when that was no: the client is told at its next one, or at its last.
+            Some(said) if is_of_chunk(said, stage) && said.text == reply => Ok(()),
             // A next hop that repeats itself is misunderstood until DATA, and there at the latest the relay breaks off.
-            Some(said) if said.at == Peer::NextHop && stage != Stage::Dot && has_stuttered(facts, number) => Ok(()),
+            Some(said)
+                if said.at == Peer::NextHop
+                    && (stage != Stage::Dot || attempt.is_in_chunks())
+                    && has_stuttered(facts, number) =>
+            {
+                Ok(())
+            }
             Some(said) => Err(format!("{} said {:?} at {:?}", said.at, said.text, said.stage)),
             None => Err("nobody said it".to_owned()),
         };
+    }
+    // Chunks that the next hop has not answered yet are taken on its behalf; their end is its verdict.
+    if stage == Stage::Chunk && reply.starts_with("250 2.") {
+        return Ok(());
     }
     let is_passing = reply.starts_with("4") && reply.get(3..6).is_some_and(|code| code == " 4.");
     // There was nobody to send to, or no transaction to go on with: of the next hop's refusals before.
     let follows = stage != Stage::Dot && (reply.starts_with("503 5.5.1") || reply.starts_with("554 5.5.1 no valid"));
     if is_passing || follows { Ok(()) } else { Err("it is neither the next hop's nor a passing failure".to_owned()) }
+}
+
+fn is_of_chunk(said: &Said, heard_at: Stage) -> bool {
+    let is_negative = said.text.starts_with(['4', '5']);
+    said.at == Peer::NextHop
+        && said.stage == Stage::Chunk
+        && is_negative
+        && matches!(heard_at, Stage::Chunk | Stage::Dot)
 }
 
 /// Whether the next hop said something twice shortly before its reply of that number, or with it.
@@ -58,6 +78,13 @@ fn has_stuttered(facts: &Facts<'_>, number: u64) -> bool {
 fn ends_true(facts: &Facts<'_>, attempt: &Attempt, reply: &str) -> Result<(), String> {
     let is_positive = reply.starts_with('2');
     if let Some(number) = number_of(reply) {
+        if facts.history.said.get(&number).is_some_and(|said| is_of_chunk(said, Stage::Dot)) {
+            return if is_positive { Err("a chunk was refused".to_owned()) } else { Ok(()) };
+        }
+        // Every reply to a chunk is a 250: nothing tells one that was said too often from the verdict.
+        if attempt.is_in_chunks() && has_stuttered(facts, number) {
+            return Ok(());
+        }
         let arrival = facts.at_next_hop().find(|arrival| arrival.number == number);
         let arrival = arrival.ok_or("no message reached the next hop's end of data there")?;
         if arrival.taken != is_positive {
