@@ -132,6 +132,8 @@ pub struct Organization {
     pub sender: Address,
     /// How a recipient that no header field lists is called.
     pub unlisted_recipients: UnlistedRecipients,
+    /// Which recipients its records name.
+    pub recipients: NamedRecipients,
     /// How long a record waits for the same message's other transactions.
     pub coalesce: Duration,
     /// Whose mail and which directions are journaled.
@@ -145,6 +147,16 @@ pub enum UnlistedRecipients {
     Bcc,
     /// `Recipient:` always, as strict Exchange readers expect.
     Recipient,
+}
+
+/// `recipients`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NamedRecipients {
+    /// All of a message.
+    #[default]
+    All,
+    /// Of a message that comes to the organization, those alone that are its users.
+    Own,
 }
 
 /// `scope`

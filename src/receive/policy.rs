@@ -4,7 +4,7 @@
 //! part that can't make the next hop relay further (`user%elsewhere@`, `elsewhere!user@`, `"user@elsewhere"@`). Source
 //! routes are gone before this room sees an address (RFC 5321, appendix C).
 
-use crate::config::{AddressPattern, Config, Direction, Listener, Organization, Scope};
+use crate::config::{AddressPattern, Config, Direction, Listener, NamedRecipients, Organization, Scope};
 use crate::mail::{Address, Reply, ReversePath};
 use std::net::IpAddr;
 
@@ -92,6 +92,19 @@ pub fn concerns<'c>(
     config.organizations.iter().filter_map(|organization| concern(config, organization, sender, recipients)).collect()
 }
 
+/// The recipients that an organization's record names: all of them, or, where it says so and the message is not its own user's,
+/// those alone that are its users. Whom a user writes to is the organization's business, whoever they are.
+pub(super) fn named_recipients<'e>(
+    config: &Config,
+    concern: &Concern<'_>,
+    recipients: &'e [Address],
+) -> impl Iterator<Item = &'e Address> {
+    let organization = concern.organization;
+    let all = organization.recipients == NamedRecipients::All || concern.direction != Direction::Incoming;
+    let is_user = move |address: &Address| owner(config, address).is_some_and(|of| of.name == organization.name);
+    recipients.iter().filter(move |address| all || is_user(address))
+}
+
 fn concern<'c>(
     config: &Config,
     organization: &'c Organization,
@@ -166,6 +179,7 @@ mod tests {
             report_route: Route::Mx(MxRoute::default()),
             sender: address(&format!("amazonjournaling@{name}.awsapps.com")),
             unlisted_recipients: UnlistedRecipients::Bcc,
+            recipients: NamedRecipients::All,
             coalesce: Duration::ZERO,
             scope: Scope {
                 directions: vec![Direction::Incoming, Direction::Outgoing, Direction::Internal],
@@ -263,6 +277,25 @@ mod tests {
             .map(|concern| (concern.organization.name.clone(), concern.direction))
             .collect();
         assert_eq!(found, [("one".to_owned(), Direction::Outgoing), ("two".to_owned(), Direction::Incoming)]);
+    }
+
+    #[test]
+    fn a_record_names_all_recipients_or_an_organization_s_own_of_mail_that_comes_to_it() {
+        let mut config = config(vec![organization("one", &["one.example"]), organization("two", &["two.example"])]);
+        config.organizations[1].recipients = NamedRecipients::Own;
+        let recipients = ["a@one.example", "b@two.example", "c@else.example", "d@two.example"].map(address);
+        let named = |config: &Config, from: &str| -> Vec<Vec<String>> {
+            let from = ReversePath::Address(address(from));
+            let concerned = concerns(config, &from, None, &recipients);
+            let names = |concern: &Concern<'_>| {
+                named_recipients(config, concern, &recipients).map(ToString::to_string).collect()
+            };
+            concerned.iter().map(names).collect()
+        };
+        let all = recipients.each_ref().map(ToString::to_string).to_vec();
+        let own = vec!["b@two.example".to_owned(), "d@two.example".to_owned()];
+        assert_eq!(named(&config, "x@else.example"), [all.clone(), own]);
+        assert_eq!(named(&config, "x@two.example"), [all.clone(), all], "whom its own user writes to");
     }
 
     #[test]

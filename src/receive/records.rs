@@ -1,7 +1,7 @@
 //! From an envelope and what was seen of the octets to the records a message gets: one for each organization concerned
 //! that journals it.
 
-use super::policy::{Journaling, concerns};
+use super::policy::{Journaling, concerns, named_recipients};
 use crate::config::{Config, Direction};
 use crate::journal::{HeaderFacts, Observation, RecordFields, Relayed, label_recipients, original};
 use crate::mail::{Address, Entropy, QueueId, RecordId, ReversePath, Timestamp};
@@ -48,6 +48,7 @@ pub fn draft_records(
             );
             continue;
         }
+        let named = named_recipients(config, &concern, &envelope.recipients);
         let relayed = Relayed {
             queue_id: envelope.queue_id,
             received: envelope.received,
@@ -58,7 +59,7 @@ pub fn draft_records(
             id: RecordId::new(envelope.received, entropy),
             organization: organization.name.clone(),
             original: original(observation, facts, relayed),
-            recipients: label_recipients(facts, envelope.recipients.iter().cloned(), organization.unlisted_recipients),
+            recipients: label_recipients(facts, named.cloned(), organization.unlisted_recipients),
             message_uuid: Uuid::nil(),
             boundary: random_uuid(entropy),
             date: envelope.received,

@@ -98,3 +98,19 @@ fn the_retry_after_a_lost_verdict_has_no_second_record_also_without_a_message_id
         assert_eq!(archive.transactions().len(), 1 + usize::from(another));
     }
 }
+
+#[test]
+fn each_of_two_organizations_has_its_record_and_one_of_them_names_its_own_users_alone() {
+    let (next_hop, acme, globex) = (Sink::start(), Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &acme).and("globex", &["globex.example"], &globex);
+    setup.organizations[1].more = "recipients = \"own\"".into();
+    let mut relay = setup.start();
+    let mut client = Client::ehlo(relay.address());
+    let recipients = ["bob@example.org", "gil@globex.example", "eve@elsewhere.example", "gus@globex.example"];
+    client.mail("stranger@elsewhere.example", &recipients, &message("both")).starts("250");
+
+    assert_eq!(Record::read(&acme.wait_for(1)[0].octets).recipients(), recipients);
+    assert_eq!(Record::read(&globex.wait_for(1)[0].octets).recipients(), ["gil@globex.example", "gus@globex.example"]);
+    drop(client);
+    relay.finish_clean(2);
+}

@@ -2,7 +2,9 @@
 
 use super::section::{Kind, Placed, Section};
 use super::{routes, values};
-use crate::config::{AddressPattern, Direction, MxRoute, Organization, Route, Scope, UnlistedRecipients};
+use crate::config::{
+    AddressPattern, Direction, MxRoute, NamedRecipients, Organization, Route, Scope, UnlistedRecipients,
+};
 use crate::mail::Address;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub(super) const ORGANIZATION: Kind = Kind {
         "report_route",
         "sender",
         "unlisted_recipients",
+        "recipients",
         "coalesce",
         "scope",
     ],
@@ -64,6 +67,8 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
     let sender = read_sender(section, name.as_ref());
     let labels = [("bcc", UnlistedRecipients::Bcc), ("recipient", UnlistedRecipients::Recipient)];
     let unlisted_recipients = section.text("unlisted_recipients", values::one_of(&labels));
+    let named = [("all", NamedRecipients::All), ("own", NamedRecipients::Own)];
+    let recipients = section.text("recipients", values::one_of(&named));
     let coalesce = section.text("coalesce", coalesce);
     let scope = read_scope(section);
 
@@ -89,6 +94,7 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
             report_route: report_route.value,
             sender: sender?,
             unlisted_recipients: unlisted_recipients.map_or(UnlistedRecipients::Bcc, |label| label.value),
+            recipients: recipients.map_or(NamedRecipients::All, |named| named.value),
             coalesce: coalesce.map_or(DEFAULT_COALESCE, |wait| wait.value),
             scope,
         },

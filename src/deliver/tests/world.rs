@@ -58,6 +58,7 @@ pub(super) fn organization(name: &str, journaling_route: Route, report_route: Ro
         report_route,
         sender: address(&format!("amazonjournaling@{name}.awsapps.com")),
         unlisted_recipients: UnlistedRecipients::Bcc,
+        recipients: crate::config::NamedRecipients::All,
         coalesce: Duration::ZERO,
         scope: Scope { directions: vec![Direction::Incoming], include: Vec::new(), exclude: Vec::new() },
     }
