@@ -55,6 +55,7 @@ mod replies;
 mod room;
 mod smuggling;
 mod swaks;
+mod splitting;
 mod tls;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
