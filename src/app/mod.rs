@@ -13,6 +13,7 @@ mod ending;
 mod files;
 mod relay;
 mod signals;
+mod switches;
 
 pub use relay::{CLOSE, GRACE, Relay, Surroundings};
 

@@ -4,6 +4,7 @@
 //! simulation starts the same relay that the daemon does.
 
 use super::StartError;
+use super::switches::Switches;
 use crate::admin::{self, Watched};
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
@@ -62,6 +63,9 @@ pub struct Relay {
     delivery: Delivery,
     pressure: Pressure,
     gaps: Gaps,
+    switches: Switches,
+    /// Configurations that took effect since the start, the first one counted.
+    generation: u64,
 }
 
 impl Relay {
@@ -102,6 +106,9 @@ impl Relay {
         };
         let Surroundings { spool, clock, entropy, .. } = surroundings.clone();
         drain.spawn("gaps in the journal", parts.gaps.clone().keep(spool, clock, entropy, drain.clone()));
+        let switches = Switches::default();
+        let Surroundings { spool, clock, .. } = surroundings.clone();
+        drain.spawn("switches", switches.clone().keep(Arc::clone(&config), spool, clock, drain.clone()));
         let addresses =
             bound.iter().map(|(listening, setup)| (setup.listener.name.clone(), listening.address)).collect();
         let setups = bound.into_iter().map(|(listening, setup)| start_listener(listening, setup, &parts)).collect();
@@ -117,7 +124,18 @@ impl Relay {
             network: Arc::clone(&surroundings.network),
             policies: Arc::clone(&surroundings.policies),
         });
-        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure, gaps: parts.gaps })
+        Ok(Self {
+            surroundings,
+            drain,
+            config,
+            setups,
+            addresses,
+            delivery,
+            pressure,
+            gaps: parts.gaps,
+            switches,
+            generation: 1,
+        })
     }
 
     /// The configuration in effect.
@@ -158,7 +176,8 @@ impl Relay {
     /// Why it can't be, for people: sockets, their names and the spool's directory need a restart.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
         let setups = self.prepare(&config)?;
-        log_switches(&self.config.borrow(), &config);
+        self.generation = self.generation.saturating_add(1);
+        self.switches.compare(&self.config.borrow(), &config, self.generation, self.surroundings.clock.now());
         for (sender, setup) in self.setups.iter().zip(setups) {
             sender.send_replace(Arc::new(setup));
         }
@@ -216,6 +235,7 @@ impl Relay {
         }
         // Cut short, it loses nothing: connections close by themselves, and start-up puts the spool in order.
         let _ = tokio::time::timeout(CLOSE, self.close_idle()).await;
+        let _ = tokio::time::timeout(CLOSE, self.switches.write(&*self.surroundings.spool)).await;
         self.close_gaps().await;
         match tokio::time::timeout(CLOSE, self.surroundings.spool.close()).await {
             Ok(Ok(())) => {}
@@ -287,20 +307,6 @@ fn setup(config: &Arc<Config>, listener: &Listener, next_hop: Arc<NextHop>) -> R
     let refused = |why| StartError::Tls { name: listener.name.clone(), why };
     let tls = listener.tls.as_ref().map(TlsServer::new).transpose().map_err(refused)?;
     Ok(Setup { config: Arc::clone(config), listener: listener.clone(), next_hop, tls })
-}
-
-fn log_switches(old: &Config, new: &Config) {
-    for organization in &new.organizations {
-        let before = old.organizations.iter().find(|other| other.name == organization.name);
-        if before.is_some_and(|before| before.journaling != organization.journaling) {
-            tracing::warn!(
-                event = "organization.switched",
-                organization = %organization.name,
-                journaling = organization.journaling,
-                "the switch of an organization was turned"
-            );
-        }
-    }
 }
 
 fn start_listener(listening: receive::Listening, setup: Setup, parts: &Parts) -> watch::Sender<Arc<Setup>> {

@@ -4,6 +4,7 @@
 //! 78 configuration (`EX_CONFIG`).
 
 mod check;
+mod organization;
 mod output;
 mod queue;
 mod record;
@@ -46,6 +47,9 @@ enum Command {
     Check(check::Arguments),
     /// Print the journal record that a message would get; nothing is sent.
     Record(record::Arguments),
+    /// See and turn the switches of organizations.
+    #[command(subcommand)]
+    Organization(organization::Command),
     /// See and steer the records that wait.
     #[command(subcommand)]
     Queue(queue::Command),
@@ -109,6 +113,7 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
         }),
         Command::Check(check) => check::check(&arguments.config, check),
         Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
+        Command::Organization(command) => organization::execute(command, &arguments.config),
         Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
     }
 }

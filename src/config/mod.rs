@@ -120,6 +120,8 @@ pub struct Organization {
     pub domains: Vec<DomainPattern>,
     /// The switch.
     pub journaling: bool,
+    /// What whoever turned it last says: for the log, and for the gap.
+    pub switch_reason: Option<String>,
     /// Where records go.
     pub journaling_address: Address,
     /// Where notifications go.

@@ -173,6 +173,7 @@ mod tests {
             name: name.to_owned(),
             domains: domains.iter().map(|domain| DomainPattern::parse(domain).unwrap()).collect(),
             journaling: true,
+            switch_reason: None,
             journaling_address: address("archive@vault.example"),
             report_address: address("postmaster@example.org"),
             journaling_route: Route::Mx(MxRoute::default()),

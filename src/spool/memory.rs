@@ -3,12 +3,14 @@
 //! One mutex guards everything; no operation waits. [`MemorySpool::fail_with`] makes it fail as a full or broken disk would.
 
 mod news;
+mod octets;
+mod pauses;
 
 use super::embedded::MAX_CLAIM;
 use super::life::{self, Decided, Event, Kept};
 use super::{
     Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Options, Outcome,
-    Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict, Waiting,
+    Pause, Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Switched, Verdict, Waiting,
 };
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
@@ -39,6 +41,7 @@ struct Everything {
     secret: Option<[u8; 32]>,
     telling: BTreeMap<String, Telling>,
     gaps: Vec<(RecordId, NotedGap)>,
+    pauses: Vec<Pause>,
 }
 
 struct Report {
@@ -223,6 +226,17 @@ impl Spool for MemorySpool {
         self.now(|kept| Ok(kept.last_gaps(limit)))
     }
 
+    fn switched(&self, switched: Switched) -> Pending<()> {
+        self.now(|kept| {
+            kept.switched(switched);
+            Ok(())
+        })
+    }
+
+    fn pauses(&self, limit: usize) -> Pending<Vec<Pause>> {
+        self.now(|kept| Ok(kept.last_pauses(limit)))
+    }
+
     fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {
         self.now_due(|kept| Ok(kept.hurry_reports(organization, now)))
     }
@@ -401,18 +415,6 @@ impl Everything {
             self.keep_notice(&organization, notice, returned.at);
         }
         Ok(receipt)
-    }
-
-    fn octets(&self, kept: &Kept) -> Option<Octets> {
-        let octets = self.messages.get(&kept.fields.original.queue_id).filter(|_| kept.standing.ended.is_none())?;
-        Some(Octets::Inline(octets.clone()))
-    }
-
-    /// Octets stay while a live record refers to them.
-    fn forget_octets(&mut self) {
-        let live = self.records.values().filter(|kept| kept.standing.ended.is_none());
-        let live: std::collections::HashSet<_> = live.map(|kept| kept.fields.original.queue_id).collect();
-        self.messages.retain(|queue_id, _| live.contains(queue_id));
     }
 }
 

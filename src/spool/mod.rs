@@ -22,6 +22,7 @@ mod intake;
 mod life;
 mod lock;
 pub mod memory;
+mod pauses;
 mod pressure;
 mod reserve;
 mod warned;
@@ -31,6 +32,7 @@ pub use ground::{Ground, Volatile, ground, require_lasting};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;
 pub use memory::MemorySpool;
+pub use pauses::{Pause, Switched, Turn};
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 pub use warned::{REMIND, Warned};
 
@@ -374,6 +376,12 @@ pub trait Spool: Send + Sync + 'static {
 
     /// The last `limit` gaps of the past year, oldest first.
     fn gaps(&self, limit: usize) -> Pending<Vec<NotedGap>>;
+
+    /// Notes that a switch was turned; nothing, where it is known to stand so.
+    fn switched(&self, switched: Switched) -> Pending<()>;
+
+    /// The last `limit` times without journaling, oldest first.
+    fn pauses(&self, limit: usize) -> Pending<Vec<Pause>>;
 
     /// The same as [`claim`](Self::claim) for reports.
     fn claim_reports(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<ReportClaim>>;

@@ -101,7 +101,7 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
             "name = \"acme\"",
             "name = \"acme\"\nUnlisted = 1",
             "c.toml:8:1: unknown key \"Unlisted\" in [[organization]]; allowed are name, domains, journaling, \
-             journaling_address, report_address, journaling_route, report_route, sender, unlisted_recipients, \
+             switch_reason, journaling_address, report_address, journaling_route, report_route, sender, unlisted_recipients, \
              recipients, coalesce, scope",
         ),
     ]);

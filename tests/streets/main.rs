@@ -54,8 +54,9 @@ mod reload;
 mod replies;
 mod room;
 mod smuggling;
-mod swaks;
 mod splitting;
+mod swaks;
+mod switch;
 mod tls;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.

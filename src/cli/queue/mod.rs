@@ -72,7 +72,8 @@ pub(super) enum Command {
         #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
     },
-    /// Gaps in the journal: times in which mail was relayed without a record (spool.on_failure = "bypass").
+    /// Gaps in the journal: times in which mail was relayed without a record, because the spool could not take it
+    /// (spool.on_failure = "bypass") or because journaling was switched off.
     Gaps {
         /// One JSON object a line.
         #[arg(long)]
@@ -95,7 +96,8 @@ pub(super) struct Chosen {
     organization: Option<String>,
 }
 
-fn reason(text: &str) -> Result<String, String> {
+/// What a reason must be.
+pub(super) fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("a reason is needed; it is kept in the history and in the log".to_owned()),
         trimmed if trimmed.chars().count() > LONGEST_REASON => {

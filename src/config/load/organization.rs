@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long a record waits for the same message's other transactions, unless the file says otherwise.
 const DEFAULT_COALESCE: Duration = Duration::from_secs(5);
+/// Letters of `switch_reason`.
+const LONGEST_REASON: usize = 2_000;
 /// The longest such wait there may be.
 const LONGEST_COALESCE: Duration = Duration::from_secs(3_600);
 
@@ -20,6 +22,7 @@ pub(super) const ORGANIZATION: Kind = Kind {
         "name",
         "domains",
         "journaling",
+        "switch_reason",
         "journaling_address",
         "report_address",
         "journaling_route",
@@ -57,6 +60,8 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
     let name = section.text("name", values::name);
     let domains = section.list("domains", values::domain);
     let journaling = section.flag("journaling").unwrap_or(true);
+    let switch_reason = section.text("switch_reason", reason).map(|reason| reason.value);
+    let switch_reason = switch_reason.filter(|reason| !reason.is_empty());
     let journaling_address = section.text("journaling_address", values::address);
     let report_address = section.text("report_address", values::address);
     let route = |key| {
@@ -88,6 +93,7 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
             name: name.value,
             domains: domains.value.into_iter().map(|domain| domain.value).collect(),
             journaling,
+            switch_reason,
             journaling_address: journaling_address.value,
             report_address: report_address.value,
             journaling_route: journaling_route.value,
@@ -99,6 +105,15 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
             scope,
         },
     })
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let letters = text.chars().count();
+    if letters <= LONGEST_REASON {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("too long; at most {LONGEST_REASON} letters are allowed"))
+    }
 }
 
 fn coalesce(text: &str) -> Result<Duration, String> {

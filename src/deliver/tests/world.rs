@@ -52,6 +52,7 @@ pub(super) fn organization(name: &str, journaling_route: Route, report_route: Ro
         name: name.to_owned(),
         domains: Vec::new(),
         journaling: true,
+        switch_reason: None,
         journaling_address: address("archive@journal.example"),
         report_address: address("postmaster@acme.example"),
         journaling_route,

@@ -4,6 +4,7 @@ mod attempts;
 mod merging;
 mod news;
 mod operators;
+mod pauses;
 mod preparing;
 mod returning;
 mod routes;

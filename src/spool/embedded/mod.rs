@@ -19,6 +19,7 @@ mod gaps;
 mod history;
 mod news;
 mod opening;
+mod pauses;
 mod readers;
 mod reports;
 mod returned;
@@ -38,8 +39,8 @@ use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Outcome, Pending,
-    Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Verdict,
+    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Outcome, Pause,
+    Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Switched, Verdict,
 };
 use crate::clock::SharedClock;
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
@@ -274,6 +275,14 @@ impl Spool for EmbeddedSpool {
 
     fn gaps(&self, limit: usize) -> Pending<Vec<NotedGap>> {
         self.readers.ask(move |db| gaps::last(db, limit))
+    }
+
+    fn switched(&self, switched: Switched) -> Pending<()> {
+        self.write(move |step| pauses::note(step, &switched))
+    }
+
+    fn pauses(&self, limit: usize) -> Pending<Vec<Pause>> {
+        self.readers.ask(move |db| pauses::last(db, limit))
     }
 
     fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize> {

@@ -151,6 +151,19 @@ pub const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE INDEX gap_until ON gap (until);
 ",
+    "
+    CREATE TABLE pause (                -- times in which an organization's journaling was switched off
+        id INTEGER PRIMARY KEY,
+        organization TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        off_generation INTEGER NOT NULL,
+        off_reason TEXT,
+        until INTEGER,                  -- NULL while it lasts
+        on_generation INTEGER,
+        on_reason TEXT
+    ) STRICT;
+    CREATE UNIQUE INDEX pause_open ON pause (organization) WHERE until IS NULL;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

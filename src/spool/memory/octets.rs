@@ -1,0 +1,20 @@
+//! Octets in memory, and what becomes of them with their records.
+
+use super::Everything;
+use crate::spool::Octets;
+use crate::spool::life::Kept;
+use std::collections::HashSet;
+
+impl Everything {
+    pub(super) fn octets(&self, kept: &Kept) -> Option<Octets> {
+        let octets = self.messages.get(&kept.fields.original.queue_id).filter(|_| kept.standing.ended.is_none())?;
+        Some(Octets::Inline(octets.clone()))
+    }
+
+    /// Octets stay while a live record refers to them.
+    pub(super) fn forget_octets(&mut self) {
+        let live = self.records.values().filter(|kept| kept.standing.ended.is_none());
+        let live: HashSet<_> = live.map(|kept| kept.fields.original.queue_id).collect();
+        self.messages.retain(|queue_id, _| live.contains(queue_id));
+    }
+}
