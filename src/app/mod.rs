@@ -23,7 +23,7 @@ use crate::deliver::{FileMemory, SystemResolver};
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net;
-use crate::receive::OpenRelay;
+use crate::receive::{Allowance, OpenRelay};
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use changes::Changes;
@@ -106,8 +106,8 @@ pub fn run(file: &Path) -> Result<(), StartError> {
     changes.note_files(&config);
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
-    let sessions = files::raise_limit();
-    let given = Given { changes, telemetry, metrics, signals, sessions };
+    let allowance = files::raise_limit();
+    let given = Given { changes, telemetry, metrics, signals, allowance };
     let served = runtime.block_on(serve(file, config, given));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
@@ -120,12 +120,12 @@ struct Given {
     telemetry: Telemetry,
     metrics: Option<Metrics>,
     signals: Signals,
-    /// Sessions that there are open files for.
-    sessions: usize,
+    /// What there are open files for.
+    allowance: Allowance,
 }
 
 async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), StartError> {
-    let Given { mut changes, telemetry, metrics, mut signals, sessions } = given;
+    let Given { mut changes, telemetry, metrics, mut signals, allowance } = given;
     let clock = clock::system();
     let begun = Instant::now();
     let opened = tokio::select! {
@@ -154,7 +154,7 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         resolver: Arc::new(SystemResolver::new(Arc::clone(&network))),
         network,
         policies: Arc::new(FileMemory::within(&config.spool.path)),
-        sessions,
+        allowance,
     };
     let admin = match config.admin {
         Some(address) => {

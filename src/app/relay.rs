@@ -14,7 +14,7 @@ use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::{Listen, SharedNetwork};
-use crate::receive::{self, Gaps, Parts, Places, Setup, TlsServer};
+use crate::receive::{self, Allowance, Files, Gaps, Parts, Places, Setup, TlsServer};
 use crate::spool::{Pressure, Spool};
 use crate::telemetry::Metrics;
 use crate::watch;
@@ -23,7 +23,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// How long open transactions may take once the relay drains.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -49,8 +48,8 @@ pub struct Surroundings {
     pub resolver: Arc<dyn Resolver>,
     /// Where archives' MTA-STS policies are kept.
     pub policies: Arc<dyn PolicyMemory>,
-    /// Sessions that may be open at a time, over all listeners: as many as the limit of open files has room for.
-    pub sessions: usize,
+    /// Sessions and transactions that may be open at a time: as many as the limit of open files has room for.
+    pub allowance: Allowance,
 }
 
 /// A relay at work. Dropping it stops nothing: see [`drain`](Self::drain).
@@ -101,7 +100,7 @@ impl Relay {
             entropy: Arc::clone(&surroundings.entropy),
             mac_key,
             bounces: Places::default(),
-            sessions: Arc::new(Semaphore::new(surroundings.sessions.min(Semaphore::MAX_PERMITS))),
+            files: Files::new(surroundings.allowance),
             drain: drain.clone(),
         };
         let Surroundings { spool, clock, entropy, .. } = surroundings.clone();

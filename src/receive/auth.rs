@@ -7,6 +7,7 @@
 //!
 //! What may hold a password is neither logged nor kept.
 
+use super::files::{Files, Piece};
 use super::listener::Setup;
 use super::peer::Peer;
 use super::transaction::OPEN_TIMEOUT;
@@ -23,14 +24,17 @@ pub(super) struct Authentication {
     setup: watch::Receiver<Arc<Setup>>,
     /// Where it authenticates, or has.
     private: Option<Arc<Private>>,
+    /// The share of open files that this takes.
+    piece: Option<Piece>,
+    files: Files,
     /// What it has said of itself, until it is answered for good.
     under_way: Option<(Mechanism, Login)>,
 }
 
 impl Authentication {
     /// A client that has not authenticated.
-    pub(super) fn new(session: SessionId, setup: watch::Receiver<Arc<Setup>>) -> Self {
-        Self { session, setup, private: None, under_way: None }
+    pub(super) fn new(session: SessionId, setup: watch::Receiver<Arc<Setup>>, files: Files) -> Self {
+        Self { session, setup, private: None, piece: None, files, under_way: None }
     }
 
     /// Passes AUTH on; the reply to it.
@@ -59,6 +63,7 @@ impl Authentication {
     /// Forgets everything: what is under way, and what the client had achieved.
     pub(super) fn forget(&mut self) {
         self.under_way = None;
+        self.piece = None;
         if let Some(private) = self.private.take() {
             private.quit();
         }
@@ -73,6 +78,9 @@ impl Authentication {
         let setup = Arc::clone(&self.setup.borrow());
         if !setup.listener.auth.allows(peer.tls.is_some()) {
             return Err("the listener's auth does not allow it any more".to_owned());
+        }
+        if self.piece.is_none() {
+            self.piece = Some(self.files.transaction().map_err(|reply| reply.to_string())?);
         }
         // One that is left from an earlier attempt, unless the next hop is another one now.
         let left = self.private.take().filter(|private| private.leads_to(&setup.next_hop));

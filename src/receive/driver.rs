@@ -81,7 +81,7 @@ pub(super) async fn serve(
         place,
         patience: Patience::new(),
         tls: None,
-        auth: Authentication::new(id, setup.clone()),
+        auth: Authentication::new(id, setup.clone(), parts.files.clone()),
         id,
         setup,
         parts,
@@ -262,7 +262,8 @@ impl Driver {
             return;
         }
         let private = self.auth.private(&self.peer);
-        match Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()).await {
+        let opening = Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()));
+        match opening.await {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
                 self.asks.push_back(Ask::Mail);
@@ -317,7 +318,8 @@ impl Driver {
 
     async fn end_of_data(&mut self, flaws: Flaws) {
         let reply = match self.transaction.take() {
-            Some(transaction) => transaction.finish(flaws).await,
+            // Boxed, as the opening is: idle sessions, of which there are many, need not have the room.
+            Some(transaction) => Box::pin(transaction.finish(flaws)).await,
             None => Reply::new(503, "5.5.1 no transaction"),
         };
         self.session.answered(reply);

@@ -1,5 +1,6 @@
 //! What tests of the parts of a transaction are made of.
 
+use super::files::{Allowance, Files};
 use super::gaps::Gaps;
 use super::listener::Parts;
 use super::places::Places;
@@ -9,7 +10,6 @@ use crate::mail::OsEntropy;
 use crate::spool::fixtures::{HandClock, options};
 use crate::spool::{MemorySpool, Pressure, Spool};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 pub(super) fn spool() -> MemorySpool {
     MemorySpool::new(options(&HandClock::new()))
@@ -24,7 +24,7 @@ pub(super) fn parts(spool: Arc<dyn Spool>) -> Parts {
         entropy: Arc::new(OsEntropy),
         mac_key: MacKey::from_bytes([7; 32]),
         bounces: Places::default(),
-        sessions: Arc::new(Semaphore::new(1)),
+        files: Files::new(Allowance::ENDLESS),
         drain: Drain::default(),
     }
 }

@@ -5,6 +5,7 @@
 
 use super::arrival;
 use super::crowd::Crowd;
+use super::files::Files;
 use super::gaps::Gaps;
 use super::peer::Peer;
 use super::places::Places;
@@ -23,7 +24,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
 
 /// Rest after a failed accept (no file descriptor left, say), so that the loop can't spin.
 const REST: Duration = Duration::from_millis(100);
@@ -58,8 +58,8 @@ pub struct Parts {
     pub mac_key: MacKey,
     /// Places for bounces of records under way.
     pub bounces: Places,
-    /// Sessions that the daemon may have at a time, over all listeners: each needs some open files.
-    pub sessions: Arc<Semaphore>,
+    /// What sessions may open.
+    pub files: Files,
     /// The end.
     pub drain: Drain,
 }
@@ -114,10 +114,14 @@ impl Listening {
         parts: &Parts,
     ) {
         let id = SessionId::new(parts.clock.now(), parts.entropy.as_ref());
-        let Ok(file) = Arc::clone(&parts.sessions).try_acquire_owned() else {
-            let reply = Reply::new(421, "4.3.2 too many connections, try again later");
-            parts.drain.spawn("refusal of a session", refuse(stream, peer, reply, "too few open files are allowed"));
-            return;
+        let file = match parts.files.session() {
+            Ok(file) => file,
+            Err(reply) => {
+                parts
+                    .drain
+                    .spawn("refusal of a session", refuse(stream, peer, reply, "too few open files are allowed"));
+                return;
+            }
         };
         let peer = Peer::new(peer, stream.local_address().unwrap_or(self.address));
         let (crowd, setup, shared) = (crowd.clone(), setup.clone(), parts.clone());

@@ -10,6 +10,7 @@ mod auth;
 mod bounce;
 mod crowd;
 mod driver;
+mod files;
 #[cfg(test)]
 mod fixtures;
 mod gaps;
@@ -28,6 +29,7 @@ mod tls;
 mod transaction;
 
 pub use bounce::{MAX_BOUNCE, MAX_BOUNCES};
+pub use files::{Allowance, Files};
 pub use gaps::{EVERY, Gaps};
 pub use listener::{Listening, Parts, Setup, listen, listener_label};
 pub use places::Places;

@@ -7,6 +7,7 @@
 //! chunks (RFC 3030), the last chunk is what else is the final dot.
 
 use super::bounce::BounceMail;
+use super::files::Piece;
 use super::keeping::{Keeping, Unrecorded};
 use super::listener::{Parts, Setup};
 use super::peer::Peer;
@@ -61,6 +62,8 @@ pub(super) struct Transaction {
     direction: Option<Direction>,
     /// What the end of data will be answered with, once that is settled before.
     trouble: Option<Reply>,
+    /// Its share of the open files.
+    files: Option<Piece>,
 }
 
 /// The octets under way.
@@ -81,6 +84,7 @@ impl Transaction {
         private: Option<&Arc<Private>>,
     ) -> Result<Self, Reply> {
         let mut transaction = Self {
+            files: None,
             keeping: Keeping::new(parts, setup.config.spool.on_failure),
             session,
             peer: peer.clone(),
@@ -98,9 +102,13 @@ impl Transaction {
             setup,
             mail,
         };
-        if let Err(reply) = transaction.keeping.admit(transaction.mail.size) {
-            transaction.log_refusal("MAIL", None, &reply);
-            return Err(reply);
+        let admitted = transaction.keeping.admit(transaction.mail.size).and_then(|()| parts.files.transaction());
+        match admitted {
+            Ok(piece) => transaction.files = Some(piece),
+            Err(reply) => {
+                transaction.log_refusal("MAIL", None, &reply);
+                return Err(reply);
+            }
         }
         let opened = way::open(&transaction.setup, private, &transaction.peer, transaction.queue_id).await;
         let (why, for_client) = match opened {

@@ -9,6 +9,7 @@ use journal_relay::app::{Relay, Surroundings};
 use journal_relay::config::{Config, Machine};
 use journal_relay::deliver::NoMemory;
 use journal_relay::mail::Entropy;
+use journal_relay::receive::Allowance;
 use journal_relay::spool::Spool;
 use std::collections::VecDeque;
 use std::path::Path;
@@ -148,7 +149,7 @@ impl House {
         let (spool, recovered) = self.spool.open(&config, &self.clock).map_err(|error| format!("start: {error}"))?;
         self.trace.note(format!("the spool is open: {recovered:?}"));
         let surroundings = Surroundings {
-            sessions: usize::MAX,
+            allowance: Allowance::ENDLESS,
             spool: Arc::clone(&spool),
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
