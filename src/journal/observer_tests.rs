@@ -177,7 +177,69 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
+/// Whole fields that say nothing of a message's way, and a body.
+fn fields_and_body() -> impl Strategy<Value = (Vec<String>, String)> {
+    let name = prop::sample::select(vec!["From", "To", "Subject", "Date", "Message-ID", "X-Mark", "Comments"]);
+    let field = (name, "[a-z0-9 ]{0,20}", prop::option::of("[a-z0-9]{1,20}"));
+    let field = field.prop_map(|(name, value, fold)| {
+        let fold = fold.map_or_else(String::new, |fold| format!("\r\n\t{fold}"));
+        format!("{name}: {value}{fold}\r\n")
+    });
+    (prop::collection::vec(field, 1..8), "([A-Za-z0-9: ]{0,30}\r\n){0,5}")
+}
+
+fn trace_field() -> impl Strategy<Value = String> {
+    let name = prop::sample::select(vec![
+        "Received",
+        "RETURN-PATH",
+        "Delivered-To",
+        "X-Original-To",
+        "DKIM-Signature",
+        "ARC-Seal",
+        "arc-message-signature",
+        "Authentication-Results",
+        "Received-SPF",
+    ]);
+    (name, "[a-z0-9=; ]{0,30}", prop::bool::ANY).prop_map(|(name, value, folds)| {
+        let fold = if folds { "\r\n more" } else { "" };
+        format!("{name}: {value}{fold}\r\n")
+    })
+}
+
 proptest! {
+    #[test]
+    fn trace_fields_anywhere_in_the_header_leave_a_message_what_it_is(
+        (fields, body) in fields_and_body(),
+        traces in prop::collection::vec((any::<prop::sample::Index>(), trace_field()), 1..6),
+    ) {
+        let mut traced = fields.clone();
+        for (place, trace) in traces {
+            traced.insert(place.index(traced.len() + 1), trace);
+        }
+        let message = |fields: &[String]| format!("{}\r\n{body}", fields.concat());
+        prop_assert_eq!(identity_of(&message(&traced)), identity_of(&message(&fields)));
+    }
+
+    #[test]
+    fn any_other_octet_anywhere_else_makes_another_message(
+        (fields, body) in fields_and_body(),
+        place in any::<prop::sample::Index>(),
+        other in any::<u8>(),
+    ) {
+        let message = format!("{}\r\n{body}", fields.concat()).into_bytes();
+        let mut changed = message.clone();
+        let place = place.index(message.len());
+        prop_assume!(changed[place] != other);
+        changed[place] = other;
+        prop_assert_ne!(observed(&changed).identity, observed(&message).identity);
+        let mut longer = message.clone();
+        longer.insert(place, other);
+        prop_assert_ne!(observed(&longer).identity, observed(&message).identity);
+        let mut shorter = message.clone();
+        shorter.remove(place);
+        prop_assert_ne!(observed(&shorter).identity, observed(&message).identity);
+    }
+
     #[test]
     fn the_same_octets_in_any_pieces_give_the_same_observation(
         message in message(),
