@@ -75,7 +75,7 @@ impl Relay {
     /// [`StartError::Spool`]; nothing was started then.
     pub async fn start(config: Arc<Config>, surroundings: Surroundings) -> Result<Self, StartError> {
         let tries = receive::prove_closed(&config)?;
-        tracing::debug!(event = "relay.closed", tries, "strangers reach the organizations' domains alone");
+        tracing::debug!(tries, "tried as a stranger: nobody but the organizations' domains can be reached");
         let drain = Drain::default();
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {

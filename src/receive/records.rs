@@ -42,7 +42,7 @@ pub fn draft_records(
                 event = "record.exempt",
                 queue_id = %envelope.queue_id,
                 organization = %organization.name,
-                direction = ?concern.direction,
+                direction = concern.direction.as_str(),
                 rule = concern.verdict.rule(),
                 "a message gets no record by the configuration"
             );

@@ -7,6 +7,7 @@ use super::Failure;
 use super::output::{print, table};
 use crate::config::{ClientIdentity, Config, Listener, ListenerAuth, Organization, TlsMode};
 use crate::receive::prove_closed;
+use crate::spool::require_lasting;
 use std::path::Path;
 
 /// What can be asked.
@@ -27,6 +28,9 @@ pub(super) fn check(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
     let refused = prove_closed(&config).map_err(|open| {
         Failure::Config(format!("{}: this configuration makes an open relay: {open}", file.display()))
     })?;
+    if !config.spool.allow_volatile {
+        require_lasting(&config.spool.path).map_err(|refusal| Failure::Config(refusal.to_string()))?;
+    }
     let mut rows = vec![row("hostname", config.hostname.clone())];
     rows.push(row("spool", config.spool.path.display().to_string()));
     config.listeners.iter().for_each(|listener| describe_listener(listener, &mut rows));
@@ -55,9 +59,10 @@ fn describe_listener(listener: &Listener, rows: &mut Vec<Vec<String>>) {
         Some(TlsMode::Implicit) => "TLS from the first octet",
     };
     let auth = match listener.auth {
+        ListenerAuth::Tls if listener.tls.is_none() => "so no AUTH",
         ListenerAuth::Off => "no AUTH",
-        ListenerAuth::Tls => "AUTH under TLS",
-        ListenerAuth::Always => "AUTH also in plain text",
+        ListenerAuth::Tls => "AUTH under TLS, as the next hop offers it",
+        ListenerAuth::Always => "AUTH also in plain text, as the next hop offers it",
     };
     rows.push(row("", format!("{tls}; {auth}")));
     if !listener.trusted_networks.is_empty() {

@@ -4,10 +4,10 @@
 mod edit;
 
 use super::Failure;
-use super::output::{print, print_line, table};
+use super::output::{complain, print, print_line, table};
 use crate::config::{Config, Organization};
 use crate::spool::disk;
-use crate::spool::{EmbeddedSpool, Pause, Spool as _};
+use crate::spool::{EmbeddedSpool, Pause, Spool as _, SpoolError};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,7 +60,10 @@ pub(super) fn execute(command: &Command, file: &Path) -> Result<(), Failure> {
 }
 
 async fn list(config: &Config, as_json: bool) -> Result<(), Failure> {
-    let open = open_pauses(config).await;
+    let open = open_pauses(config).await.unwrap_or_else(|error| {
+        complain(&format!("since when switches are off can't be seen: {error}"));
+        BTreeMap::new()
+    });
     if as_json {
         let lines = config.organizations.iter().map(|of| format!("{}\n", object(of, open.get(&of.name))));
         return Ok(print(lines.collect::<String>().as_bytes())?);
@@ -86,13 +89,17 @@ fn object(of: &Organization, pause: Option<&Pause>) -> serde_json::Value {
     })
 }
 
-/// The pauses that last, as far as there is a spool to tell.
-async fn open_pauses(config: &Config) -> BTreeMap<String, Pause> {
-    let Ok(spool) = EmbeddedSpool::open_beside(&config.spool.path, disk::system()) else { return BTreeMap::new() };
-    let pauses = spool.pauses(MOST).await.unwrap_or_default();
-    // What could not be closed was only read.
+/// The pauses that last; none where no daemon has made a spool yet.
+async fn open_pauses(config: &Config) -> Result<BTreeMap<String, Pause>, SpoolError> {
+    if matches!(config.spool.path.try_exists(), Ok(false)) {
+        return Ok(BTreeMap::new());
+    }
+    let spool = EmbeddedSpool::open_beside(&config.spool.path, disk::system())?;
+    let pauses = spool.pauses(MOST).await;
+    // What can't be closed in order was only read.
     let _ = spool.close().await;
-    pauses.into_iter().filter(|pause| pause.on.is_none()).map(|pause| (pause.organization.clone(), pause)).collect()
+    let open = pauses?.into_iter().filter(|pause| pause.on.is_none());
+    Ok(open.map(|pause| (pause.organization.clone(), pause)).collect())
 }
 
 async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -> Result<(), Failure> {
@@ -106,11 +113,20 @@ async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -
         return Ok(print_line(&format!("journaling of {name} is {word} already"))?);
     }
     edit::turn(file, name, journaling, &format!("{}: {reason}", who()))?;
-    if !disk::system().is_locked(&config.spool.path).unwrap_or(false) {
+    let runs = match disk::system().is_locked(&config.spool.path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        runs => runs.map_err(|error| {
+            let (spool, file) = (config.spool.path.display(), file.display());
+            Failure::Failed(format!(
+                "{file} says now that journaling of {name} is {word}; whether a daemon runs can't be seen: {spool}: {error}"
+            ))
+        })?,
+    };
+    if !runs {
         return Ok(print_line(&format!("journaling of {name} is {word} from the next start on: no daemon runs"))?);
     }
     let until = Instant::now() + PATIENCE;
-    while open_pauses(config).await.contains_key(name) == journaling {
+    while open_pauses(config).await?.contains_key(name) == journaling {
         if Instant::now() >= until {
             return Err(Failure::Failed(format!(
                 "{} says that journaling of {name} is {word}; the daemon has not noted it within {} s: see its log (config.rejected)",
