@@ -26,6 +26,8 @@ pub const GATHER: usize = 64 * 1024;
 const MAX_CHUNKS_AHEAD: usize = 16;
 /// Octets read at once.
 const READ: usize = 4096;
+/// "Service closing transmission channel": to QUIT (RFC 5321, section 4.2.3).
+const BYE: u16 = 221;
 /// "Service not available, closing transmission channel" (RFC 5321, section 4.2.3).
 pub(super) const CLOSING: u16 = 421;
 
@@ -130,9 +132,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Begins a message in chunks; tells whether that can be done.
-    pub(super) fn begin_chunks(&mut self) -> bool {
-        !self.shut && self.client.begin_chunks()
+    /// Begins a message in chunks, where all that was asked is answered, and nothing else.
+    pub(super) fn begin_chunks(&mut self) -> Result<(), Lost> {
+        if self.shut {
+            return Err(Lost::OutOfOrder("the conversation is over"));
+        }
+        self.hear_nothing()?;
+        self.client.begin_chunks().then_some(()).ok_or(Lost::OutOfOrder("no message is waited for"))
+    }
+
+    /// Sees that the server has said nothing that it was not asked. A reply too many would be taken for the one to what is
+    /// said next; behind DATA the 354 tells them apart, behind chunks nothing does.
+    fn hear_nothing(&mut self) -> Result<(), Lost> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let heard = loop {
+            match self.poll_read_in(&mut cx) {
+                Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) => {
+                    break self.take_reply().and_then(|said| said.map_or(Ok(()), |said| Err(Lost::Spoke(said))));
+                }
+                Err(lost) => break Err(lost),
+            }
+        };
+        self.shut |= heard.is_err();
+        heard
     }
 
     /// Waits until no more than `ahead` chunks are unanswered, the last one left aside.
@@ -149,10 +172,33 @@ impl Connection {
 
     /// The final dot or the last chunk, and the reply to it.
     pub(super) async fn finish(&mut self) -> Result<Reply, Lost> {
-        if self.shut || !self.client.end_of_data() {
-            return Err(Lost::OutOfOrder("the server does not wait for a message"));
+        let no_message = Lost::OutOfOrder("the server does not wait for a message");
+        if self.shut || !self.client.is_in_data() {
+            return Err(no_message);
         }
-        self.reply().await
+        self.hear_nothing().map_err(|lost| Lost::BeforeEnd(Box::new(lost)))?;
+        if !self.client.end_of_data() {
+            return Err(no_message);
+        }
+        let reply = self.reply().await?;
+        if self.client.is_chunked() && !reply.is_completion() {
+            self.see_that_it_is_in_step().await?;
+        }
+        Ok(reply)
+    }
+
+    /// Takes leave of a server that has refused a message in chunks. Its 221 is like no other reply: where another one comes
+    /// first, one was said too often before, and the refusal may have been to something else.
+    async fn see_that_it_is_in_step(&mut self) -> Result<(), Lost> {
+        self.queue(Command::Quit);
+        let last = self.reply().await;
+        self.shut = true;
+        match last {
+            Ok(reply) if reply.code() != BYE && reply.code() != CLOSING => Err(Lost::OutOfStep(reply)),
+            Err(Lost::Protocol(error)) => Err(Lost::Protocol(error)),
+            // Who closes without a word has no other reply to give.
+            _ => Ok(()),
+        }
     }
 
     /// Ends the connection. What was not written stays unwritten.
@@ -340,6 +386,12 @@ impl Connection {
                 _ => return Ok(Some(reply)),
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) async fn hears_something(&self) {
+        let Transport::Plain(Stream::Tcp(stream)) = &self.stream else { return };
+        stream.readable().await.unwrap();
     }
 
     fn broken(&self, error: &io::Error) -> Lost {

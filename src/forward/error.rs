@@ -171,16 +171,30 @@ pub enum Lost {
     /// An idle connection had been closed, and a new one offers less than the transaction needs.
     #[error("offered {0} before and does not any more")]
     OffersLess(&'static str),
+    /// The conversation was over, or out of step, before the end of the message was said: the server keeps nothing.
+    #[error("{0}, before the end of the message was said")]
+    BeforeEnd(Box<Lost>),
+    /// It has answered more often than it was asked, so that nobody knows which reply was to the message.
+    #[error("answered more often than it was asked: `{0}` was the reply to QUIT")]
+    OutOfStep(Reply),
     /// What was asked for does not fit into the conversation: a reply without a command, content without a 354.
     #[error("can't be asked for this now: {0}")]
     OutOfOrder(&'static str),
 }
 
 impl Lost {
+    /// Whether the end of the message was surely not said, so that nothing of it was relayed.
+    pub fn left_nothing(&self) -> bool {
+        matches!(self, Self::BeforeEnd(_) | Self::OutOfOrder(_))
+    }
+
     /// What the server said, when it said something.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Spoke(reply) | Self::ResetRefused(reply) | Self::ChunkRefused(reply) => Some(reply),
+            Self::BeforeEnd(lost) => lost.reply(),
+            Self::Spoke(reply) | Self::ResetRefused(reply) | Self::ChunkRefused(reply) | Self::OutOfStep(reply) => {
+                Some(reply)
+            }
             Self::Protocol(error) => error.reply(),
             Self::Unreachable(unreachable) => unreachable.reply(),
             _ => None,

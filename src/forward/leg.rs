@@ -143,7 +143,7 @@ impl Leg {
     /// CHUNKING. Gives a 354, or a refusal.
     pub async fn begin_chunks(&mut self) -> Result<Reply, Lost> {
         match &mut self.way {
-            Way::Smtp(leg) => leg.connection.begin_chunks().then(|| Reply::new(354, "in chunks")).ok_or(NO_MESSAGE),
+            Way::Smtp(leg) => leg.connection.begin_chunks().map(|()| Reply::new(354, "in chunks")),
             Way::Maildir(leg) => Ok(leg.begin().await),
         }
     }
@@ -177,7 +177,7 @@ impl Leg {
     }
 
     /// Sends the final dot, or the last chunk, and gives the reply to it. After an error nobody knows whether the message
-    /// was relayed, unless it is [`Lost::OutOfOrder`]: then neither was sent.
+    /// was relayed, unless it [`left_nothing`](Lost::left_nothing): then neither was sent.
     pub async fn finish(&mut self) -> Result<Reply, Lost> {
         match &mut self.way {
             Way::Smtp(leg) => leg.connection.finish().await,
@@ -211,6 +211,14 @@ impl Leg {
         match &self.way {
             Way::Smtp(leg) => leg.connection.offer(),
             Way::Maildir(leg) => leg.offer(),
+        }
+    }
+
+    /// Waits until the server has said something that is not read yet.
+    #[cfg(test)]
+    pub(super) async fn hears_something(&self) {
+        if let Way::Smtp(leg) = &self.way {
+            leg.connection.hears_something().await;
         }
     }
 

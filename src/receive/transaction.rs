@@ -14,7 +14,7 @@ use super::peer::Peer;
 use super::received::received_line;
 use super::records::{Envelope, direction, draft_records};
 use crate::config::Direction;
-use crate::forward::{Leg, Lost, Private};
+use crate::forward::{Leg, Private};
 use crate::journal::{HeaderFacts, Observation, Observer};
 use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
@@ -377,7 +377,7 @@ impl Transaction {
                 if reply.code() == 354 { Reply::new(451, "4.4.1 the next hop broke the protocol") } else { reply }
             }
             Err(lost) => {
-                let verdict = if matches!(lost, Lost::OutOfOrder(_)) { Verdict::Refused } else { Verdict::Unknown };
+                let verdict = if lost.left_nothing() { Verdict::Refused } else { Verdict::Unknown };
                 self.decide(verdict, unrecorded);
                 self.warn_of_next_hop(&lost);
                 let reply = lost_reply(&self.peer);

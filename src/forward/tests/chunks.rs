@@ -98,7 +98,7 @@ async fn a_chunk_that_is_refused_ends_the_message_before_its_last_chunk() {
 }
 
 #[tokio::test]
-async fn a_message_refused_at_its_last_chunk_is_followed_by_rset() {
+async fn a_message_refused_at_its_last_chunk_is_the_last_one_of_its_connection() {
     let fake = Fake::new().await;
     let next_hop = fake.next_hop();
     let client = async {
@@ -111,33 +111,101 @@ async fn a_message_refused_at_its_last_chunk_is_followed_by_rset() {
         }
     };
     let server = async {
-        let mut peer = fake.accept_greeted("PIPELINING CHUNKING").await;
-        for _ in 0..2 {
+        for farewell in ["221 2.0.0 bye\r\n", ""] {
+            let mut peer = fake.accept_greeted("PIPELINING CHUNKING").await;
             peer.answer(MAIL, "250 Ok").await;
             peer.answer(RCPT, "250 Ok").await;
             peer.expect("BDAT 1 LAST\r\nx").await;
             peer.send("554 5.6.0 no\r\n").await;
-            peer.answer("RSET", "250 Ok").await;
+            assert_eq!(peer.line().await, "QUIT");
+            peer.send(farewell).await;
         }
     };
     both(client, server).await;
 }
 
 #[tokio::test]
-async fn chunks_are_begun_only_where_they_are_offered_and_recipients_are_answered() {
+async fn a_refusal_that_was_to_something_else_is_not_taken_for_the_message_s() {
     let fake = Fake::new().await;
     let next_hop = fake.next_hop();
     let client = async {
         let mut leg = next_hop.open().await.unwrap();
-        assert!(leg.begin_chunks().await.is_err(), "there is no transaction");
-        leg.mail(&mail());
-        leg.reply().await.unwrap();
-        assert!(leg.begin_chunks().await.is_err(), "CHUNKING is not offered");
-        assert!(leg.content(b"x").await.is_err());
+        begin_chunks(&mut leg).await;
+        leg.content(b"x").await.unwrap();
+        let lost = leg.finish().await.unwrap_err();
+        assert!(!lost.left_nothing(), "{lost}");
+        lost.to_string()
     };
     let server = async {
-        let mut peer = fake.accept_greeted("PIPELINING").await;
+        let mut peer = fake.accept_greeted("PIPELINING CHUNKING").await;
         peer.answer(MAIL, "250 Ok").await;
+        peer.answer(RCPT, "250 Ok").await;
+        // A refusal too many, late enough to be taken for that of the chunk; the chunk itself is taken.
+        peer.expect("BDAT 1 LAST\r\nx").await;
+        peer.send("550 5.1.1 nobody\r\n").await;
+        peer.answer("QUIT", "250 2.0.0 taken").await;
+    };
+    let said = both(client, server).await;
+    assert!(said.contains("answered more often than it was asked"), "{said}");
+}
+
+#[tokio::test]
+async fn a_reply_too_many_before_the_first_chunk_or_before_the_end_leaves_nothing_behind() {
+    for early in [true, false] {
+        let fake = Fake::new().await;
+        let next_hop = fake.next_hop();
+        let (go_on, told) = tokio::sync::oneshot::channel();
+        let client = async {
+            let mut leg = next_hop.open().await.unwrap();
+            if early {
+                leg.mail(&mail());
+                leg.rcpt(&rcpt());
+                for _ in 0..2 {
+                    assert_eq!(leg.reply().await.unwrap().code(), 250);
+                }
+            } else {
+                begin_chunks(&mut leg).await;
+                leg.content(b"x").await.unwrap();
+            }
+            go_on.send(()).unwrap();
+            leg.hears_something().await;
+            let lost = if early { leg.begin_chunks().await.map(drop) } else { leg.finish().await.map(drop) };
+            let lost = lost.unwrap_err();
+            assert!(early || lost.left_nothing(), "{lost}");
+            leg.release();
+            lost.to_string()
+        };
+        let server = async {
+            let mut peer = fake.accept_greeted("PIPELINING CHUNKING").await;
+            peer.answer(MAIL, "250 Ok").await;
+            peer.answer(RCPT, "250 Ok").await;
+            told.await.unwrap();
+            peer.send("250 once more\r\n").await;
+            assert!(!peer.rest().await.contains("BDAT"));
+        };
+        assert!(both(client, server).await.contains("once more"));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_behind_the_354_ends_the_message_before_its_dot() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop();
+    let client = async {
+        let mut leg = next_hop.open().await.unwrap();
+        begin_message(&mut leg).await.unwrap();
+        leg.content(b"x\r\n").await.unwrap();
+        leg.hears_something().await;
+        let lost = leg.finish().await.unwrap_err();
+        assert!(lost.left_nothing(), "{lost}");
+    };
+    let server = async {
+        let mut peer = fake.accept_greeted("").await;
+        peer.answer(MAIL, "250 Ok").await;
+        peer.answer(RCPT, "250 Ok").await;
+        peer.answer("DATA", "354 go on").await;
+        peer.send("250 early\r\n").await;
+        assert_eq!(peer.rest().await, "");
     };
     both(client, server).await;
 }

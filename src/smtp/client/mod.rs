@@ -257,6 +257,11 @@ impl Client {
         self.content.is_some()
     }
 
+    /// Whether the latest message went in chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
+    }
+
     /// Whether nothing is under way in either direction: another transaction could begin.
     pub fn is_settled(&self) -> bool {
         self.unanswered.is_empty()
