@@ -63,8 +63,6 @@ pub struct Relay {
     pressure: Pressure,
     gaps: Gaps,
     switches: Switches,
-    /// Configurations that took effect since the start, the first one counted.
-    generation: u64,
 }
 
 impl Relay {
@@ -105,9 +103,9 @@ impl Relay {
         };
         let Surroundings { spool, clock, entropy, .. } = surroundings.clone();
         drain.spawn("gaps in the journal", parts.gaps.clone().keep(spool, clock, entropy, drain.clone()));
-        let switches = Switches::default();
+        let switches = Switches::of(Arc::clone(&config));
         let Surroundings { spool, clock, .. } = surroundings.clone();
-        drain.spawn("switches", switches.clone().keep(Arc::clone(&config), spool, clock, drain.clone()));
+        drain.spawn("switches", switches.clone().keep(spool, clock, drain.clone()));
         let addresses =
             bound.iter().map(|(listening, setup)| (setup.listener.name.clone(), listening.address)).collect();
         let setups = bound.into_iter().map(|(listening, setup)| start_listener(listening, setup, &parts)).collect();
@@ -123,18 +121,7 @@ impl Relay {
             network: Arc::clone(&surroundings.network),
             policies: Arc::clone(&surroundings.policies),
         });
-        Ok(Self {
-            surroundings,
-            drain,
-            config,
-            setups,
-            addresses,
-            delivery,
-            pressure,
-            gaps: parts.gaps,
-            switches,
-            generation: 1,
-        })
+        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure, gaps: parts.gaps, switches })
     }
 
     /// The configuration in effect.
@@ -175,8 +162,7 @@ impl Relay {
     /// Why it can't be, for people: sockets, their names and the spool's directory need a restart.
     pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
         let setups = self.prepare(&config)?;
-        self.generation = self.generation.saturating_add(1);
-        self.switches.compare(&self.config.borrow(), &config, self.generation, self.surroundings.clock.now());
+        self.switches.compare(&config, self.surroundings.clock.now());
         for (sender, setup) in self.setups.iter().zip(setups) {
             sender.send_replace(Arc::new(setup));
         }

@@ -23,48 +23,72 @@ const MAX_WAITING: usize = 10_000;
 const MAX_PAUSES: usize = 100_000;
 
 /// Turns that the spool has not noted yet. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Switches {
-    waiting: Arc<Mutex<VecDeque<Switched>>>,
+    book: Arc<Mutex<Book>>,
     came: Arc<Notify>,
 }
 
+#[derive(Debug)]
+struct Book {
+    /// The configuration in effect, and its number.
+    current: Arc<Config>,
+    generation: u64,
+    turns: VecDeque<Switched>,
+}
+
 impl Switches {
-    /// A new configuration takes effect: its number, and when.
-    pub(super) fn compare(&self, old: &Config, new: &Config, generation: u64, at: Timestamp) {
+    /// Switches as a daemon finds them that starts with this configuration.
+    pub(super) fn of(config: Arc<Config>) -> Self {
+        let book = Book { current: config, generation: 1, turns: VecDeque::new() };
+        Self { book: Arc::new(Mutex::new(book)), came: Arc::default() }
+    }
+
+    /// A new configuration takes effect: when, and its number since the start.
+    pub(super) fn compare(&self, new: &Arc<Config>, at: Timestamp) {
+        let old = {
+            let mut book = self.book();
+            book.generation = book.generation.saturating_add(1);
+            std::mem::replace(&mut book.current, Arc::clone(new))
+        };
         for organization in &new.organizations {
             let before = old.organizations.iter().find(|other| other.name == organization.name);
-            // One that is new and off has a pause from now on, too.
-            if before.is_none_or(|before| before.journaling != organization.journaling)
-                && (before.is_some() || !organization.journaling)
-            {
-                self.turned(organization, generation, at);
+            match before {
+                Some(before) if before.journaling == organization.journaling => {}
+                // One that is new and on may have been here before, and off: then its pause ends, unknown to the log.
+                None if organization.journaling => self.note(organization, at),
+                _ => self.turned(organization, at),
             }
         }
     }
 
-    fn turned(&self, organization: &Organization, generation: u64, at: Timestamp) {
+    fn turned(&self, organization: &Organization, at: Timestamp) {
         let Organization { name, journaling, switch_reason, .. } = organization;
         tracing::warn!(
             event = "organization.switched",
             organization = %name,
             journaling,
-            generation,
+            generation = self.book().generation,
             reason = switch_reason.as_deref().unwrap_or("none given"),
             "the switch of an organization was turned"
         );
-        let turn = Turn { at, generation, reason: switch_reason.clone() };
-        let mut waiting = self.waiting();
-        if waiting.len() < MAX_WAITING {
-            waiting.push_back(Switched { organization: name.clone(), turn, journaling: *journaling });
+        self.note(organization, at);
+    }
+
+    fn note(&self, organization: &Organization, at: Timestamp) {
+        let Organization { name, journaling, switch_reason, .. } = organization;
+        let mut book = self.book();
+        let turn = Turn { at, generation: book.generation, reason: switch_reason.clone() };
+        if book.turns.len() < MAX_WAITING {
+            book.turns.push_back(Switched { organization: name.clone(), turn, journaling: *journaling });
         }
         self.came.notify_one();
     }
 
     /// Finds out what was turned while no daemon ran, then has the spool note what comes, until the end begins.
-    pub(super) async fn keep(self, config: Arc<Config>, spool: Arc<dyn Spool>, clock: SharedClock, drain: Drain) {
+    pub(super) async fn keep(self, spool: Arc<dyn Spool>, clock: SharedClock, drain: Drain) {
         let work = async {
-            while let Err(error) = self.look_back(&config, &*spool, &clock).await {
+            while let Err(error) = self.look_back(&*spool, &clock).await {
                 tracing::debug!(event = "spool.pressure", %error, "the switches can't be looked up yet");
                 sleep(REST).await;
             }
@@ -83,14 +107,15 @@ impl Switches {
         }
     }
 
-    /// What the spool knows of the switches, held against the configuration that the daemon starts with.
-    async fn look_back(&self, config: &Config, spool: &dyn Spool, clock: &SharedClock) -> Result<(), SpoolError> {
+    /// What the spool knows of the switches, held against the configuration in effect.
+    async fn look_back(&self, spool: &dyn Spool, clock: &SharedClock) -> Result<(), SpoolError> {
         let pauses = spool.pauses(MAX_PAUSES).await?;
         let open: BTreeSet<String> =
             pauses.into_iter().filter(|pause| pause.on.is_none()).map(|pause| pause.organization).collect();
+        let config = Arc::clone(&self.book().current);
         for organization in &config.organizations {
             if organization.journaling == open.contains(&organization.name) {
-                self.turned(organization, 1, clock.now());
+                self.turned(organization, clock.now());
             }
         }
         Ok(())
@@ -99,18 +124,18 @@ impl Switches {
     /// Has the spool note all that waits, in its order.
     pub(super) async fn write(&self, spool: &dyn Spool) -> Result<(), SpoolError> {
         loop {
-            let Some(first) = self.waiting().front().cloned() else { return Ok(()) };
+            let Some(first) = self.book().turns.front().cloned() else { return Ok(()) };
             spool.switched(first.clone()).await.inspect_err(|error| {
                 tracing::debug!(event = "spool.pressure", %error, "the turn of a switch can't be noted yet");
             })?;
-            let mut waiting = self.waiting();
-            if waiting.front() == Some(&first) {
-                waiting.pop_front();
+            let mut book = self.book();
+            if book.turns.front() == Some(&first) {
+                book.turns.pop_front();
             }
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Switched>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -319,7 +319,10 @@ impl Driver {
     async fn end_of_data(&mut self, flaws: Flaws) {
         let reply = match self.transaction.take() {
             // Boxed, as the opening is: idle sessions, of which there are many, need not have the room.
-            Some(transaction) => Box::pin(transaction.finish(flaws)).await,
+            Some(transaction) => {
+                let current = Arc::clone(&self.setup.borrow().config);
+                Box::pin(transaction.finish(flaws, &current)).await
+            }
             None => Reply::new(503, "5.5.1 no transaction"),
         };
         self.session.answered(reply);

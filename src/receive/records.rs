@@ -6,6 +6,7 @@ use crate::config::{Config, Direction};
 use crate::journal::{HeaderFacts, Observation, RecordFields, Relayed, label_recipients, original};
 use crate::mail::{Address, Entropy, QueueId, RecordId, ReversePath, Timestamp};
 use crate::spool::RecordDraft;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Who sent a message to whom, and when its last octet had come.
@@ -21,6 +22,19 @@ pub struct Envelope {
     pub recipients: Vec<Address>,
     /// As whom the client has authenticated.
     pub login: Option<String>,
+}
+
+/// The configuration of a transaction, with the switches on that have been turned on since it began: its message arrives when
+/// the gap is over, and nobody must find it missing.
+pub(super) fn switched_on(began: &Arc<Config>, current: &Arc<Config>) -> Arc<Config> {
+    let is_on = |name: &str| current.organizations.iter().any(|now| now.name == name && now.journaling);
+    let is_late = |config: &Config| config.organizations.iter().any(|of| !of.journaling && is_on(&of.name));
+    if Arc::ptr_eq(began, current) || !is_late(began) {
+        return Arc::clone(began);
+    }
+    let mut config = Config::clone(began);
+    config.organizations.iter_mut().for_each(|of| of.journaling |= is_on(&of.name));
+    Arc::new(config)
 }
 
 /// The records of a message, in the order of the configuration. An organization that is concerned and does not journal

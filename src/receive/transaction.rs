@@ -12,8 +12,8 @@ use super::keeping::{Keeping, Unrecorded};
 use super::listener::{Parts, Setup};
 use super::peer::Peer;
 use super::received::received_line;
-use super::records::{Envelope, direction, draft_records};
-use crate::config::Direction;
+use super::records::{Envelope, direction, draft_records, switched_on};
+use crate::config::{Config, Direction};
 use crate::forward::{Leg, Private};
 use crate::journal::{HeaderFacts, Observation, Observer};
 use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
@@ -283,10 +283,11 @@ impl Transaction {
     }
 
     /// The client's final dot, or its last chunk: everything durable, then the next hop's, then the verdict.
-    pub(super) async fn finish(mut self, flaws: Flaws) -> Reply {
+    /// `current` is the configuration in effect now.
+    pub(super) async fn finish(mut self, flaws: Flaws, current: &Arc<Config>) -> Reply {
         let reply = match (self.trouble.take().or_else(|| self.flaw_at_the_end(flaws)), self.message.take()) {
             (Some(reply), _) => reply,
-            (None, Some(message)) => return self.relay(message, flaws).await,
+            (None, Some(message)) => return self.relay(message, flaws, current).await,
             (None, None) => match self.bounce.take() {
                 Some(bounce) => Box::pin(bounce.judge(&self.keeping, &self.parts, (self.session, self.queue_id))).await,
                 None => Reply::new(503, "5.5.1 no message was begun"),
@@ -300,7 +301,7 @@ impl Transaction {
         reply
     }
 
-    async fn relay(mut self, message: Message, flaws: Flaws) -> Reply {
+    async fn relay(mut self, message: Message, flaws: Flaws, current: &Arc<Config>) -> Reply {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
@@ -322,7 +323,10 @@ impl Transaction {
                 self.log_own_mail(own, &envelope);
                 Vec::new()
             }
-            None => draft_records(&self.setup.config, &envelope, &observation, &facts, self.parts.entropy.as_ref()),
+            None => {
+                let config = switched_on(&self.setup.config, current);
+                draft_records(&config, &envelope, &observation, &facts, self.parts.entropy.as_ref())
+            }
         };
         if let Some(reply) = self.obstacle_at_the_end(flaws, !records.is_empty()).await {
             self.log_refusal("end of data", None, &reply);

@@ -93,6 +93,48 @@ fn a_switch_that_is_turned_while_no_daemon_runs_is_noted_at_the_next_start() {
 }
 
 #[test]
+fn a_message_that_ends_when_the_switch_is_on_again_has_its_record() {
+    let (_next_hop, archive, setup) = street();
+    let mut relay = setup.start();
+    said(&relay, &["organization", "disable", "acme", "--reason", "a pause"]);
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    client.command("RCPT TO:<bob@example.net>").starts("250");
+    said(&relay, &["organization", "enable", "acme", "--reason", "over"]);
+    client.command("DATA").starts("354");
+    client.send(&crate::common::stuff(&message("late")));
+    client.reply().starts("250");
+    assert_eq!(Record::read(&archive.wait_for(1)[0].octets).original, message("late"));
+    drop(client);
+    relay.finish_clean(1);
+}
+
+#[test]
+fn a_pause_ends_also_for_an_organization_that_was_gone_meanwhile() {
+    let (_next_hop, _archive, setup) = street();
+    let relay = setup.start();
+    said(&relay, &["organization", "disable", "globex", "--reason", "closed"]);
+    let with = std::fs::read_to_string(relay.config()).unwrap();
+    let alone = Relay::prepare(
+        Setup { organizations: setup.organizations[..1].to_vec(), ..setup.clone() },
+        tempfile::tempdir().unwrap(),
+    );
+    let reload = |toml: &str| {
+        let before = relay.count("config.reloaded");
+        relay.configure(toml);
+        relay.ask_to_reload();
+        relay.wait_events("config.reloaded", before + 1);
+    };
+    let without = std::fs::read_to_string(alone.config()).unwrap();
+    let spool =
+        |toml: &str, of: &Relay| toml.replace(&of.spool().display().to_string(), &relay.spool().display().to_string());
+    reload(&spool(&without, &alone));
+    reload(&with.replace("journaling = false", "journaling = true"));
+    let gap = relay.poll("the end of the gap", || gaps(&relay).pop().filter(|gap| gap["until"].is_string()));
+    assert_eq!(gap["organization"], "globex");
+}
+
+#[test]
 fn a_name_that_is_not_there_and_a_file_that_is_not_sound_change_nothing() {
     let (_next_hop, _archive, setup) = street();
     let relay = Relay::prepare(setup, tempfile::tempdir().unwrap());
