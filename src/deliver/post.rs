@@ -167,27 +167,32 @@ impl Post {
     }
 
     /// What is asked of a mail exchanger beside what the route asks for: by its TLSA records, else by the domain's MTA-STS
-    /// policy (RFC 8461, section 2: in this order). A failure when it may not be used.
+    /// policy (RFC 8461, section 2: in this order). TLSA records that can't be used vouch for nobody (RFC 7672, section 2.2):
+    /// they ask for TLS, and the policy asks for its part. A failure when the server may not be used.
     async fn under_policies(
         &self,
-        target: Target,
+        mut target: Target,
         mx: &MxRoute,
         found: &Hosts,
         demand: &Demand,
     ) -> Result<Target, Failure> {
         let Some(domain) = found.domain.as_ref().filter(|_| mx.server.tls != Tls::None) else { return Ok(target) };
-        let host = &target.server.host;
+        let host = target.server.host.clone();
         if mx.dane && found.are_secure {
-            let known = self.resolver.dane(host, target.server.port).await.map_err(|error| match error {
+            let known = self.resolver.dane(&host, target.server.port).await.map_err(|error| match error {
                 Unresolved::Never(what) | Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
             })?;
             if let Some(mut dane) = known {
                 // RFC 7672, section 3.2.2: an authority may have signed for the domain as well.
                 dane.names.push(domain.clone());
-                return Ok(target.under_dane(dane));
+                target = target.under_dane(dane);
+                if names_a_certificate {
+                    return Ok(target);
+                }
             }
         }
-        if !demand.allows(host) {
+                let names_a_certificate = !dane.records.is_empty();
+        if !demand.allows(&host) {
             let what = format!("the MTA-STS policy of {domain} does not name its mail exchanger {host}");
             return Err(Failure::lost(Stage::Tls, what));
         }

@@ -195,3 +195,21 @@ async fn tlsa_records_that_can_t_be_used_ask_for_tls_with_any_certificate() {
     assert_eq!(taken(&verdict), Ok(GOOD), "bad.example offers no TLS");
     assert_eq!((domain.good.heard().tls, domain.bad.heard().of("MAIL").len()), (1, 0));
 }
+
+#[tokio::test]
+async fn tlsa_records_that_can_t_be_used_take_nothing_from_an_enforced_policy() {
+    for (policy, certified_for, why) in [
+        (ENFORCE.to_owned(), "elsewhere.example", "as the domain's MTA-STS policy requires"),
+        (ENFORCE.replace("good", "other"), "good.example", "does not name its mail exchanger good"),
+    ] {
+        let domain = Domain::saying(&policy, certified_for).await.with_tlsa("good.example", 1, b"x");
+        let (verdict, domain) = domain.with_tlsa("bad.example", 0, b"x").send(MxRoute::default()).await;
+        let (said, shut) = taken(&verdict).unwrap_err();
+        assert!(said.contains(why) && shut, "{policy}: {said}");
+        assert!(domain.good.heard().letters.is_empty() && domain.bad.heard().letters.is_empty());
+    }
+    let domain = Domain::saying(ENFORCE, "good.example").await.with_tlsa("good.example", 1, b"x");
+    let (verdict, domain) = domain.send(MxRoute::default()).await;
+    assert_eq!(taken(&verdict), Ok(GOOD));
+    assert_eq!((domain.good.heard().tls, domain.bad.heard().connections), (1, 0));
+}
