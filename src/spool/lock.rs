@@ -34,9 +34,13 @@ pub(super) fn exclusive(directory: &Path) -> Result<File, SpoolError> {
     Ok(file)
 }
 
-/// Whether a daemon has the lock.
+/// Whether a daemon has the lock. Looks alone: a file that whoever asks would make is one that the daemon can't open, perhaps.
 pub(super) fn is_taken(directory: &Path) -> std::io::Result<bool> {
-    match open(&directory.join(LOCK))?.try_lock_shared() {
+    let file = match File::open(directory.join(LOCK)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
@@ -59,4 +63,21 @@ fn taken(file: &mut File, directory: &Path) -> SpoolError {
     let _ = file.take(32).read_to_string(&mut process);
     let process = if process.trim().is_empty() { "unknown" } else { process.trim() };
     SpoolError::Unusable(format!("{} is in use by another daemon (process {process})", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_daemon_leaves_nothing_where_none_has_been() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_taken(directory.path()).unwrap());
+        assert!(!is_taken(&directory.path().join("not there")).unwrap());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        let held = exclusive(directory.path()).unwrap();
+        assert!(is_taken(directory.path()).unwrap());
+        drop(held);
+        assert!(!is_taken(directory.path()).unwrap());
+    }
 }

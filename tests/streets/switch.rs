@@ -151,3 +151,17 @@ fn a_name_that_is_not_there_and_a_file_that_is_not_sound_change_nothing() {
     assert_eq!(std::fs::read_to_string(relay.config()).unwrap(), broken);
     assert_eq!(relay.command(&["organization", "disable", "acme"]).status.code(), Some(2), "a reason is asked for");
 }
+
+#[test]
+fn a_switch_that_is_turned_before_the_first_start_leaves_the_spool_s_directory_to_the_daemon() {
+    let (_next_hop, _archive, setup) = street();
+    let mut relay = Relay::prepare(setup, tempfile::tempdir().unwrap());
+    std::fs::create_dir(relay.spool()).unwrap();
+    let told = said(&relay, &["organization", "disable", "acme", "--reason", "not yet"]);
+    assert!(told.contains("no daemon runs"), "{told}");
+    relay.command(&["organization", "list"]);
+    assert_eq!(std::fs::read_dir(relay.spool()).unwrap().count(), 0);
+    relay.launch();
+    relay.wait_event("organization.switched", |event| event.text("organization") == "acme");
+    relay.terminate();
+}
