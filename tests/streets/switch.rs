@@ -153,6 +153,28 @@ fn a_name_that_is_not_there_and_a_file_that_is_not_sound_change_nothing() {
 }
 
 #[test]
+fn two_switches_that_are_turned_at_once_are_both_turned() {
+    let (_next_hop, _archive, setup) = street();
+    let relay = Relay::prepare(setup, tempfile::tempdir().unwrap());
+    for round in 0..12 {
+        let word = if round % 2 == 0 { "disable" } else { "enable" };
+        let turn = |name: &str| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_journal-relay"));
+            command.args(["organization", word, name, "--reason", "x", "--config"]).arg(relay.config());
+            command.stdout(std::process::Stdio::piped()).spawn().unwrap()
+        };
+        for turning in [turn("acme"), turn("globex")] {
+            let output = turning.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+        }
+        let list = said(&relay, &["organization", "list", "--json"]);
+        let are_on: Vec<_> = json_lines(list.as_bytes()).iter().map(|of| of["journaling"].clone()).collect();
+        assert_eq!(are_on, [word == "enable"; 2], "round {round}");
+    }
+    assert!(!relay.spool().exists(), "nothing is made but what the daemon makes");
+}
+
+#[test]
 fn a_switch_that_is_turned_before_the_first_start_leaves_the_spool_s_directory_to_the_daemon() {
     let (_next_hop, _archive, setup) = street();
     let mut relay = Relay::prepare(setup, tempfile::tempdir().unwrap());

@@ -112,16 +112,13 @@ async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -
     if organization.journaling == journaling {
         return Ok(print_line(&format!("journaling of {name} is {word} already"))?);
     }
-    edit::turn(file, name, journaling, &format!("{}: {reason}", who()))?;
-    let runs = match disk::system().is_locked(&config.spool.path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        runs => runs.map_err(|error| {
-            let (spool, file) = (config.spool.path.display(), file.display());
-            Failure::Failed(format!(
-                "{file} says now that journaling of {name} is {word}; whether a daemon runs can't be seen: {spool}: {error}"
-            ))
-        })?,
-    };
+    edit::turn(file, name, journaling, &format!("{}: {reason}", who())).await?;
+    let runs = disk::system().is_locked(&config.spool.path).map_err(|error| {
+        let (spool, file) = (config.spool.path.display(), file.display());
+        Failure::Failed(format!(
+            "{file} says now that journaling of {name} is {word}; whether a daemon runs can't be seen: {spool}: {error}"
+        ))
+    })?;
     if !runs {
         return Ok(print_line(&format!("journaling of {name} is {word} from the next start on: no daemon runs"))?);
     }
