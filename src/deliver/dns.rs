@@ -49,6 +49,8 @@ pub(super) struct Found {
 pub(super) enum Missing {
     /// The name does not exist.
     NoSuchName,
+    /// The name is an alias, and this, which it leads to, does not exist.
+    Dangling(String),
     /// Nobody said anything of use.
     NoAnswer(String),
 }
@@ -91,12 +93,14 @@ impl NameServers {
         let mut owner = absolute(name)?;
         owner.set_fqdn(true);
         let mut is_secure = self.are_trusted;
+        let mut followed: Vec<Name> = Vec::new();
         for _ in 0..MAX_ALIASES {
             let asked = owner.clone();
             let request = DnsRequest::from_query(Query::query(owner.clone(), kind), options);
             let response = match pool.send(request).first_answer().await {
                 Ok(response) => response,
-                Err(error) if error.is_nx_domain() => return Err(Missing::NoSuchName),
+                Err(error) if error.is_nx_domain() && followed.is_empty() => return Err(Missing::NoSuchName),
+                Err(error) if error.is_nx_domain() => return Err(Missing::Dangling(text_of(&owner))),
                 Err(NetError::Dns(DnsError::NoRecordsFound(none))) if none.response_code == ResponseCode::NoError => {
                     return Ok(Found { records: Vec::new(), owner: text_of(&owner), is_secure: false });
                 }
@@ -109,7 +113,10 @@ impl NameServers {
                     _ => None,
                 });
                 let Some(target) = alias else { break };
-                owner = target;
+                if followed.contains(&target) || target == owner {
+                    return Err(no_answer(format!("a loop of aliases at {}", text_of(&target))));
+                }
+                followed.push(std::mem::replace(&mut owner, target));
             }
             let own = response.answers.iter().filter(|record| record.record_type() == kind && record.name == owner);
             let records: Vec<_> = own.map(|record| record.data.clone()).collect();

@@ -122,6 +122,10 @@ impl Resolver for SystemResolver {
                 Err(Missing::NoSuchName) => {
                     return Err(Unresolved::Never(format!("{what}: the domain does not exist")));
                 }
+                // The domain is there, and what it refers to may come.
+                Err(Missing::Dangling(target)) => {
+                    return Err(Unresolved::NotNow(format!("{what}: an alias of {target}, which does not exist")));
+                }
                 Err(Missing::NoAnswer(why)) => return Err(Unresolved::NotNow(format!("{what}: {why}"))),
             };
             let exchanger = |data: &RData| match data {
@@ -157,7 +161,7 @@ impl Resolver for SystemResolver {
         self.asking(what.clone(), async move |name_servers| {
             let found = match name_servers.ask(&name, RecordType::TXT).await {
                 Ok(found) => found,
-                Err(Missing::NoSuchName) => return Ok(Vec::new()),
+                Err(Missing::NoSuchName | Missing::Dangling(_)) => return Ok(Vec::new()),
                 Err(Missing::NoAnswer(why)) => return Err(Unresolved::NotNow(format!("{what}: {why}"))),
             };
             let text = |data: &RData| match data {
@@ -188,7 +192,7 @@ async fn look_up_dane(name_servers: &NameServers, host: &str, port: u16) -> Resu
         match name_servers.ask(host, kind).await {
             Ok(answer) if !answer.records.is_empty() => found.push(answer),
             // Another source of names may know it.
-            Ok(_) | Err(Missing::NoSuchName) => {}
+            Ok(_) | Err(Missing::NoSuchName | Missing::Dangling(_)) => {}
             Err(Missing::NoAnswer(why)) => return Err(not_now("address", why)),
         }
     }
@@ -203,14 +207,14 @@ async fn look_up_dane(name_servers: &NameServers, host: &str, port: u16) -> Resu
         // The alias itself may be secure though what it leads to is not.
         match name_servers.ask(host, RecordType::CNAME).await {
             Ok(alias) if alias.is_secure => bases.push(host.to_owned()),
-            Ok(_) | Err(Missing::NoSuchName) => {}
+            Ok(_) | Err(Missing::NoSuchName | Missing::Dangling(_)) => {}
             Err(Missing::NoAnswer(why)) => return Err(not_now("CNAME", why)),
         }
     }
     for base in bases {
         let answer = match name_servers.ask(&format!("_{port}._tcp.{base}"), RecordType::TLSA).await {
             Ok(answer) if answer.is_secure && !answer.records.is_empty() => answer,
-            Ok(_) | Err(Missing::NoSuchName) => continue,
+            Ok(_) | Err(Missing::NoSuchName | Missing::Dangling(_)) => continue,
             // A lookup that fails may be one that somebody makes fail.
             Err(Missing::NoAnswer(why)) => return Err(not_now("TLSA", why)),
         };

@@ -50,7 +50,9 @@ impl Zone {
             return answer;
         }
         let mut is_secure = asked.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        loop {
+        let mut followed = BTreeSet::new();
+        // As a name server that follows a loop once.
+        while followed.insert(name.clone()) {
             let Some(records) = self.records.get(&name) else {
                 answer.metadata.response_code = ResponseCode::NXDomain;
                 return answer;
@@ -149,6 +151,30 @@ async fn a_name_server_that_fails_makes_no_domain_vanish() {
         asking(Zone::default().failing("t.example", RecordType::TXT), true).await.texts("t.example").await,
         Err(Unresolved::NotNow(_))
     ));
+}
+
+#[tokio::test]
+async fn an_alias_that_leads_nowhere_or_back_makes_no_domain_one_without_exchangers() {
+    let zone = Zone::default()
+        .with("self.example", alias("self.example"))
+        .with("one.example", alias("two.example"))
+        .with("two.example", alias("three.example"))
+        .with("three.example", alias("two.example"))
+        .with("four.example", alias("one.example"))
+        .with("back.example", alias("forth.example"))
+        .with("forth.example", alias("back.example"))
+        .with("dangling.example", alias("gone.example"));
+    let resolver = asking(zone, false).await;
+    for domain in ["self", "one", "two", "four", "back", "dangling"] {
+        let found = resolver.exchangers(&format!("{domain}.example")).await;
+        assert!(matches!(&found, Err(Unresolved::NotNow(what)) if what.contains("alias")), "{domain}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn tlsa_records_behind_an_alias_that_leads_nowhere_are_none() {
+    let zone = Zone::default().with("mx.example", v4(1)).with("_25._tcp.mx.example", alias("gone.example"));
+    assert_eq!(asking(zone, true).await.dane("mx.example", 25).await, Ok(None));
 }
 
 #[tokio::test]
