@@ -9,6 +9,7 @@ mod memory;
 mod policy;
 
 pub(super) use fetch::Web;
+use memory::MAX_OCTETS;
 pub use memory::{FileMemory, NoMemory, PolicyMemory, Saved};
 
 use crate::clock::SharedClock;
@@ -146,9 +147,7 @@ impl Sts {
             let mut kept = self.kept();
             kept.insert(domain.to_owned(), policy);
             kept.retain(|_, kept| kept.is_current(now));
-            while kept.len() > MAX_DOMAINS {
-                kept.pop_first();
-            }
+            bound(&mut kept, domain, MAX_OCTETS);
             serde_json::to_vec(&*kept)
         };
         let saved = match octets {
@@ -178,3 +177,22 @@ fn forgotten(error: &dyn std::fmt::Display) -> BTreeMap<String, Kept> {
     tracing::warn!(%error, "MTA-STS policies that were kept can't be read; they are fetched again");
     BTreeMap::new()
 }
+/// Drops those that were fetched first until there are no more than [`MAX_DOMAINS`] and they are written in `most` octets; never
+/// that of `newest`.
+fn bound(kept: &mut BTreeMap<String, Kept>, newest: &str, most: usize) {
+    // Each takes an octet more as a pair than in the object, which pays for the object's braces.
+    let size = |entry: (&String, &Kept)| serde_json::to_vec(&entry).map_or(0, |octets| octets.len());
+    let mut by_age: Vec<_> = kept.iter().map(|entry| (entry.1.fetched, entry.0.clone(), size(entry))).collect();
+    by_age.sort();
+    let mut octets: usize = by_age.iter().map(|(_, _, size)| size).sum();
+    for (_, domain, size) in by_age {
+        if octets <= most && kept.len() <= MAX_DOMAINS {
+            break;
+        }
+        if domain != newest {
+            kept.remove(&domain);
+            octets -= size;
+        }
+    }
+}
+

@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
-/// Octets of the file that are read.
-const MAX_FILE: u64 = 64 * 1024 * 1024;
+/// Octets that are kept, and read back.
+pub(super) const MAX_OCTETS: usize = 64 * 1024 * 1024;
 
 /// A result that comes later.
 pub type Saved = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -55,7 +55,7 @@ impl FileMemory {
 impl PolicyMemory for FileMemory {
     fn recall(&self) -> io::Result<Option<Vec<u8>>> {
         let mut octets = Vec::new();
-        match File::open(&self.path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut octets)) {
+        match File::open(&self.path).and_then(|file| file.take(MAX_OCTETS as u64).read_to_end(&mut octets)) {
             Ok(_) => Ok(Some(octets)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
