@@ -45,10 +45,15 @@ pub(super) async fn ask(listener: &Listener, config: &Config) -> Answer {
 }
 
 fn judge(asked: &[Address], replies: &[crate::mail::Reply], place: IpAddr) -> Answer {
-    match asked.iter().zip(replies).find(|(_, reply)| !reply.is_permanent()) {
-        Some((address, reply)) => Answer::bad(format!("an OPEN RELAY at {place}: RCPT TO:<{address}>: {reply}")),
-        None => Answer::fine(vec![format!("closed: {} recipients elsewhere refused to a stranger", replies.len())]),
+    let said = || asked.iter().zip(replies);
+    if let Some((address, reply)) = said().find(|(_, reply)| reply.is_completion()) {
+        return Answer::bad(format!("an OPEN RELAY at {place}: RCPT TO:<{address}>: {reply}"));
     }
+    // Not now, says a listener that is busy or slows strangers down: what it would say else nobody knows.
+    if let Some((address, reply)) = said().find(|(_, reply)| !reply.is_permanent()) {
+        return Answer::bad(format!("can't tell: RCPT TO:<{address}>: {reply}"));
+    }
+    Answer::fine(vec![format!("closed: {} recipients elsewhere refused to a stranger", replies.len())])
 }
 
 /// Addresses of this host where the listener is reached.
@@ -80,4 +85,26 @@ fn route(listener: &Listener, place: IpAddr) -> SmtpRoute {
     let leaves = tls.identities.iter().filter_map(|identity| identity.chain.first());
     let fingerprints = leaves.map(|certificate| Sha256::digest(certificate).into()).collect();
     SmtpRoute { fingerprints, ..SmtpRoute::to(place.to_string(), port, mode) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Reply;
+
+    #[test]
+    fn only_a_recipient_that_was_taken_makes_an_open_relay() {
+        let asked = ["a@x.example", "b@x.example"].map(|address| Address::parse(address).unwrap());
+        let place = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let judged = |codes: [u16; 2]| judge(&asked, &codes.map(|code| Reply::new(code, "said")), place);
+        for (codes, is_fine, says) in [
+            ([554, 550], true, "closed: 2 recipients"),
+            ([451, 550], false, "can't tell: RCPT TO:<a@x.example>: 451"),
+            ([451, 250], false, "an OPEN RELAY at 127.0.0.1: RCPT TO:<b@x.example>: 250"),
+            ([554, 421], false, "can't tell: RCPT TO:<b@x.example>: 421"),
+        ] {
+            let Answer { is_fine: found, lines } = judged(codes);
+            assert!(found == is_fine && lines[0].starts_with(says), "{codes:?}: {lines:?}");
+        }
+    }
 }
