@@ -53,7 +53,8 @@ pub(super) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    fn tell(&self, what: impl FnOnce() -> String) {
+    /// Lets who wants to know hear it.
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if let Some(tell) = self.tell {
             tell(what());
         }

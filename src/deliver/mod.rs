@@ -51,7 +51,7 @@ pub use resolver::{
     Answer, Exchanger, Exchangers, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved,
 };
 pub use sts::{FileMemory, NoMemory, PolicyMemory, Saved};
-pub use trial::{Trial, try_out};
+pub use trial::try_out;
 pub use verdict::{Fault, Said, Verdict};
 
 use crate::clock::SharedClock;

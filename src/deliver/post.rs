@@ -72,7 +72,7 @@ impl Post {
         self.send_telling(route, hostname, letter, None).await
     }
 
-    /// The same; `tell` hears of each connection that is made.
+    /// The same; `tell` hears of what is found out about the domain and of each connection that is made.
     pub(super) async fn send_telling(
         &self,
         route: &Route,
@@ -141,9 +141,14 @@ impl Post {
             Ok(found) => found,
             Err(failure) => return Verdict::of(Err(failure), ""),
         };
+        opener.tell(|| format!("mail exchangers in turn: {}", found.hosts.join(", ")));
         let web = Web { resolver: opener.resolver, network: opener.network, tls: opener.tls };
         let demand = match &found.domain {
-            Some(domain) if mx.sts && mx.server.tls != Tls::None => self.sts.demand(domain, &web).await,
+            Some(domain) if mx.sts && mx.server.tls != Tls::None => {
+                let demand = self.sts.demand(domain, &web).await;
+                opener.tell(|| demand.to_string());
+                demand
+            }
             _ => Demand::Nothing,
         };
         let mut last = None;
@@ -183,6 +188,7 @@ impl Post {
                 Unresolved::Never(what) | Unresolved::NotNow(what) => Failure::lost(Stage::Connect, what),
             })?;
             if let Some(mut dane) = known {
+                let names_a_certificate = !dane.records.is_empty();
                 // RFC 7672, section 3.2.2: an authority may have signed for the domain as well.
                 dane.names.push(domain.clone());
                 target = target.under_dane(dane);
@@ -191,7 +197,6 @@ impl Post {
                 }
             }
         }
-                let names_a_certificate = !dane.records.is_empty();
         if !demand.allows(&host) {
             let what = format!("the MTA-STS policy of {domain} does not name its mail exchanger {host}");
             return Err(Failure::lost(Stage::Tls, what));

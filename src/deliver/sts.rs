@@ -17,6 +17,7 @@ use crate::mail::Timestamp;
 use policy::{Mode, Policy, announced};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,16 @@ impl Demand {
             Self::Nothing => true,
             Self::Only(policy) => policy.names(host),
         }
+    }
+}
+
+/// For people who try a route out.
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "MTA-STS: no policy is enforced",
+            Self::Only(_) => "MTA-STS: a policy is enforced",
+        })
     }
 }
 
@@ -173,10 +184,6 @@ impl Sts {
     }
 }
 
-fn forgotten(error: &dyn std::fmt::Display) -> BTreeMap<String, Kept> {
-    tracing::warn!(%error, "MTA-STS policies that were kept can't be read; they are fetched again");
-    BTreeMap::new()
-}
 /// Drops those that were fetched first until there are no more than [`MAX_DOMAINS`] and they are written in `most` octets; never
 /// that of `newest`.
 fn bound(kept: &mut BTreeMap<String, Kept>, newest: &str, most: usize) {
@@ -196,3 +203,42 @@ fn bound(kept: &mut BTreeMap<String, Kept>, newest: &str, most: usize) {
     }
 }
 
+fn forgotten(error: &dyn std::fmt::Display) -> BTreeMap<String, Kept> {
+    tracing::warn!(%error, "MTA-STS policies that were kept can't be read; they are fetched again");
+    BTreeMap::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn kept(fetched: Timestamp) -> Kept {
+        let policy = Policy::parse("version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 604800\n").unwrap();
+        Kept { id: "1".to_owned(), fetched, policy }
+    }
+
+    #[tokio::test]
+    async fn where_there_are_too_many_policies_the_oldest_goes_and_never_the_new_one() {
+        let now = clock::system().now();
+        let sts = Sts::new(Arc::new(NoMemory), clock::system());
+        let of = |before: u64| kept(now.minus(Duration::from_millis(before)));
+        *sts.kept() = (0..MAX_DOMAINS as u64).map(|domain| (format!("d{domain:04}.example"), of(domain))).collect();
+        sts.keep("a.example", of(100_000)).await;
+        let kept = sts.kept();
+        assert_eq!(kept.len(), MAX_DOMAINS);
+        assert!(kept.contains_key("a.example") && kept.contains_key("d0000.example"));
+        assert!(!kept.contains_key("d4095.example"), "the oldest of the others");
+    }
+
+    #[test]
+    fn what_is_kept_is_no_more_than_what_is_read_back() {
+        let of = |age: i64| (format!("d{age}.example"), kept(Timestamp::from_millis(10 - age)));
+        let mut all: BTreeMap<_, _> = (0..10).map(of).collect();
+        let whole = serde_json::to_vec(&all).unwrap().len();
+        bound(&mut all, "d9.example", whole / 2);
+        assert!(serde_json::to_vec(&all).unwrap().len() <= whole / 2);
+        let left: Vec<_> = all.keys().map(String::as_str).collect();
+        assert_eq!(left, ["d0.example", "d1.example", "d2.example", "d9.example"], "the new one, and the youngest");
+    }
+}

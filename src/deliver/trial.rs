@@ -11,26 +11,20 @@ use crate::config::Route;
 use crate::drain::Drain;
 use crate::mail::{Address, OsEntropy, RecordId, ReversePath};
 use crate::net::SharedNetwork;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// How a route was found.
-#[derive(Debug, Clone)]
-pub struct Trial {
-    /// The connections that were made, in words: address and TLS.
-    pub reached: Vec<String>,
-    /// What sending a record would have come to, as far as the envelope goes.
-    pub verdict: Verdict,
-}
+use std::sync::Arc;
 
 /// Says MAIL and RCPT to the server of `route` (of `forward_path`'s domain, with `mx`), greeting it as `hostname`. Ends when
-/// it has answered or a wait of [`connection`](super) is over: the caller sets a limit that suits who waits.
+/// it has answered or a wait of [`connection`](super) is over: the caller sets a limit that suits who waits, and knows from
+/// `tell`, which hears in words of each thing that is reached, how far it got. What sending a record would have come to, as far
+/// as the envelope goes.
 pub async fn try_out(
     route: &Route,
     hostname: &str,
     (reverse_path, forward_path): (&ReversePath, &Address),
     resolver: Arc<dyn Resolver>,
     network: SharedNetwork,
-) -> Trial {
+    tell: &(dyn Fn(String) + Sync),
+) -> Verdict {
     let drain = Drain::default();
     let post = Post::new(resolver, network, Arc::new(NoMemory), clock::system(), drain.clone());
     let letter = Letter {
@@ -47,10 +41,7 @@ pub async fn try_out(
         }),
         original: None.into(),
     };
-    let reached = Mutex::new(Vec::new());
-    let tell = |what| reached.lock().unwrap_or_else(PoisonError::into_inner).push(what);
     // A connection is taken leave of where it would else be kept for another letter.
     drain.begin();
-    let verdict = post.send_telling(route, hostname, &letter, Some(&tell)).await;
-    Trial { reached: reached.into_inner().unwrap_or_else(PoisonError::into_inner), verdict }
+    post.send_telling(route, hostname, &letter, Some(tell)).await
 }

@@ -11,13 +11,14 @@ use crate::mail::{Address, ReversePath};
 use crate::net;
 use crate::receive::{self, NOWHERE};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long one place may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long one place may take: longer than a look-up and the fetch of a policy, 60 s each, so that a web server that lets everybody
+/// wait does not hide what is behind it.
+const LIMIT: Duration = Duration::from_secs(150);
 /// Places tried at a time.
 const AT_A_TIME: usize = 16;
 
@@ -89,19 +90,32 @@ impl Place {
     }
 
     async fn ask(&self, config: &Config) -> Answer {
+        let reached = Mutex::new(Vec::new());
+        let tell = |what| reached.lock().unwrap_or_else(PoisonError::into_inner).push(what);
         let answer = async {
             match self {
                 Self::NextHop(listener) => ask_next_hop(listener, config).await,
                 Self::Listener(listener) => stranger::ask(listener, config).await,
                 Self::Records(of) => {
                     let sender = ReversePath::Address(of.sender.clone());
-                    ask_route(&of.journaling_route, &sender, &of.journaling_address, config).await
+                    ask_route(&of.journaling_route, (&sender, &of.journaling_address), config, &tell).await
                 }
-                Self::Reports(of) => ask_route(&of.report_route, &ReversePath::Null, &of.report_address, config).await,
+                Self::Reports(of) => {
+                    ask_route(&of.report_route, (&ReversePath::Null, &of.report_address), config, &tell).await
+                }
             }
         };
-        timeout(LIMIT, answer).await.unwrap_or_else(|_| Answer::bad(format!("no answer within {} s", LIMIT.as_secs())))
+        in_time(answer, &reached).await
     }
+}
+
+/// The answer, behind what was reached before it; at [`LIMIT`] that is all there is to say.
+async fn in_time(answer: impl Future<Output = Answer>, reached: &Mutex<Vec<String>>) -> Answer {
+    let late = |_| Answer::bad(format!("no answer within {} s", LIMIT.as_secs()));
+    let answer = timeout(LIMIT, answer).await.unwrap_or_else(late);
+    let mut lines = std::mem::take(&mut *reached.lock().unwrap_or_else(PoisonError::into_inner));
+    lines.extend(answer.lines);
+    Answer { lines, ..answer }
 }
 
 /// The answers in the order of the places.
@@ -175,22 +189,53 @@ fn a_client(listener: &Listener) -> ClientFacts {
     }
 }
 
-async fn ask_route(route: &Route, reverse_path: &ReversePath, forward_path: &Address, config: &Config) -> Answer {
+async fn ask_route(
+    route: &Route,
+    envelope: (&ReversePath, &Address),
+    config: &Config,
+    tell: &(dyn Fn(String) + Sync),
+) -> Answer {
     let network = net::system();
     let resolver = Arc::new(SystemResolver::new(Arc::clone(&network)));
-    let envelope = (reverse_path, forward_path);
-    let trial = deliver::try_out(route, &config.hostname, envelope, resolver, network).await;
-    let mut lines = trial.reached;
-    let (is_fine, said) = match trial.verdict {
+    let (is_fine, said) = match deliver::try_out(route, &config.hostname, envelope, resolver, network, tell).await {
         Verdict::Accepted { reply, .. } => (true, reply),
         Verdict::Deferred { reply, .. } | Verdict::Refused { reply } => (false, reply),
     };
-    lines.push(if said.is_smtp { format!("RCPT TO:<{forward_path}>: {said}") } else { said.to_string() });
-    Answer { is_fine, lines }
+    let forward_path = envelope.1;
+    let line = if said.is_smtp { format!("RCPT TO:<{forward_path}>: {said}") } else { said.to_string() };
+    Answer { is_fine, lines: vec![line] }
 }
 
 /// Where the relay can be asked whether it is closed.
 pub(super) fn stranger_facts(listener: &Listener) -> Option<ClientFacts> {
     let address = SocketAddr::new(receive::stranger(listener)?, 25_025);
     Some(ClientFacts { address, ..a_client(listener) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_lets_everybody_wait_is_said_to_be_reached_as_far_as_it_was() {
+        let reached = Mutex::new(Vec::new());
+        let waiting = async {
+            reached.lock().unwrap().push("mail exchangers in turn: mx.example".to_owned());
+            std::future::pending().await
+        };
+        let answer = in_time(waiting, &reached).await;
+        assert!(!answer.is_fine);
+        assert_eq!(answer.lines, ["mail exchangers in turn: mx.example", "no answer within 150 s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_web_server_that_holds_a_policy_back_for_its_minute_hides_nothing() {
+        let reached = Mutex::new(Vec::new());
+        let late = async {
+            // The TXT record's look-up and the fetch, each as late as it may be.
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            Answer::fine(vec!["250".to_owned()])
+        };
+        assert_eq!(in_time(late, &reached).await.lines, ["250"]);
+    }
 }

@@ -213,3 +213,16 @@ async fn tlsa_records_that_can_t_be_used_take_nothing_from_an_enforced_policy() 
     assert_eq!(taken(&verdict), Ok(GOOD));
     assert_eq!((domain.good.heard().tls, domain.bad.heard().connections), (1, 0));
 }
+
+#[tokio::test]
+async fn whoever_tries_a_route_out_hears_how_far_it_got() {
+    let domain = Domain::saying(ENFORCE, "good.example").await;
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |what| told.lock().unwrap().push(what);
+    let post =
+        post_with(domain.names).with_tls(TlsClients::with_system_store(domain.directory.path().join("store.pem")));
+    post.send_telling(&Route::Mx(MxRoute::default()), "relay.example.org", &letter("x"), Some(&tell)).await;
+    let told = told.into_inner().unwrap();
+    assert_eq!(told[..2], ["mail exchangers in turn: bad.example, good.example", "MTA-STS: a policy is enforced"]);
+    assert!(told[2].starts_with(&domain.good.address.to_string()) && told[2].contains("verified"), "{told:?}");
+}
