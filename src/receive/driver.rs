@@ -1,7 +1,8 @@
 //! Drives one session: feeds the state machine with what the client sends, does what its steps ask, writes its output.
 //!
 //! Commands are asked of the next hop as they come; their answers are collected, in order, when the client has nothing
-//! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write.
+//! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write
+//! as far as they are there; none of them waits for the answer to a later command (`wire`).
 
 use super::auth::Authentication;
 use super::crowd::Place;
@@ -14,20 +15,16 @@ use super::{is_journaling_sender, is_trusted, may_relay, offers};
 use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
 use crate::net::{Stream, Transport};
-use crate::smtp::{CloseReason, Flaws, MAX_FEED, Mail, Rcpt, Session, Settings, Step};
+use crate::smtp::{CloseReason, Flaws, Mail, Rcpt, Session, Settings, Step};
 use crate::watch;
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{sleep, timeout, timeout_at};
-use zeroize::Zeroize as _;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{sleep, timeout_at};
+use wire::{MAX_OUTPUT, feed, flush, meanwhile};
 
-/// For the client to take a reply.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+mod wire;
 
 /// An answer that the session waits for.
 enum Ask {
@@ -47,6 +44,8 @@ enum Gone {
     Client,
     /// The client was silent for too long.
     Silent,
+    /// The client did not take what it was told.
+    Deaf,
     /// The daemon drains, and no transaction was open.
     Draining,
 }
@@ -130,52 +129,58 @@ impl Driver {
     /// The conversation, to its end; why it ended.
     async fn converse(&mut self) -> &'static str {
         loop {
-            let step = self.session.step();
-            match step {
-                Step::Content(octets, flaws) => {
-                    if let Some(transaction) = &mut self.transaction {
-                        transaction.content(octets, flaws).await;
-                        transaction.refuse_chunk(&mut self.session);
-                    }
-                }
-                // An answer may end the session: then nothing is waited for.
-                Step::NeedInput if !self.asks.is_empty() => self.settle().await,
-                Step::NeedInput => {
-                    if let Err(gone) = self.exchange().await {
-                        return self.leave(gone).await;
-                    }
-                }
-                Step::AwaitAnswers => self.settle().await,
-                Step::Hello { name, extended } => {
-                    self.peer.name = name.to_owned();
-                    self.peer.extended = extended;
-                    self.hello().await;
-                }
-                Step::Mail(mail) => self.mail(mail).await,
-                Step::Rcpt(rcpt) => self.rcpt(rcpt).await,
-                Step::Data { chunked } => self.data(chunked),
-                Step::EndOfData(flaws) => self.end_of_data(flaws).await,
-                Step::Auth(auth) => {
-                    let reply = Box::pin(self.auth.begin(auth, &mut self.peer)).await;
-                    self.session.answered(reply);
-                }
-                Step::AuthResponse(response) => {
-                    let reply = self.auth.respond(response, &mut self.peer).await;
-                    self.session.answered(reply);
-                }
-                Step::AuthAbort => self.auth.forget(),
-                Step::Reset => {
-                    self.settle().await;
-                    self.drop_transaction();
-                }
-                Step::StartTls => {
-                    if let Err(reason) = self.start_tls().await {
-                        return reason;
-                    }
-                }
-                Step::Close(reason) => return self.close(reason).await,
+            match self.go_on().await {
+                Ok(None) => {}
+                Ok(Some(reason)) => return reason,
+                Err(gone) => return self.leave(gone).await,
             }
         }
+    }
+
+    /// One step; why it was the last one.
+    async fn go_on(&mut self) -> Result<Option<&'static str>, Gone> {
+        if self.session.output().len() > MAX_OUTPUT {
+            self.flush().await?;
+        }
+        match self.session.step() {
+            Step::Content(octets, flaws) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.content(octets, flaws).await;
+                    transaction.refuse_chunk(&mut self.session);
+                }
+            }
+            // An answer may end the session: then nothing is waited for.
+            Step::NeedInput if !self.asks.is_empty() => self.settle().await?,
+            Step::NeedInput => self.exchange().await?,
+            Step::AwaitAnswers => self.settle().await?,
+            Step::Hello { name, extended } => {
+                self.peer.name = name.to_owned();
+                self.peer.extended = extended;
+                self.hello().await;
+            }
+            Step::Mail(mail) => self.mail(mail).await?,
+            Step::Rcpt(rcpt) => self.rcpt(rcpt).await?,
+            Step::Data { chunked } => self.data(chunked),
+            Step::EndOfData(flaws) => self.end_of_data(flaws).await?,
+            Step::Auth(auth) => {
+                let answer = Box::pin(self.auth.begin(auth, &mut self.peer));
+                let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
+                self.session.answered(reply);
+            }
+            Step::AuthResponse(response) => {
+                let answer = self.auth.respond(response, &mut self.peer);
+                let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
+                self.session.answered(reply);
+            }
+            Step::AuthAbort => self.auth.forget(),
+            Step::Reset => {
+                self.settle().await?;
+                self.drop_transaction();
+            }
+            Step::StartTls => return Ok(self.start_tls().await.err()),
+            Step::Close(reason) => return Ok(Some(self.close(reason).await)),
+        }
+        Ok(None)
     }
 
     /// Whether a client that is not trusted says something before it is greeted (RFC 5321, section 4.3.1, forbids it), as
@@ -249,37 +254,38 @@ impl Driver {
         self.session.announce(&offers);
     }
 
-    async fn mail(&mut self, mail: Mail) {
+    async fn mail(&mut self, mail: Mail) -> Result<(), Gone> {
         self.drop_transaction();
         if self.parts.drain.has_begun() {
             self.asks.push_back(Ask::Answer(Reply::new(421, "4.3.2 the relay is shutting down, try again later")));
-            return;
+            return Ok(());
         }
         let setup = Arc::clone(&self.setup.borrow());
         if let Err((reply, why)) = self.place.message(&setup.listener.limits) {
             self.refuse_rate(&setup, &reply, why);
             self.asks.push_back(Ask::Answer(reply));
-            return;
+            return Ok(());
         }
         let private = self.auth.private(&self.peer);
         let opening = Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()));
-        match opening.await {
+        match meanwhile(&mut self.stream, self.session.output(), opening).await? {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
                 self.asks.push_back(Ask::Mail);
             }
             Err(reply) => self.asks.push_back(Ask::Answer(reply)),
         }
+        Ok(())
     }
 
-    async fn rcpt(&mut self, rcpt: Rcpt) {
+    async fn rcpt(&mut self, rcpt: Rcpt) -> Result<(), Gone> {
         if is_journaling_sender(&self.setup.borrow().config, &rcpt.forward_path) {
             // Whether it comes alone is known once the next hop has answered for the others.
-            Box::pin(self.settle()).await;
+            Box::pin(self.settle()).await?;
             let refused = || Reply::new(503, "5.5.1 send MAIL first");
             let reply = self.transaction.as_mut().map_or_else(refused, |it| it.take_bounce(&rcpt.forward_path));
             self.asks.push_back(Ask::Answer(reply));
-            return;
+            return Ok(());
         }
         let ask = match &mut self.transaction {
             None => Ask::Answer(Reply::new(503, "5.5.1 send MAIL first")),
@@ -302,6 +308,7 @@ impl Driver {
             }
         };
         self.asks.push_back(ask);
+        Ok(())
     }
 
     fn refuse_rate(&self, setup: &Setup, reply: &Reply, why: &'static str) {
@@ -316,33 +323,43 @@ impl Driver {
         self.asks.push_back(if asked { Ask::Data } else { Ask::Answer(Reply::new(554, "5.5.1 no valid recipients")) });
     }
 
-    async fn end_of_data(&mut self, flaws: Flaws) {
+    async fn end_of_data(&mut self, flaws: Flaws) -> Result<(), Gone> {
         let reply = match self.transaction.take() {
             // Boxed, as the opening is: idle sessions, of which there are many, need not have the room.
             Some(transaction) => {
                 let current = Arc::clone(&self.setup.borrow().config);
-                Box::pin(transaction.finish(flaws, &current)).await
+                let verdict = Box::pin(transaction.finish(flaws, &current));
+                meanwhile(&mut self.stream, self.session.output(), verdict).await?
             }
             None => Reply::new(503, "5.5.1 no transaction"),
         };
         self.session.answered(reply);
+        Ok(())
     }
 
     /// Collects the answers to everything asked, in order.
-    async fn settle(&mut self) {
+    async fn settle(&mut self) -> Result<(), Gone> {
         while let Some(ask) = self.asks.pop_front() {
-            let reply = match (ask, &mut self.transaction) {
-                (Ask::Answer(reply), _) => reply,
-                (Ask::Mail, Some(transaction)) => transaction.answer_mail().await,
-                (Ask::Rcpt(forward_path), Some(transaction)) => transaction.answer_rcpt(forward_path).await,
-                (Ask::Data, Some(transaction)) => transaction.answer_data().await,
-                (_, None) => Reply::new(503, "5.5.1 no transaction"),
+            let transaction = &mut self.transaction;
+            let answer = async {
+                match (ask, transaction) {
+                    (Ask::Answer(reply), _) => reply,
+                    (Ask::Mail, Some(transaction)) => transaction.answer_mail().await,
+                    (Ask::Rcpt(forward_path), Some(transaction)) => transaction.answer_rcpt(forward_path).await,
+                    (Ask::Data, Some(transaction)) => transaction.answer_data().await,
+                    (_, None) => Reply::new(503, "5.5.1 no transaction"),
+                }
             };
+            let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
             self.session.answered(reply);
+            if self.session.output().len() > MAX_OUTPUT {
+                self.flush().await?;
+            }
         }
         if self.transaction.as_ref().is_some_and(Transaction::is_refused) {
             self.drop_transaction();
         }
+        Ok(())
     }
 
     fn drop_transaction(&mut self) {
@@ -375,27 +392,14 @@ impl Driver {
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
-        let output = self.session.output();
-        if output.is_empty() {
-            return Ok(());
-        }
-        let written = timeout(WRITE_TIMEOUT, async {
-            self.stream.write_all(output).await?;
-            self.stream.flush().await
-        })
-        .await;
-        output.clear();
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Gone::Client),
-            Err(_) => Err(Gone::Silent),
-        }
+        flush(&mut self.stream, self.session.output()).await
     }
 
     /// The last words to a client that did not end the session itself.
     async fn leave(&mut self, gone: Gone) -> &'static str {
         let (text, reason) = match gone {
             Gone::Client => return "the client is gone",
+            Gone::Deaf => return "timeout",
             Gone::Silent => ("4.4.2 no word from you for too long", "timeout"),
             Gone::Draining => ("4.3.2 the relay is shutting down, try again later", "draining"),
         };
@@ -406,29 +410,10 @@ impl Driver {
     }
 
     async fn close(&mut self, reason: CloseReason) -> &'static str {
-        self.settle().await;
+        let _ = self.settle().await;
         self.drop_transaction();
         let _ = self.flush().await;
         let _ = self.stream.shutdown().await;
         reason.as_str()
     }
-}
-
-/// Feeds the session what the client has sent; how many octets, 0 at the end of the connection. The octets pass through
-/// the stack of the poll that finds them, so that an idle session holds no buffer.
-async fn feed<S: AsyncRead + Unpin>(stream: &mut S, session: &mut Session) -> std::io::Result<usize> {
-    poll_fn(|context| {
-        let mut room = [MaybeUninit::uninit(); MAX_FEED];
-        let mut buffer = ReadBuf::uninit(&mut room);
-        Pin::new(&mut *stream).poll_read(context, &mut buffer).map_ok(|()| {
-            let octets = buffer.filled_mut();
-            session.feed(octets);
-            // Where no message comes it may be a password.
-            if !session.in_data() {
-                octets.zeroize();
-            }
-            octets.len()
-        })
-    })
-    .await
 }

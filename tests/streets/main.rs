@@ -37,6 +37,7 @@ mod envelope;
 mod exim;
 mod faults;
 mod harness;
+mod held_back;
 mod identities;
 mod idle;
 mod limits;

@@ -165,6 +165,9 @@ impl<'a> Conversation<'a> {
     fn answer(&mut self, stage: &Stage<'_>, willing: &str) -> io::Result<(bool, Next)> {
         let script = Arc::clone(&lock(&self.shared.state).script);
         let answer = script(stage).unwrap_or_else(|| Answer::Say(willing.to_owned()));
+        if matches!(answer, Answer::Hold(..)) {
+            self.flush()?;
+        }
         self.perform(held(answer))
     }
 
