@@ -56,6 +56,10 @@ impl Client {
             *self = Self { sessions: self.sessions, ..Self::new(now) };
         }
     }
+
+    fn has_erred_enough(&self, limits: &Limits) -> bool {
+        self.errors >= limits.errors_per_minute.get()
+    }
 }
 
 /// A session's place among the others, until it is dropped.
@@ -90,7 +94,7 @@ impl Crowd {
                     "too many connections of one client",
                 ));
             }
-            if row.errors >= limits.errors_per_minute.get() {
+            if row.has_erred_enough(limits) {
                 return Err((
                     busy("4.7.0 too many errors from your network, try again later"),
                     "too many errors of one client",
@@ -162,7 +166,7 @@ impl Place {
         )
     }
 
-    /// The session made so many mistakes.
+    /// The session made so many mistakes more.
     pub(super) fn errors(&self, errors: u32) {
         if let Some(network) = self.client
             && let Some(client) = self.crowd.state().clients.get_mut(&network)
@@ -170,6 +174,15 @@ impl Place {
             client.turn(Instant::now());
             client.errors = client.errors.saturating_add(errors);
         }
+    }
+
+    /// Whether the client made as many mistakes in this minute as it may, in all its sessions.
+    pub(super) fn has_erred_enough(&self, limits: &Limits) -> bool {
+        let Some(network) = self.client else { return false };
+        let mut state = self.crowd.state();
+        let Some(client) = state.clients.get_mut(&network) else { return false };
+        client.turn(Instant::now());
+        client.has_erred_enough(limits)
     }
 
     fn count(&self, most: Option<NonZeroU32>, text: &str, of: fn(&mut Client) -> &mut u32) -> Result<(), Reply> {
@@ -289,6 +302,20 @@ mod tests {
         assert_eq!(refusal(crowd.admit(address("192.0.2.1"), false, &limits)), "too many errors of one client");
         tokio::time::sleep(MINUTE).await;
         assert!(crowd.admit(address("192.0.2.1"), false, &limits).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn mistakes_of_one_session_end_the_others_of_its_client_until_the_minute_is_over() {
+        let (crowd, limits) = (Crowd::default(), limits());
+        let [one, other] = [(), ()].map(|()| crowd.admit(address("192.0.2.1"), false, &limits).unwrap());
+        let own = crowd.admit(address("192.0.2.1"), true, &limits).unwrap();
+        one.errors(3);
+        own.errors(9);
+        assert!(!other.has_erred_enough(&limits), "a trusted client's are not counted");
+        one.errors(1);
+        assert!(one.has_erred_enough(&limits) && other.has_erred_enough(&limits) && !own.has_erred_enough(&limits));
+        tokio::time::sleep(MINUTE).await;
+        assert!(!other.has_erred_enough(&limits));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,7 @@
 //! Drives one session: feeds the state machine with what the client sends, does what its steps ask, writes its output.
 //!
 //! Commands are asked of the next hop as they come; their answers are collected, in order, when the client has nothing
-//! more to say (`settle`). So a pipelined group of commands travels on as a group, and its replies come back in one write
-//! as far as they are there; none of them waits for the answer to a later command (`wire`).
+//! more to say (`settle`). So a pipelined group of commands travels on as a group; when its replies are written says `wire`.
 
 use super::auth::Authentication;
 use super::crowd::Place;
@@ -15,7 +14,7 @@ use super::{is_journaling_sender, is_trusted, may_relay, offers};
 use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
 use crate::net::{Stream, Transport};
-use crate::smtp::{CloseReason, Flaws, Mail, Rcpt, Session, Settings, Step};
+use crate::smtp::{Auth, CloseReason, Flaws, Mail, Rcpt, Session, Settings, Step};
 use crate::watch;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,6 +77,7 @@ pub(super) async fn serve(
         asks: VecDeque::new(),
         peer,
         place,
+        reported: 0,
         patience: Patience::new(),
         tls: None,
         auth: Authentication::new(id, setup.clone(), parts.files.clone()),
@@ -100,7 +100,7 @@ pub(super) async fn serve(
         }
         Err(reason) => reason,
     };
-    driver.place.errors(driver.session.errors());
+    driver.has_erred_enough(false);
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
     driver.auth.forget();
@@ -116,6 +116,8 @@ struct Driver {
     asks: VecDeque<Ask>,
     peer: Peer,
     place: Place,
+    /// Errors of the client that its network's count has.
+    reported: u32,
     patience: Patience,
     /// What STARTTLS was offered for.
     tls: Option<TlsServer>,
@@ -162,11 +164,7 @@ impl Driver {
             Step::Rcpt(rcpt) => self.rcpt(rcpt).await?,
             Step::Data { chunked } => self.data(chunked),
             Step::EndOfData(flaws) => self.end_of_data(flaws).await?,
-            Step::Auth(auth) => {
-                let answer = Box::pin(self.auth.begin(auth, &mut self.peer));
-                let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
-                self.session.answered(reply);
-            }
+            Step::Auth(auth) => self.authenticate(auth).await?,
             Step::AuthResponse(response) => {
                 let answer = self.auth.respond(response, &mut self.peer);
                 let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
@@ -181,6 +179,18 @@ impl Driver {
             Step::Close(reason) => return Ok(Some(self.close(reason).await)),
         }
         Ok(None)
+    }
+
+    async fn authenticate(&mut self, auth: Auth) -> Result<(), Gone> {
+        // Another session of the client may have used up what it may guess.
+        if self.has_erred_enough(true) {
+            self.session.end_for_errors();
+            return Ok(());
+        }
+        let answer = Box::pin(self.auth.begin(auth, &mut self.peer));
+        let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
+        self.session.answered(reply);
+        Ok(())
     }
 
     /// Whether a client that is not trusted says something before it is greeted (RFC 5321, section 4.3.1, forbids it), as
@@ -311,6 +321,17 @@ impl Driver {
         Ok(())
     }
 
+    /// Counts new errors of the client for its network; whether they are too many now, and where it `guesses` whether those of
+    /// its other sessions are.
+    fn has_erred_enough(&mut self, guesses: bool) -> bool {
+        let new = self.session.errors().saturating_sub(self.reported);
+        if new > 0 {
+            self.reported = self.session.errors();
+            self.place.errors(new);
+        }
+        (guesses || new > 0) && self.place.has_erred_enough(&self.setup.borrow().listener.limits)
+    }
+
     fn refuse_rate(&self, setup: &Setup, reply: &Reply, why: &'static str) {
         tracing::warn!(
             event = "message.refused", session = %self.id, listener = setup.listener.name, client = %self.peer.address.ip(),
@@ -370,6 +391,10 @@ impl Driver {
 
     /// Writes what the client is to know, and feeds what it says next.
     async fn exchange(&mut self) -> Result<(), Gone> {
+        if self.has_erred_enough(false) {
+            self.session.end_for_errors();
+            return Ok(());
+        }
         let progressed = !self.session.output().is_empty();
         self.flush().await?;
         self.patience.look(self.session.in_data(), progressed);

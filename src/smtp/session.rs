@@ -201,6 +201,16 @@ impl Session {
         self.close_at_421(&reply);
     }
 
+    /// The client's network has made more errors than it may, here and elsewhere: a 421, and the end. What is outstanding
+    /// needs no answer then. A session that ends already is left alone.
+    pub fn end_for_errors(&mut self) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.queue.clear();
+            self.reply(replies::too_many_errors(&self.settings.hostname));
+            self.close(CloseReason::TooManyErrors);
+        }
+    }
+
     /// The handshake is done. Everything from before it is forgotten: what the client called itself, what was
     /// announced, that it has authenticated, and input that came in plain text (RFC 3207, section 4.2; command injection).
     pub fn tls_started(&mut self) {

@@ -137,6 +137,35 @@ fn a_wrong_password_opens_nothing_and_a_second_try_may_succeed() {
 }
 
 #[test]
+fn a_client_that_guesses_passwords_is_sent_away_within_its_session_whatever_it_sends_between() {
+    let limits = "auth = \"always\"\n[listener.limits]\nerrors = 5\nerrors_per_minute = 7";
+    let (next_hop, archive) = (Sink::scripted(judge), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive).trusting_nobody();
+    setup.listener = limits.into();
+    let mut relay = setup.start();
+    let guess = |client: &mut Client| client.command("AUTH PLAIN AGFsaWNlAHdyb25n");
+    let mut client = Client::ehlo(relay.address());
+    for mark in ["one", "two"] {
+        guess(&mut client).starts("535");
+        guess(&mut client).starts("535");
+        client.mail("eve@example.net", &["bob@example.org"], &message(mark)).starts("250");
+    }
+    guess(&mut client).starts("535");
+    client.reply().starts("421 4.7.0");
+    // Two errors are left of the minute, and are counted while the session goes on.
+    let [mut second, mut third] = [(); 2].map(|()| Client::ehlo(relay.address()));
+    guess(&mut second).starts("535");
+    guess(&mut second).starts("535");
+    second.reply().starts("421 4.7.0");
+    guess(&mut third).starts("421 4.7.0");
+    Client::connect(relay.address()).greeting.starts("421 4.7.0");
+    assert_eq!(next_hop.commands().iter().filter(|line| line.starts_with("AUTH")).count(), 7);
+    let ends = relay.wait_events("session.closed", 4);
+    assert_eq!(ends.iter().filter(|end| end.text("reason") == "too_many_errors").count(), 3, "{ends:?}");
+    relay.finish_clean(2);
+}
+
+#[test]
 fn mechanisms_of_several_steps_pass_line_by_line() {
     let script = |stage: &Stage<'_>| match stage {
         // RFC 7677, section 3.

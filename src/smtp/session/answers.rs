@@ -1,7 +1,7 @@
 //! Answers to asks, the replies behind them, and the octets of messages.
 
 use super::Flaws;
-use super::state::{Ask, ChunkSize, Chunks, Phase, Slot};
+use super::state::{Ask, ChunkSize, Chunks, Counts, Phase, Slot};
 use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies};
 use crate::mail::{Reply, ReplyClass};
 use crate::smtp::Extensions;
@@ -62,6 +62,7 @@ impl Session {
         }
         self.close_at_421(&reply);
         if error {
+            self.counts.guesses = self.counts.guesses.saturating_add(1);
             self.count_error();
         }
         while let Some(Slot::Reply(_)) = self.queue.front() {
@@ -164,7 +165,9 @@ impl Session {
         self.transaction = None;
         self.phase = Phase::Commands;
         if reply.is_completion() {
-            self.counts = Default::default();
+            // Who guesses passwords does not become honest by a message.
+            let guesses = self.counts.guesses;
+            self.counts = Counts { errors: guesses, guesses, idle: 0 };
         }
     }
 

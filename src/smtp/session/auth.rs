@@ -7,7 +7,7 @@ use super::commands::{Asked, Outcome};
 use super::input::Line;
 use super::state::{Ask, Phase, Slot};
 use super::{MAX_AUTH_LINE, Session, Step, replies};
-use crate::mail::Reply;
+use crate::mail::{Reply, ReplyClass};
 use crate::smtp::command::AuthArguments;
 use crate::smtp::{Auth, Mechanism, Secret};
 
@@ -43,11 +43,12 @@ impl Session {
         }
     }
 
-    /// AUTH or a response is answered; true when that is an error of the client.
+    /// AUTH or a response is answered; true when the attempt has failed. Why is not looked at: who can have any number of
+    /// attempts at a server that is not well has them still when it is better.
     pub(super) fn end_auth(&mut self, reply: &Reply) -> bool {
         self.phase = if reply.code() == 334 { Phase::AuthResponse } else { Phase::Commands };
         self.authenticated = reply.code() == 235;
-        reply.is_permanent()
+        matches!(reply.class(), ReplyClass::Transient | ReplyClass::Permanent)
     }
 
     /// The client's next response; nothing when something else is due.

@@ -88,11 +88,13 @@ pub(super) enum Chunks {
     Failed,
 }
 
-/// What is counted against a client; an accepted message starts it again.
+/// What is counted against a client; an accepted message starts it again, but for attempts to authenticate.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     /// Protocol errors.
     pub(super) errors: u32,
+    /// Those of them that are failed attempts to authenticate.
+    pub(super) guesses: u32,
     /// Commands that bring no mail forward.
     pub(super) idle: u32,
 }
