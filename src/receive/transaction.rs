@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use way::{lost_reply, unreachable_reply};
 
-use chunks::flaw_reply;
 pub(super) use limits::recipient_limits;
 
 mod chunks;
@@ -54,6 +53,8 @@ pub(super) struct Transaction {
     /// Recipients it accepted.
     accepted: Vec<Address>,
     message: Option<Message>,
+    /// The client sends in chunks.
+    comes_in_chunks: bool,
     /// The message goes on in chunks, as it comes.
     chunked: bool,
     /// A bounce to a journaling sender, which goes no further than this relay.
@@ -95,6 +96,7 @@ impl Transaction {
             asked: limits::Asked::default(),
             accepted: Vec::new(),
             message: None,
+            comes_in_chunks: false,
             chunked: false,
             bounce: None,
             direction: None,
@@ -185,6 +187,7 @@ impl Transaction {
     /// Passes DATA on, unless the message comes in chunks and can go on so; false when no recipient was passed on, so that
     /// there is nobody to ask.
     pub(super) fn data(&mut self, chunked: bool) -> bool {
+        self.comes_in_chunks = chunked;
         if self.bounce.is_some() {
             return true;
         }
@@ -256,7 +259,7 @@ impl Transaction {
         if self.trouble.is_some() {
             return;
         }
-        if let Some(reply) = flaw_reply(flaws, self.chunked) {
+        if let Some(reply) = self.flaw_on_the_way(flaws) {
             self.give_up(reply);
             return;
         }

@@ -141,9 +141,21 @@ fn where_the_next_hop_takes_no_chunks_they_become_data_or_are_refused() {
     begin(&mut client, FROM, TO);
     send_chunks(&mut client, &dotted, 7).starts("250");
     begin(&mut client, FROM, TO);
-    send_chunks(&mut client, b"Subject: no end\r\n\r\nx", 7).starts("550 5.6.11");
+    // The client kept to what it was offered: what this connection lacks is nothing to bounce a message for.
+    send_chunks(&mut client, b"Subject: no end\r\n\r\nx", 7).starts("451 4.3.5");
+    let bare = b"Subject: bare\r\n\r\nx\n.\ny\r\n";
     begin(&mut client, "rita@remote.example", "rob@remote.example");
-    send_chunks(&mut client, b"Subject: bare\r\n\r\nx\n.\ny\r\n", usize::MAX).starts("550 5.6.11");
+    send_chunks(&mut client, bare, usize::MAX).starts("451 4.3.5");
+    // These would be refused in chunks as well.
+    for (from, to) in [("rita@remote.example", "dora@example.org"), ("", "rob@remote.example")] {
+        begin(&mut client, from, to);
+        send_chunks(&mut client, bare, usize::MAX).starts("550 5.6.11");
+    }
+    begin(&mut client, "rita@remote.example", "rob@remote.example");
+    send_chunks(&mut client, b"a NUL \0\r\n", 99).starts("550 5.6.11");
+    begin(&mut client, "rita@remote.example", "rob@remote.example");
+    client.command("DATA").starts("354");
+    client.data(b"a\n.\nb\r\n").starts("550 5.6.11");
     begin(&mut client, FROM, TO);
     client.command("BDAT 0 LAST").starts("250");
     let copies = next_hop.wait_for(2);

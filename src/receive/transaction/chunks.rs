@@ -1,14 +1,16 @@
 //! Messages in chunks (RFC 3030): what only they can hold, and what the next hop thinks of them before their end.
 //!
 //! A chunk says its length, so line ends in it mean nothing: bare CR and LF, and octets that don't end with CRLF, pass
-//! from chunks to chunks as they are. DATA can't say them; there they are refused, and nothing of them was relayed.
+//! from chunks to chunks as they are. DATA can't say them; there they are refused, and nothing of them was relayed: for good
+//! where the client says DATA, for now where it was offered CHUNKING and this connection to the next hop lacks it.
 //!
 //! The journal record goes to its archive by DATA. It holds an original without final CRLF exactly, since the record goes on
 //! behind it. One with bare CR or LF it can't bring there exactly and safely, so that a message which gets a record, or
 //! whose header alone says whose it is, must have none.
 
 use super::super::peer::Peer;
-use super::{Transaction, lost_reply};
+use super::super::policy::{Journaling, concerns};
+use super::{Transaction, lost_reply, not_offered};
 use crate::forward::Lost;
 use crate::mail::{Reply, ReversePath};
 use crate::smtp::{Flaws, Session};
@@ -38,15 +40,32 @@ impl Transaction {
         }
     }
 
+    /// What is wrong with the octets so far. Where nothing but this connection's lack of CHUNKING is, that is no fault of the
+    /// client, which keeps to what it was offered: it may come again.
+    pub(super) fn flaw_on_the_way(&self, flaws: Flaws) -> Option<Reply> {
+        let reply = flaw_reply(flaws, self.chunked)?;
+        let may_come_again = self.lacks_chunking() && !flaws.nul && !self.is_concerned();
+        Some(if may_come_again { not_offered("CHUNKING") } else { reply })
+    }
+
     /// What the end of the message shows to be wrong with it.
     pub(super) fn flaw_at_the_end(&self, flaws: Flaws) -> Option<Reply> {
-        if flaws.unended && !self.chunked && self.bounce.is_none() {
-            return Some(Reply::new(
-                550,
-                "5.6.11 the message does not end with CRLF, and the next hop takes no chunks",
-            ));
-        }
-        flaw_reply(flaws, self.chunked)
+        self.flaw_on_the_way(flaws).or_else(|| {
+            let unsayable = flaws.unended && self.lacks_chunking();
+            unsayable.then(|| not_offered("CHUNKING"))
+        })
+    }
+
+    /// The client was offered CHUNKING and uses it, and this connection to the next hop does not.
+    fn lacks_chunking(&self) -> bool {
+        self.comes_in_chunks && !self.chunked && self.bounce.is_none()
+    }
+
+    /// Whether a record is due by the envelope, or the header alone may make one so: then bare CR and LF pass in no way.
+    fn is_concerned(&self) -> bool {
+        let concerned = || concerns(&self.setup.config, &self.mail.reverse_path, None, &self.accepted);
+        matches!(self.mail.reverse_path, ReversePath::Null)
+            || concerned().iter().any(|concern| concern.verdict == Journaling::Yes)
     }
 
     /// What keeps the message back once it is known whether it has records: octets that a record can't bring to its
