@@ -220,13 +220,26 @@ fn read_rcpt(text: &str) -> Result<Rcpt, Reply> {
     parameters::read_rcpt(forward_path, parameters::split(rest)?)
 }
 
+/// Whether a line, or its beginning, is BDAT, readable or not.
+pub fn is_bdat(line: &[u8]) -> bool {
+    line.split_first_chunk::<4>().is_some_and(|(verb, rest)| {
+        verb.eq_ignore_ascii_case(b"BDAT") && rest.first().is_none_or(|octet| !octet.is_ascii_graphic())
+    })
+}
+
+/// The refusal of a BDAT that can't be read: how many octets of a chunk follow is not known, so none can be read as commands, and
+/// the conversation can't go on. 521 says that it doesn't (RFC 7504).
+pub fn unreadable_bdat() -> Reply {
+    Reply::new(521, "5.5.4 Syntax: BDAT size [LAST]; where the chunk ends is not known, closing the connection")
+}
+
 fn read_bdat(text: &str) -> Result<Command, Reply> {
     let mut words = text.split(BLANKS).filter(|word| !word.is_empty());
     let size = words.next().and_then(parameters::number);
     let last = words.next().map(|word| word.eq_ignore_ascii_case("LAST"));
     match (size, last, words.next()) {
         (Some(size), None | Some(true), None) => Ok(Command::Bdat { size, last: last.is_some() }),
-        _ => Err(syntax("BDAT size [LAST]")),
+        _ => Err(unreadable_bdat()),
     }
 }
 

@@ -108,6 +108,8 @@ pub enum CloseReason {
     TooManyErrors,
     /// The client speaks HTTP: somebody uses a browser to reach the mail server.
     NotSmtp,
+    /// The client said BDAT with something else than a size, so that nobody knows where its chunk ends.
+    UnreadableBdat,
     /// A load balancer speaks that is not known as one, with a PROXY header.
     ProxyHeader,
     /// A 421 was said, by the driver or by whoever answered.
@@ -121,6 +123,7 @@ impl CloseReason {
             Self::Quit => "quit",
             Self::TooManyErrors => "too_many_errors",
             Self::NotSmtp => "not_smtp",
+            Self::UnreadableBdat => "unreadable_bdat",
             Self::ProxyHeader => "proxy_header",
             Self::Unavailable => "unavailable",
         }

@@ -4,7 +4,7 @@ use super::input::Line;
 use super::state::{Ask, ChunkSize, Chunks, Phase, Slot, Transaction};
 use super::{CloseReason, MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_OUTSTANDING, Session, Step, answers, auth, replies};
 use crate::mail::Reply;
-use crate::smtp::command::{Command, is_http_request};
+use crate::smtp::command::{Command, is_bdat, is_http_request, unreadable_bdat};
 use crate::smtp::data::Flaws;
 use crate::smtp::proxy::is_header_line;
 use crate::smtp::{Auth, Mail, Rcpt};
@@ -64,6 +64,10 @@ impl Session {
                     self.close_on_http();
                     continue;
                 }
+                Line::TooLong if is_bdat(self.input.rest()) => {
+                    self.close_on_bdat();
+                    continue;
+                }
                 Line::TooLong => {
                     self.input.swallow();
                     continue;
@@ -81,6 +85,10 @@ impl Session {
                 continue;
             }
             let command = Command::parse(line);
+            if command.is_err() && is_bdat(line) {
+                self.close_on_bdat();
+                continue;
+            }
             match self.obey(command) {
                 Outcome::Wait => return Step::AwaitAnswers,
                 Outcome::ResetFirst => {
@@ -134,6 +142,13 @@ impl Session {
     fn close_on_http(&mut self) {
         self.reply(replies::not_a_web_server(&self.settings.hostname));
         self.close(CloseReason::NotSmtp);
+    }
+
+    /// What follows may be a chunk, of whatever length.
+    fn close_on_bdat(&mut self) {
+        self.errors = self.errors.saturating_add(1);
+        self.reply(unreadable_bdat());
+        self.close(CloseReason::UnreadableBdat);
     }
 
     fn show(&mut self, asked: Asked) -> Step<'_> {
