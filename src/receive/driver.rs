@@ -264,7 +264,7 @@ impl Driver {
         self.session.announce(&offers);
     }
 
-    async fn mail(&mut self, mail: Mail) -> Result<(), Gone> {
+    async fn mail(&mut self, mut mail: Mail) -> Result<(), Gone> {
         self.drop_transaction();
         if self.parts.drain.has_begun() {
             self.asks.push_back(Ask::Answer(Reply::new(421, "4.3.2 the relay is shutting down, try again later")));
@@ -275,6 +275,9 @@ impl Driver {
             self.refuse_rate(&setup, &reply, why);
             self.asks.push_back(Ask::Answer(reply));
             return Ok(());
+        }
+        if !self.peer.authenticated && !is_trusted(&setup.listener, self.peer.address.ip()) {
+            mail.distrust_submitter();
         }
         let private = self.auth.private(&self.peer);
         let opening = Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()));

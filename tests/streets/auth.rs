@@ -137,6 +137,44 @@ fn a_wrong_password_opens_nothing_and_a_second_try_may_succeed() {
 }
 
 #[test]
+fn a_stranger_can_not_say_who_submitted_a_message_and_others_can() {
+    let sent = |street: &Street, log_in: bool| {
+        let (mut client, _) = street.client();
+        if log_in {
+            client.command(PLAIN).starts("235");
+        }
+        client.command("MAIL FROM:<a@example.org> BODY=8BITMIME auth=Ceo@example.org SIZE=100").starts("250");
+        client.command("QUIT").starts("221");
+    };
+    let mut street = street("", judge);
+    sent(&street, false);
+    sent(&street, true);
+    let mut mails: Vec<_> = street.next_hop.commands();
+    mails.retain(|line| line.starts_with("MAIL"));
+    let [stranger, alice] = &mails[..] else { panic!("{mails:?}") };
+    assert!(stranger.contains(" auth=<> ") && !stranger.contains("Ceo"), "{stranger}");
+    assert!(alice.contains(" auth=Ceo@example.org "), "{alice}");
+    street.relay.finish_clean(0);
+}
+
+#[test]
+fn the_word_of_a_trusted_network_about_who_submitted_a_message_passes() {
+    let (next_hop, archive) = (Sink::scripted(judge), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive);
+    setup.listener = "auth = \"always\"".into();
+    let mut relay = setup.start();
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<a@example.org> AUTH=ceo@example.org").starts("250");
+    assert!(
+        next_hop.commands().iter().any(|line| line.ends_with(" AUTH=ceo@example.org")),
+        "{:?}",
+        next_hop.commands()
+    );
+    drop(client);
+    relay.finish_clean(0);
+}
+
+#[test]
 fn a_client_that_guesses_passwords_is_sent_away_within_its_session_whatever_it_sends_between() {
     let limits = "auth = \"always\"\n[listener.limits]\nerrors = 5\nerrors_per_minute = 7";
     let (next_hop, archive) = (Sink::scripted(judge), Sink::start());

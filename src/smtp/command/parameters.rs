@@ -15,6 +15,15 @@ const MAX_AUTH: usize = 500;
 const MAX_DIGITS: usize = 20;
 
 impl Mail {
+    /// Makes `AUTH=` say that nobody knows who submitted the message: what somebody says who has neither authenticated nor is
+    /// trusted must not go on (RFC 4954, section 5).
+    pub fn distrust_submitter(&mut self) {
+        let said = self.parameters.iter_mut().find(|parameter| parameter.keyword.eq_ignore_ascii_case("AUTH"));
+        if let Some(auth) = said {
+            auth.value = Some("<>".to_owned());
+        }
+    }
+
     /// Whether a server that announced `offers` takes these parameters and this address; the error is the refusal.
     pub fn check(&self, offers: &Extensions) -> Result<(), Reply> {
         let needs_utf8 = self.reverse_path.address().is_some_and(|address| !address.is_ascii());
