@@ -32,6 +32,11 @@ scache    unix  - - n - 1 scache
 postlog   unix-dgram n - n - 1 postlogd
 ";
 
+/// How often a Postfix is started that does not work.
+const STARTS: usize = 3;
+/// How long one has to begin its work.
+const WORKS_WITHIN: Duration = Duration::from_secs(20);
+
 /// How a Postfix is set up.
 #[derive(Debug, Clone)]
 pub struct Postfix {
@@ -113,13 +118,24 @@ impl Postfix {
         let check = check.expect("postfix runs");
         let said = || std::fs::read_to_string(&log).unwrap_or_default();
         assert!(check.status.success(), "postfix check: {check:?}: {}", said());
-        let mut master = Command::new("/usr/lib/postfix/sbin/master");
-        // In the foreground (-d) it is our child, to be ended by its id; it leads a group of its own to end its children.
-        std::os::unix::process::CommandExt::process_group(&mut master, 0);
-        master.arg("-c").arg(&etc).arg("-d").stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Running { master: Program::start(&mut master), address: self.listen, log, etc };
-        running.wait_until_it_listens();
-        running
+        let launch = || {
+            let mut master = Command::new("/usr/lib/postfix/sbin/master");
+            // In the foreground (-d) it is our child, to be ended by its id; it leads a group of its own to end its children.
+            std::os::unix::process::CommandExt::process_group(&mut master, 0);
+            master.arg("-c").arg(&etc).arg("-d").stdout(Stdio::null()).stderr(Stdio::null());
+            let (log, etc) = (log.clone(), etc.clone());
+            Running { master: Program::start(&mut master), address: self.listen, log, etc }
+        };
+        // Its master starts no service for a minute that failed once, and once in some hundred starts the log daemon does: it
+        // listens then, and neither greets nor says why.
+        for _ in 0..STARTS {
+            let running = launch();
+            running.wait_until_it_listens();
+            if running.works() {
+                return running;
+            }
+        }
+        gave_up("Postfix to work", &said());
     }
 
     fn main_cf(&self, queue: &Path, data: &Path, log: &Path) -> String {
@@ -180,6 +196,18 @@ impl Running {
             std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postlogd")
         };
         self.pids().into_iter().filter(|pid| !logs(pid)).filter_map(cpu_ticks).sum()
+    }
+
+    /// Whether its services start: the first thing that it logs is that it has.
+    fn works(&self) -> bool {
+        let deadline = Instant::now() + WORKS_WITHIN;
+        while !self.log().contains("daemon started") {
+            if Instant::now() > deadline {
+                return false;
+            }
+            pause();
+        }
+        true
     }
 
     fn wait_until_it_listens(&self) {
