@@ -6,6 +6,7 @@
 
 mod client_tls;
 mod dane;
+mod judged;
 mod transport;
 
 pub use client_tls::{Fingerprint, Trust, server_name};

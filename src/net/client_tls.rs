@@ -5,13 +5,14 @@
 //! keeps those out who merely listen.
 
 use super::dane::{Dane, DaneVerifier};
+use super::judged::{Judge, Judged};
 use crate::config::{Identity, SmtpRoute, Tls};
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
@@ -101,13 +102,14 @@ impl Trust {
             Authority::System => Some(signed(system_store()?)?),
             Authority::File(path) => Some(signed(file_store(path)?)?),
             Authority::Pinned(fingerprints) => {
-                let pinned = Pinned { fingerprints: fingerprints.clone(), provider: Arc::clone(&provider) };
-                Some(Arc::new(pinned) as Arc<dyn ServerCertVerifier>)
+                let rule = Pinned { fingerprints: fingerprints.clone() };
+                Some(Arc::new(Judged { rule, provider: Arc::clone(&provider) }) as Arc<dyn ServerCertVerifier>)
             }
         };
         Ok(match (&self.dane, configured) {
             (Some(dane), besides) if !dane.records.is_empty() => {
-                Arc::new(DaneVerifier { dane: dane.clone(), besides, provider })
+                let rule = DaneVerifier { dane: dane.clone(), besides, provider: Arc::clone(&provider) };
+                Arc::new(Judged { rule, provider })
             }
             (_, Some(configured)) => configured,
             (_, None) => Arc::new(Anybody(provider)),
@@ -182,48 +184,25 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Takes the certificates that it knows, when their owner is at the other end.
+/// Takes the certificates that it knows.
 #[derive(Debug)]
 struct Pinned {
     fingerprints: Vec<Fingerprint>,
-    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
+impl Judge for Pinned {
+    fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         let shown: Fingerprint = Sha256::digest(certificate).into();
         if self.fingerprints.contains(&shown) {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
         Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -3,16 +3,15 @@
 //! Who calls has seen to it that the records can be trusted (DNSSEC). Usages 2 (an authority of the server's own) and 3 (the
 //! server itself) count; 0 and 1 have no meaning between mail servers (RFC 7672, section 3.1.3).
 
+use super::judged::Judge;
 use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
 use std::sync::Arc;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::client::danger::ServerCertVerifier;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{CertificateError, Error, OtherError, RootCertStore};
 
 /// Usage DANE-TA: the data is an authority's.
 const AUTHORITY: u8 = 2;
@@ -122,15 +121,15 @@ impl DaneVerifier {
     }
 }
 
-impl ServerCertVerifier for DaneVerifier {
-    fn verify_server_cert(
+impl Judge for DaneVerifier {
+    fn judge(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<(), Error> {
         if let Some(besides) = &self.besides {
             besides.verify_server_cert(end_entity, intermediates, name, ocsp, now)?;
         }
@@ -141,31 +140,9 @@ impl ServerCertVerifier for DaneVerifier {
             _ => false,
         });
         if is_named {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Unnamed)))))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
