@@ -1,6 +1,8 @@
 //! The exposition: what was counted, and what is asked of the rooms at this moment.
 
 use super::Watched;
+use crate::queue::State;
+use crate::spool::Figures;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,22 +22,7 @@ pub(super) async fn exposition(watched: &Watched) -> Result<String, String> {
     routes(&mut now, watched);
     // A spool that can't answer hides nothing else.
     match timeout(SPOOL_TIMEOUT, watched.spool.figures()).await {
-        Ok(Ok(figures)) => {
-            let time = watched.clock.now();
-            let waiting = gauges(&mut now, "records_waiting", "Records in the spool");
-            let oldest: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
-            now.register("oldest_waiting_seconds", "Age of the oldest record that waits", oldest.clone());
-            for group in &figures.waiting {
-                let organization = ("organization", group.organization.clone());
-                let labels = vec![organization.clone(), ("state", group.state.to_string())];
-                waiting.get_or_create(&labels).inc_by(whole(group.count));
-                let gauge = oldest.get_or_create_owned(&vec![organization]);
-                gauge.set(gauge.get().max(time.since(group.oldest).as_secs_f64()));
-            }
-            let octets: Gauge = Gauge::default();
-            octets.set(whole(figures.octets));
-            now.register("spool_bytes", "Octets that the spool takes", octets);
-        }
+        Ok(Ok(figures)) => spool(&mut now, watched, &figures),
         Ok(Err(error)) => tracing::warn!(event = "admin.incomplete", %error, "the spool's figures are missing"),
         Err(_) => tracing::warn!(event = "admin.incomplete", error = "no answer", "the spool's figures are missing"),
     }
@@ -51,6 +38,40 @@ pub(super) async fn exposition(watched: &Watched) -> Result<String, String> {
         .and_then(|()| encode_eof(&mut text))
         .map_err(|error| error.to_string())?;
     Ok(text)
+}
+
+/// States of records that are no history: each has a series for every organization, at 0 where nothing waits.
+const LIVE: [State; 6] = [State::Prepared, State::Waiting, State::Sending, State::Deferred, State::Failed, State::Held];
+
+fn spool(registry: &mut Registry, watched: &Watched, figures: &Figures) {
+    let time = watched.clock.now();
+    let waiting = gauges(registry, "records_waiting", "Records in the spool");
+    let oldest: Family<Labels, Gauge<f64, AtomicU64>> = Family::default();
+    registry.register(
+        "oldest_waiting_seconds",
+        "Age of the oldest record that waits for the archive, failed and held ones left out; 0: none waits",
+        oldest.clone(),
+    );
+    let of = |organization: &str| ("organization", organization.to_owned());
+    for organization in watched.setups.first().map(|setup| setup.borrow().config.organizations.clone()).iter().flatten()
+    {
+        drop(oldest.get_or_create(&vec![of(&organization.name)]));
+        for state in LIVE {
+            drop(waiting.get_or_create(&vec![of(&organization.name), ("state", state.to_string())]));
+        }
+    }
+    for group in &figures.waiting {
+        let labels = vec![of(&group.organization), ("state", group.state.to_string())];
+        waiting.get_or_create(&labels).inc_by(whole(group.count));
+        if matches!(group.state, State::Failed | State::Held) {
+            continue;
+        }
+        let gauge = oldest.get_or_create_owned(&vec![of(&group.organization)]);
+        gauge.set(gauge.get().max(time.since(group.oldest).as_secs_f64()));
+    }
+    let octets: Gauge = Gauge::default();
+    octets.set(whole(figures.octets));
+    registry.register("spool_bytes", "Octets that the spool takes", octets);
 }
 
 fn routes(registry: &mut Registry, watched: &Watched) {

@@ -163,6 +163,9 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         }
         None => None,
     };
+    if let Some(metrics) = &metrics {
+        metrics.expect(&config);
+    }
     let mut relay = Relay::start(config, surroundings).await?;
     if let (Some(socket), Some(metrics)) = (admin, metrics) {
         relay.start_admin(socket, metrics, commit_seconds);

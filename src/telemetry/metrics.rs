@@ -1,23 +1,41 @@
 //! What happened, counted: events folded into the metrics of the contract, at any level of the log.
 //!
 //! The rooms say what happens by their events alone; nothing else has to be handed to them. Labels are names of the
-//! configuration and words of our own, so that their number has a bound. What is a state and no event (how many wait, how
+//! configuration and words of our own, so that their number has a bound. Series that the configuration promises are there
+//! from the start, at 0: a first increment that nobody can see is no alarm. What is a state and no event (how many wait, how
 //! much room there is) is asked by whoever shows it.
+//!
+//! Of an event those fields are read that count (`seen`), into memory that is used again: a message costs a few look-ups and
+//! atomic increments.
+
+mod seen;
 
 use super::is_ours;
+use crate::config::Config;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use std::fmt::{self, Debug};
+use seen::Seen;
+use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter, Layer};
 
 /// Names and values of labels.
 type Labels = Vec<(&'static str, String)>;
+
+/// Ways that a message can go, and none that is known.
+const DIRECTIONS: [&str; 4] = ["incoming", "outgoing", "internal", "none"];
+/// What becomes of a message: taken by the next hop, refused for good or for now, lost behind its final dot.
+const MESSAGE_OUTCOMES: [&str; 4] = ["accepted", "refused", "deferred", "unknown"];
+/// What becomes of a record, and messages that get none by the configuration.
+const RECORD_OUTCOMES: [&str; 6] = ["committed", "merged", "acked", "deferred", "failed", "exempt"];
+
+/// What a notification tells, and those that could not be sent.
+const REPORT_KINDS: [&str; 5] = ["failed", "delayed", "restored", "bypassed", "suppressed"];
 
 /// The metrics of one daemon. Cheap to clone.
 #[derive(Clone)]
@@ -63,6 +81,29 @@ impl Metrics {
         &self.0.registry
     }
 
+    /// What this configuration can bring is shown from now on, at 0 where nothing has happened yet.
+    pub fn expect(&self, config: &Config) {
+        let counted = &self.0;
+        for listener in &config.listeners {
+            let name = listener.name.as_str();
+            drop(counted.sessions.get_or_create(&labels([("listener", name)])));
+            for (direction, outcome) in pairs(&DIRECTIONS, &MESSAGE_OUTCOMES) {
+                let all = [("listener", name), ("direction", direction), ("outcome", outcome)];
+                drop(counted.messages.get_or_create(&labels(all)));
+            }
+        }
+        for organization in &config.organizations {
+            let name = organization.name.as_str();
+            drop(counted.bypassed.get_or_create(&labels([("organization", name)])));
+            for outcome in RECORD_OUTCOMES {
+                drop(counted.records.get_or_create(&labels([("organization", name), ("outcome", outcome)])));
+            }
+            for kind in REPORT_KINDS {
+                drop(counted.reports.get_or_create(&labels([("organization", name), ("kind", kind)])));
+            }
+        }
+    }
+
     /// The layer that counts.
     pub(super) fn layer<S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>>(
         &self,
@@ -70,39 +111,34 @@ impl Metrics {
         Counting(self.clone()).with_filter(Countable)
     }
 
-    fn count(&self, seen: &Seen) {
+    fn count(&self, seen: &Seen, scratch: &mut Scratch) {
         let counted = &self.0;
-        let record = |outcome: &str| {
-            let labels = vec![("organization", seen.organization.clone()), ("outcome", outcome.to_owned())];
-            counted.records.get_or_create(&labels).inc();
-        };
-        let report = |kind: &str| {
-            let labels = vec![("organization", seen.organization.clone()), ("kind", kind.to_owned())];
-            counted.reports.get_or_create(&labels).inc();
-        };
-        let session = || counted.sessions.get_or_create_owned(&vec![("listener", seen.listener.clone())]);
         match seen.event.as_str() {
-            "message.accepted" => self.count_message(seen, "accepted"),
+            "message.accepted" => self.count_message(seen, "accepted", scratch),
             // A refused recipient is not a message.
-            "message.refused" if seen.stage != "RCPT" => self.count_message(seen, seen.refusal()),
+            "message.refused" if seen.stage != "RCPT" => self.count_message(seen, seen.refusal(), scratch),
             "record.acked" => {
-                record("acked");
+                self.count_record(seen, "acked", scratch);
                 counted.delivery.observe(seen.age_ms as f64 / 1_000.0);
             }
-            "record.committed" | "record.merged" | "record.deferred" | "record.failed" | "record.discarded" => {
-                record(seen.event.trim_start_matches("record."));
+            "record.committed" | "record.merged" | "record.deferred" | "record.failed" | "record.exempt" => {
+                self.count_record(seen, seen.event.trim_start_matches("record."), scratch);
             }
             "record.bypassed" => {
-                counted.bypassed.get_or_create(&vec![("organization", seen.organization.clone())]).inc();
+                let labels = scratch.one([("organization", &seen.organization)]);
+                counted.bypassed.get_or_create(labels).inc();
             }
-            "report.sent" => report(&seen.kind.to_ascii_lowercase()),
-            "report.suppressed" => report("suppressed"),
+            "report.sent" | "report.suppressed" => {
+                let kind = if seen.event == "report.sent" { seen.kind.as_str() } else { "suppressed" };
+                let labels = scratch.two([("organization", &seen.organization), ("kind", kind)]);
+                counted.reports.get_or_create(labels).inc();
+            }
             "session.opened" => {
-                session().inc();
+                counted.sessions.get_or_create(scratch.one([("listener", &seen.listener)])).inc();
             }
             // One that was refused at the door was never opened.
             "session.closed" if !seen.listener.is_empty() => {
-                session().dec();
+                counted.sessions.get_or_create(scratch.one([("listener", &seen.listener)])).dec();
             }
             "config.reloaded" => {
                 counted.generation.inc();
@@ -111,15 +147,27 @@ impl Metrics {
         }
     }
 
-    fn count_message(&self, seen: &Seen, outcome: &str) {
-        let direction = if seen.direction.is_empty() { "none" } else { &seen.direction };
-        let labels = vec![
-            ("listener", seen.listener.clone()),
-            ("direction", direction.to_owned()),
-            ("outcome", outcome.to_owned()),
-        ];
-        self.0.messages.get_or_create(&labels).inc();
+    fn count_record(&self, seen: &Seen, outcome: &str, scratch: &mut Scratch) {
+        let labels = scratch.two([("organization", &seen.organization), ("outcome", outcome)]);
+        self.0.records.get_or_create(labels).inc();
     }
+
+    fn count_message(&self, seen: &Seen, outcome: &str, scratch: &mut Scratch) {
+        let direction = if seen.direction.is_empty() { "none" } else { &seen.direction };
+        let labels = scratch.three([("listener", &seen.listener), ("direction", direction), ("outcome", outcome)]);
+        self.0.messages.get_or_create(labels).inc();
+    }
+}
+
+fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
+    pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+fn pairs(
+    first: &'static [&'static str],
+    second: &'static [&'static str],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    first.iter().flat_map(|one| second.iter().map(|two| (*one, *two)))
 }
 
 impl Counted {
@@ -130,12 +178,12 @@ impl Counted {
         let registry = &mut self.registry;
         registry.register(
             "messages",
-            "Messages that came to an end, by the organization's view",
+            "Messages that came to an end, their direction by the first organization concerned",
             self.messages.clone(),
         );
         registry.register(
             "records",
-            "What became of journal records; deferred ones count at each attempt",
+            "What became of journal records, deferred ones at each attempt; exempt: messages without one by the configuration",
             self.records.clone(),
         );
         registry.register("bypassed", "Messages relayed without a record that they should have", self.bypassed.clone());
@@ -167,69 +215,47 @@ impl<S> Filter<S> for Countable {
 
 struct Counting(Metrics);
 
+/// What one thread reads events and names series with, again and again.
+#[derive(Default)]
+struct Scratch([Labels; 3]);
+
+impl Scratch {
+    fn one(&mut self, pairs: [(&'static str, &str); 1]) -> &Labels {
+        fill(&mut self.0[0], &pairs)
+    }
+
+    fn two(&mut self, pairs: [(&'static str, &str); 2]) -> &Labels {
+        fill(&mut self.0[1], &pairs)
+    }
+
+    fn three(&mut self, pairs: [(&'static str, &str); 3]) -> &Labels {
+        fill(&mut self.0[2], &pairs)
+    }
+}
+
+fn fill<'a>(labels: &'a mut Labels, pairs: &[(&'static str, &str)]) -> &'a Labels {
+    labels.resize_with(pairs.len(), Default::default);
+    for (slot, (name, value)) in labels.iter_mut().zip(pairs) {
+        slot.0 = name;
+        (*value).clone_into(&mut slot.1);
+    }
+    labels
+}
+
+thread_local! {
+    static SCRATCH: RefCell<(Seen, Scratch)> = RefCell::default();
+}
+
 impl<S: Subscriber> Layer<S> for Counting {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut seen = Seen::default();
-        event.record(&mut seen);
-        self.0.count(&seen);
-    }
-}
-
-/// The fields of an event that matter here.
-#[derive(Default)]
-struct Seen {
-    event: String,
-    listener: String,
-    organization: String,
-    direction: String,
-    outcome: String,
-    kind: String,
-    stage: String,
-    reply: String,
-    age_ms: u64,
-}
-
-impl Seen {
-    fn refusal(&self) -> &'static str {
-        match (self.outcome.as_str(), self.reply.starts_with('5')) {
-            ("unknown", _) => "unknown",
-            (_, true) => "refused",
-            (_, false) => "deferred",
-        }
-    }
-
-    fn place(&mut self, field: &Field) -> Option<&mut String> {
-        Some(match field.name() {
-            "event" => &mut self.event,
-            "listener" => &mut self.listener,
-            "organization" => &mut self.organization,
-            "direction" => &mut self.direction,
-            "outcome" => &mut self.outcome,
-            "kind" => &mut self.kind,
-            "stage" => &mut self.stage,
-            "reply" => &mut self.reply,
-            _ => return None,
-        })
-    }
-}
-
-impl Visit for Seen {
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        if field.name() == "age_ms" {
-            self.age_ms = value;
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if let Some(place) = self.place(field) {
-            value.clone_into(place);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if let Some(place) = self.place(field) {
-            *place = format!("{value:?}");
-        }
+        // An event inside the reading of another one, or at the end of a thread, would find no memory; there is none such.
+        let _ = SCRATCH.try_with(|memory| {
+            let Ok(mut memory) = memory.try_borrow_mut() else { return };
+            let (seen, scratch) = &mut *memory;
+            seen.clear();
+            event.record(seen);
+            self.0.count(seen, scratch);
+        });
     }
 }
 
@@ -255,6 +281,7 @@ mod tests {
             tracing::info!(event = "record.acked", organization, age_ms = 1_500_u64);
             tracing::debug!(event = "record.acked", organization, age_ms = 1_500_u64);
             tracing::error!(event = "record.bypassed", organization, queue_id = "q", reason = "full");
+            tracing::info!(event = "record.exempt", organization, direction = "incoming", rule = "scope.exclude");
             tracing::info!(event = "config.reloaded");
         });
         let mut text = String::new();
@@ -264,6 +291,7 @@ mod tests {
             "journal_relay_messages_total{listener=\"in\",direction=\"incoming\",outcome=\"accepted\"} 1",
             "journal_relay_messages_total{listener=\"in\",direction=\"none\",outcome=\"deferred\"} 1",
             "journal_relay_records_total{organization=\"acme\",outcome=\"acked\"} 1",
+            "journal_relay_records_total{organization=\"acme\",outcome=\"exempt\"} 1",
             "journal_relay_bypassed_total{organization=\"acme\"} 1",
             "journal_relay_delivery_seconds_sum 1.5",
             "journal_relay_config_generation 2",

@@ -2,7 +2,7 @@
 
 use crate::common::{Client, Relay, Setup, Sink, free_port};
 use crate::message;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
@@ -103,6 +103,103 @@ fn health_and_metrics_are_told_over_http() {
     assert!(metrics.contains("journal_relay_archive_up{route="), "{metrics}");
     drop(client);
     relay.finish_clean(1);
+}
+
+/// Name, type and labels of every metric in docs/STATUS.md, and in the contract of the relay.
+fn promised() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/STATUS.md")).unwrap();
+    let words = |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let rows = page.lines().filter(|line| line.starts_with("| `journal_relay_"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        (words(cells[1]).pop_first().unwrap(), (cells[2].to_owned(), words(cells[3])))
+    })
+    .collect()
+}
+
+/// The same of an exposition.
+fn exposed(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let mut found: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
+    let mut family = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            family = (name.to_owned(), kind.to_owned());
+        }
+        if line.starts_with('#') {
+            continue;
+        }
+        let labels = line.split_once('{').map_or("", |(_, rest)| rest.rsplit_once('}').unwrap().0);
+        let names = labels.split(',').filter_map(|pair| pair.split_once("=\"")).map(|(name, _)| name.to_owned());
+        let names: BTreeSet<String> = names.filter(|name| name != "le").collect();
+        let total = if family.1 == "counter" { "_total" } else { "" };
+        let entry = found.entry(format!("{}{total}", family.0)).or_insert_with(|| (family.1.clone(), names.clone()));
+        assert_eq!(entry.1, names, "every series of a metric has the same labels: {line}");
+    }
+    found
+}
+
+#[test]
+fn every_promised_metric_is_there_with_its_labels_and_no_other() {
+    let names = "messages_total{listener,direction,outcome} records_total{organization,outcome} \
+                 records_waiting{organization,state} oldest_waiting_seconds{organization} bypassed_total{organization} \
+                 reports_total{organization,kind} spool_bytes spool_free_bytes spool_commit_seconds sessions{listener} \
+                 next_hop_up{next_hop} archive_up{route} delivery_seconds build_info{version} config_generation";
+    let contract: BTreeMap<String, BTreeSet<String>> = names
+        .split_whitespace()
+        .map(|series| {
+            let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap_or((series, ""));
+            let labels = labels.split(',').filter(|label| !label.is_empty()).map(str::to_owned);
+            (format!("journal_relay_{name}"), labels.collect())
+        })
+        .collect();
+    let page: BTreeMap<_, _> = promised().into_iter().map(|(name, (_, labels))| (name, labels)).collect();
+    assert_eq!(page, contract);
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let (mut relay, admin) = start(Setup::new(&next_hop, &archive));
+    let (_, before) = get(admin, "/metrics");
+    for series in [
+        "journal_relay_bypassed_total{organization=\"acme\"}",
+        "journal_relay_records_total{organization=\"acme\",outcome=\"failed\"}",
+        "journal_relay_records_waiting{organization=\"acme\",state=\"failed\"}",
+        "journal_relay_oldest_waiting_seconds{organization=\"acme\"}",
+        "journal_relay_reports_total{organization=\"acme\",kind=\"delayed\"}",
+        "journal_relay_messages_total{listener=\"incoming\",direction=\"incoming\",outcome=\"deferred\"}",
+        "journal_relay_sessions{listener=\"incoming\"}",
+    ] {
+        assert_eq!(value(&before, series), Some(0.0), "{series} is there from the start, in\n{before}");
+    }
+    Client::ehlo(relay.address()).mail("alice@example.org", &["bob@example.net"], &message("one")).starts("250");
+    relay.wait_events("record.acked", 1);
+    let (_, metrics) = get(admin, "/metrics");
+    check_exposition(&metrics);
+    assert_eq!(exposed(&metrics), promised());
+    relay.finish_clean(1);
+}
+
+#[test]
+fn a_message_that_gets_no_record_by_rule_is_counted_as_exempt() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut setup = Setup::new(&next_hop, &archive).and("globex", &["globex.example"], &archive);
+    setup.organizations[0].more = "scope = { exclude = [\"alice@example.org\"] }".into();
+    setup.organizations[1].more = "journaling = false".into();
+    let (mut relay, admin) = start(setup);
+    let mut client = Client::ehlo(relay.address());
+    client.mail("alice@example.org", &["bob@example.net"], &message("excluded")).starts("250");
+    client.mail("carol@example.net", &["hank@globex.example"], &message("switched off")).starts("250");
+    client.mail("bea@example.org", &["bob@example.net"], &message("journaled")).starts("250");
+    drop(client);
+    relay.wait_events("record.acked", 1);
+    let (_, metrics) = get(admin, "/metrics");
+    let count = |organization: &str, outcome: &str| {
+        let series = format!("journal_relay_records_total{{organization=\"{organization}\",outcome=\"{outcome}\"}}");
+        value(&metrics, &series)
+    };
+    assert_eq!((count("acme", "exempt"), count("globex", "exempt")), (Some(1.0), Some(1.0)), "{metrics}");
+    assert_eq!((count("acme", "committed"), count("globex", "committed")), (Some(1.0), Some(0.0)), "{metrics}");
+    assert_eq!(relay.events("record.exempt").len(), 2);
+    relay.finish_clean(1);
+    assert_eq!(next_hop.count(), 3);
 }
 
 #[test]
