@@ -52,6 +52,7 @@ mod pages;
 mod peers;
 mod queue;
 mod reload;
+mod reload_load;
 mod replies;
 mod room;
 mod smuggling;
