@@ -7,6 +7,7 @@ use journal_relay::config::{Config, Machine};
 use std::path::Path;
 
 mod checks;
+mod documented;
 mod features;
 mod values;
 

@@ -26,7 +26,8 @@ pub(super) fn read(listener: Section<'_>) -> Option<ListenerTls> {
         ]),
     );
     let first = identity(section);
-    let others = section.tables("sni", SNI).into_iter().map(identity);
+    // All are read, whatever the first one lacks: mistakes are told at once.
+    let others: Vec<_> = section.tables("sni", SNI).into_iter().map(identity).collect();
     let identities = std::iter::once(first).chain(others).collect::<Option<Vec<_>>>()?;
     Some(ListenerTls { mode: mode.map_or_else(TlsMode::default, |mode| mode.value), identities })
 }
