@@ -1,4 +1,4 @@
-//! The one place where sockets are made: connections out, listeners in, addresses of names.
+//! The one place where sockets are made: connections out, listeners in, addresses of names, and the service manager's.
 //!
 //! Everything below the top floor is handed a [`Network`], so that a whole relay can run in one process over a simulated
 //! one. A [`Stream`] of the machine's own network is a plain TCP socket without a detour; only another network's streams are
@@ -7,10 +7,14 @@
 mod client_tls;
 mod dane;
 mod judged;
+mod manager;
+mod passed;
 mod transport;
 
 pub use client_tls::{Fingerprint, Trust, server_name};
 pub use dane::{Dane, Tlsa};
+pub use manager::Manager;
+pub use passed::{Passed, PassedError};
 pub use transport::{Agreed, Transport};
 
 use crate::config::Source;

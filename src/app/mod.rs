@@ -6,6 +6,9 @@
 //! before anything else is done: one that comes while the configuration is read or the spool opens waits, or ends the start in
 //! order.
 //!
+//! A service manager that started it hears when everything serves, when a configuration is read, that the daemon is alive, and when
+//! it ends; sockets that it has bound are used. See [`Manager`] and [`Passed`].
+//!
 //! A spool that is lost for the process ends the daemon, so that whoever watches it starts it anew; see [`StartError::Broken`].
 
 mod changes;
@@ -20,9 +23,10 @@ pub use relay::{CLOSE, GRACE, Relay, Surroundings};
 use crate::clock::{self, SharedClock};
 use crate::config::{Config, ConfigErrors, OnFailure};
 use crate::deliver::{FileMemory, SystemResolver};
+use crate::drain::Drain;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
-use crate::net;
+use crate::net::{Manager, Passed, PassedError};
 use crate::receive::{Allowance, OpenRelay};
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
@@ -63,6 +67,9 @@ pub enum StartError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// Have the service manager's socket units and the configuration say the same (exit status 78).
+    #[error("{0}")]
+    Passed(#[from] PassedError),
     /// Mend what a route needs (a CA file, say).
     #[error("next hop of listener {name:?}: {error}")]
     NextHop {
@@ -96,6 +103,7 @@ pub enum StartError {
 /// # Errors
 /// [`StartError::Broken`] at the end; every other one at the start, when nothing was started, and nothing is lost.
 pub fn run(file: &Path) -> Result<(), StartError> {
+    let passed = Passed::from_environment()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let signals = {
         let _within = runtime.enter();
@@ -107,7 +115,11 @@ pub fn run(file: &Path) -> Result<(), StartError> {
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
     let allowance = files::raise_limit();
-    let given = Given { changes, telemetry, metrics, signals, allowance };
+    let manager = {
+        let _within = runtime.enter();
+        manager()
+    };
+    let given = Given { changes, telemetry, metrics, signals, allowance, passed, manager };
     let served = runtime.block_on(serve(file, config, given));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
@@ -122,18 +134,45 @@ struct Given {
     signals: Signals,
     /// What there are open files for.
     allowance: Allowance,
+    passed: Passed,
+    manager: Arc<Manager>,
+}
+
+/// Whoever started this process and wants to hear of it. Mail passes without one.
+fn manager() -> Arc<Manager> {
+    Arc::new(Manager::from_environment().unwrap_or_else(|error| {
+        tracing::warn!(event = "manager.failed", %error, "can't reach the service manager that NOTIFY_SOCKET names");
+        Manager::default()
+    }))
+}
+
+/// Every address to listen on, with its name.
+fn sockets(config: &Config) -> Vec<(String, SocketAddr)> {
+    let admin = config.admin.map(|address| ("admin".to_owned(), address));
+    config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).chain(admin).collect()
+}
+
+/// Where it listens, in one line.
+fn listening(relay: &Relay) -> String {
+    let places: Vec<_> = relay.addresses().iter().map(|(name, address)| format!("{name} {address}")).collect();
+    format!("listening: {}", places.join(", "))
 }
 
 async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), StartError> {
-    let Given { mut changes, telemetry, metrics, mut signals, allowance } = given;
+    let Given { mut changes, telemetry, metrics, mut signals, allowance, passed, manager } = given;
     let clock = clock::system();
     let begun = Instant::now();
+    let network = passed.network_for(&sockets(&config))?;
+    let telling = Arc::clone(&manager);
+    Drain::default().spawn_unawaited(async move { telling.keep_telling_alive().await });
+    manager.status("opening the spool").await;
     let opened = tokio::select! {
         biased;
         opened = open_spool(&config, &clock) => Some(opened?),
         () = signals.stop() => None,
     };
     let Some((spool, recovered)) = opened else {
+        manager.stopping("stopped before the spool was open").await;
         // As after a crash: the next start opens it from where it is.
         tracing::info!(event = "daemon.stopped", "stopped before the spool was open");
         return Ok(());
@@ -146,7 +185,6 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         "the spool is open"
     );
     let (commit_seconds, broken) = (spool.commit_seconds(), spool.broken());
-    let network = net::system();
     let surroundings = Surroundings {
         spool: Arc::new(spool),
         clock,
@@ -170,6 +208,7 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
     if let (Some(socket), Some(metrics)) = (admin, metrics) {
         relay.start_admin(socket, metrics, commit_seconds);
     }
+    manager.ready(&listening(&relay)).await;
     let ended = loop {
         let bypass = relay.config().spool.on_failure == OnFailure::Bypass;
         let asked = tokio::select! {
@@ -181,14 +220,21 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         if asked == Signal::Stop {
             break Ok(());
         }
+        manager.reloading().await;
         changes.begin_reading();
         if reload(file, &mut relay, &telemetry) {
             changes.note_files(&relay.config());
+            manager.ready(&listening(&relay)).await;
+        } else {
+            manager
+                .ready("the changed configuration was rejected (the log says why), the former one is in effect")
+                .await;
         }
     };
     if let Err(broken) = &ended {
         tracing::error!(event = "spool.pressure", state = "failed", error = %broken, "the daemon ends, to be started anew");
     }
+    manager.stopping(&format!("no new work; open transactions end, {} s at most", GRACE.as_secs())).await;
     relay.drain(signals.stop()).await;
     tracing::info!(event = "daemon.stopped", "stopped");
     ended

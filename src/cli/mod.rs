@@ -107,7 +107,9 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command.as_ref().unwrap_or(&Command::Run) {
         Command::Run => app::run(&arguments.config).map_err(|error| match error {
             StartError::Config(errors) => Failure::Config(errors.to_string()),
-            refusal @ (StartError::Volatile(_) | StartError::OpenRelay(_)) => Failure::Config(refusal.to_string()),
+            refusal @ (StartError::Volatile(_) | StartError::OpenRelay(_) | StartError::Passed(_)) => {
+                Failure::Config(refusal.to_string())
+            }
             broken @ StartError::Broken => Failure::Broken(broken.to_string()),
             other => Failure::Failed(other.to_string()),
         }),

@@ -42,6 +42,7 @@ mod identities;
 mod idle;
 mod limits;
 mod loops;
+mod manager;
 mod messages;
 mod names;
 mod once;
