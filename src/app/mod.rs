@@ -31,6 +31,7 @@ use crate::receive::{Allowance, OpenRelay};
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use changes::Changes;
+use ipnet::IpNet;
 use signals::{Signal, Signals};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -98,11 +99,11 @@ pub enum StartError {
     System(#[from] std::io::Error),
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop; sessions of `traced` are traced besides those of the configuration.
 ///
 /// # Errors
 /// [`StartError::Broken`] at the end; every other one at the start, when nothing was started, and nothing is lost.
-pub fn run(file: &Path) -> Result<(), StartError> {
+pub fn run(file: &Path, traced: &[IpNet]) -> Result<(), StartError> {
     let passed = Passed::from_environment()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let signals = {
@@ -110,7 +111,7 @@ pub fn run(file: &Path) -> Result<(), StartError> {
         Signals::listen()?
     };
     let mut changes = Changes::of(file);
-    let config = Arc::new(Config::load(file)?);
+    let config = Arc::new(load(file, traced)?);
     changes.note_files(&config);
     let metrics = config.admin.is_some().then(Metrics::new);
     let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
@@ -119,7 +120,7 @@ pub fn run(file: &Path) -> Result<(), StartError> {
         let _within = runtime.enter();
         manager()
     };
-    let given = Given { changes, telemetry, metrics, signals, allowance, passed, manager };
+    let given = Given { changes, telemetry, metrics, signals, allowance, passed, manager, traced: traced.to_vec() };
     let served = runtime.block_on(serve(file, config, given));
     // A look-up or a write that hangs in the system must not hold up the end.
     runtime.shutdown_timeout(CLOSE);
@@ -136,6 +137,8 @@ struct Given {
     allowance: Allowance,
     passed: Passed,
     manager: Arc<Manager>,
+    /// Clients whose sessions are traced whatever the file says.
+    traced: Vec<IpNet>,
 }
 
 /// Whoever started this process and wants to hear of it. Mail passes without one.
@@ -159,7 +162,7 @@ fn listening(relay: &Relay) -> String {
 }
 
 async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), StartError> {
-    let Given { mut changes, telemetry, metrics, mut signals, allowance, passed, manager } = given;
+    let Given { mut changes, telemetry, metrics, mut signals, allowance, passed, manager, traced } = given;
     let clock = clock::system();
     let begun = Instant::now();
     let network = passed.network_for(&sockets(&config))?;
@@ -222,7 +225,7 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         }
         manager.reloading().await;
         changes.begin_reading();
-        if reload(file, &mut relay, &telemetry) {
+        if reload(file, &traced, &mut relay, &telemetry) {
             changes.note_files(&relay.config());
             manager.ready(&listening(&relay)).await;
         } else {
@@ -259,9 +262,15 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpo
     opened.map_err(std::io::Error::other)?
 }
 
+fn load(file: &Path, traced: &[IpNet]) -> Result<Config, ConfigErrors> {
+    let mut config = Config::load(file)?;
+    config.trace_sessions.extend(traced);
+    Ok(config)
+}
+
 /// Reads the file anew and applies it; whether it is in effect.
-fn reload(file: &Path, relay: &mut Relay, telemetry: &Telemetry) -> bool {
-    let loaded = Config::load(file).map_err(|errors| errors.to_string());
+fn reload(file: &Path, traced: &[IpNet], relay: &mut Relay, telemetry: &Telemetry) -> bool {
+    let loaded = load(file, traced).map_err(|errors| errors.to_string());
     match loaded.map(Arc::new).and_then(|config| relay.reconfigure(Arc::clone(&config)).map(|()| config)) {
         Ok(config) => {
             telemetry.reconfigure(&config.log);

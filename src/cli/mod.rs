@@ -13,7 +13,9 @@ use crate::app::{self, StartError};
 use crate::config::{Config, ConfigErrors};
 use crate::spool::SpoolError;
 use clap::{Parser, Subcommand};
+use ipnet::IpNet;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,7 +44,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (also the default).
-    Run,
+    Run(RunArguments),
     /// Validate the configuration, and try out what it leads to.
     Check(check::Arguments),
     /// Print the journal record that a message would get; nothing is sent.
@@ -53,6 +55,19 @@ enum Command {
     /// See and steer the records that wait.
     #[command(subcommand)]
     Queue(queue::Command),
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct RunArguments {
+    /// Write the whole dialogue of this client's sessions to the log, without messages and passwords: an address or a network,
+    /// such as 192.0.2.1 or 192.0.2.0/24; may be repeated. As log.trace_sessions, which a reload changes.
+    #[arg(long, value_name = "PEER", value_parser = peer)]
+    trace_session: Vec<IpNet>,
+}
+
+fn peer(text: &str) -> Result<IpNet, String> {
+    let host = text.parse::<IpAddr>().map(IpNet::from);
+    host.or_else(|_| text.parse()).map_err(|_| "an IP address or a network is needed, such as 192.0.2.0/24".to_owned())
 }
 
 /// Why a command failed; by the exit status it leads to.
@@ -104,15 +119,17 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    match arguments.command.as_ref().unwrap_or(&Command::Run) {
-        Command::Run => app::run(&arguments.config).map_err(|error| match error {
-            StartError::Config(errors) => Failure::Config(errors.to_string()),
-            refusal @ (StartError::Volatile(_) | StartError::OpenRelay(_) | StartError::Passed(_)) => {
-                Failure::Config(refusal.to_string())
-            }
-            broken @ StartError::Broken => Failure::Broken(broken.to_string()),
-            other => Failure::Failed(other.to_string()),
-        }),
+    match arguments.command.as_ref().unwrap_or(&Command::Run(RunArguments::default())) {
+        Command::Run(RunArguments { trace_session }) => {
+            app::run(&arguments.config, trace_session).map_err(|error| match error {
+                StartError::Config(errors) => Failure::Config(errors.to_string()),
+                refusal @ (StartError::Volatile(_) | StartError::OpenRelay(_) | StartError::Passed(_)) => {
+                    Failure::Config(refusal.to_string())
+                }
+                broken @ StartError::Broken => Failure::Broken(broken.to_string()),
+                other => Failure::Failed(other.to_string()),
+            })
+        }
         Command::Check(check) => check::check(&arguments.config, check),
         Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
         Command::Organization(command) => organization::execute(command, &arguments.config),

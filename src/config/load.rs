@@ -6,6 +6,7 @@
 //! [`super`]; features of the contract that this version lacks stand in `later`, one line each.
 
 use super::{Config, Log, LogAddresses, LogFormat, OnFailure, Retry, Spool};
+use ipnet::IpNet;
 use report::Report;
 use section::{Kind, Section};
 use std::fs::File;
@@ -29,6 +30,7 @@ mod values;
 
 pub use machine::Machine;
 pub use report::{ConfigError, ConfigErrors, Place};
+pub use values::duration;
 
 /// Octets of a configuration file; a larger one is refused. It bounds every list a file can hold.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -44,7 +46,7 @@ const ROOT: Kind = Kind {
 const SPOOL: Kind = Kind { path: "spool", title: "[spool]", keys: &["path", "on_failure", "allow_volatile"] };
 const RETRY: Kind = Kind { path: "retry", title: "[retry]", keys: &["first", "longest", "give_up", "report_after"] };
 const ADMIN: Kind = Kind { path: "admin", title: "[admin]", keys: &["address"] };
-const LOG: Kind = Kind { path: "log", title: "[log]", keys: &["format", "level", "addresses"] };
+const LOG: Kind = Kind { path: "log", title: "[log]", keys: &["format", "level", "addresses", "trace_sessions"] };
 
 impl Config {
     /// Reads and checks the file at `path`, on this machine.
@@ -96,7 +98,7 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
     let spool = read_spool(root);
     let retry = read_retry(root);
     let admin = read_admin(root);
-    let log = read_log(root, machine);
+    let (log, trace_sessions) = read_log(root, machine);
     let listeners = listener::read_all(root);
     let organizations = organization::read_all(root);
     checks::check(root, &hostname, &listeners, &organizations);
@@ -108,6 +110,7 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
         retry,
         admin,
         log,
+        trace_sessions,
     }
 }
 
@@ -153,10 +156,11 @@ fn read_admin(root: Section<'_>) -> Option<SocketAddr> {
     section.text("address", values::socket_address).map(|placed| placed.value)
 }
 
-fn read_log(root: Section<'_>, machine: &Machine) -> Log {
+fn read_log(root: Section<'_>, machine: &Machine) -> (Log, Vec<IpNet>) {
     let default_format = if machine.stderr_is_terminal { LogFormat::Text } else { LogFormat::Json };
     let section = root.table("log", LOG).unwrap_or_else(|| root.absent(LOG));
-    let formats = values::one_of(&[("json", LogFormat::Json), ("text", LogFormat::Text)]);
+    let formats =
+        values::one_of(&[("json", LogFormat::Json), ("text", LogFormat::Text), ("journald", LogFormat::Journald)]);
     let levels = values::one_of(&[
         ("error", tracing::Level::ERROR),
         ("warn", tracing::Level::WARN),
@@ -170,11 +174,13 @@ fn read_log(root: Section<'_>, machine: &Machine) -> Log {
         ("hash", LogAddresses::Hash),
         ("none", LogAddresses::None),
     ]);
-    Log {
+    let traced = section.list("trace_sessions", values::network).map(|list| list.value).unwrap_or_default();
+    let log = Log {
         format: section.text("format", formats).map_or(default_format, |placed| placed.value),
         level: section.text("level", levels).map_or(tracing::Level::INFO, |placed| placed.value),
         addresses: section.text("addresses", addresses).map_or(LogAddresses::Full, |placed| placed.value),
-    }
+    };
+    (log, traced.into_iter().map(|network| network.value).collect())
 }
 
 #[cfg(test)]

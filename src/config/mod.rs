@@ -19,7 +19,7 @@ mod tls;
 
 pub use auth::ListenerAuth;
 pub use limits::Limits;
-pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place};
+pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place, duration};
 pub use route::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 pub use tls::{Identity, ListenerTls, TlsMode};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What is written to stderr.
     pub log: Log,
+    /// Clients whose whole dialogue is written, without content.
+    pub trace_sessions: Vec<IpNet>,
 }
 
 /// `[spool]`
@@ -237,6 +239,8 @@ pub enum LogFormat {
     Json,
     /// Text for people.
     Text,
+    /// Fields of systemd's journal; JSON where there is none.
+    Journald,
 }
 
 /// `log.addresses`

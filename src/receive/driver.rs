@@ -14,7 +14,7 @@ use super::{is_journaling_sender, is_trusted, may_relay, offers};
 use crate::config::TlsMode;
 use crate::mail::{Address, Reply, SessionId};
 use crate::net::{Stream, Transport};
-use crate::smtp::{Auth, CloseReason, Flaws, Mail, Rcpt, Session, Settings, Step};
+use crate::smtp::{Auth, CloseReason, Flaws, Mail, Rcpt, Session, Step};
 use crate::watch;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout_at};
 use wire::{MAX_OUTPUT, feed, flush, meanwhile};
 
+mod traced;
 mod wire;
 
 /// An answer that the session waits for.
@@ -64,12 +65,7 @@ pub(super) async fn serve(
     let tls = setup.borrow().tls.clone();
     let limits = setup.borrow().listener.limits.clone();
     let mode = tls.as_ref().map(TlsServer::mode);
-    let session = Session::new(Settings {
-        hostname: hostname.clone(),
-        max_recipients: limits.recipients.get() as usize,
-        max_errors: limits.errors.get(),
-        requires_tls: mode == Some(TlsMode::Required),
-    });
+    let session = traced::session(&setup.borrow(), peer.address.ip());
     let mut driver = Driver {
         stream: Transport::Plain(stream),
         session,
@@ -105,6 +101,7 @@ pub(super) async fn serve(
     drop(driver.transaction.take());
     driver.auth.forget();
     driver.setup.borrow().next_hop.part_with(client);
+    traced::tell(&mut driver.session, id, client);
     let label = driver.peer.tls_label();
     tracing::info!(event = "session.closed", session = %id, listener, %client, tls = label, reason, "the session is over");
 }
@@ -141,6 +138,7 @@ impl Driver {
 
     /// One step; why it was the last one.
     async fn go_on(&mut self) -> Result<Option<&'static str>, Gone> {
+        traced::tell(&mut self.session, self.id, self.peer.address);
         if self.session.output().len() > MAX_OUTPUT {
             self.flush().await?;
         }

@@ -200,6 +200,7 @@ mod tests {
             retry: Retry { first: hour, longest: hour, give_up: hour, report_after: hour },
             admin: None,
             log: Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full },
+            trace_sessions: Vec::new(),
         }
     }
 

@@ -14,4 +14,4 @@ pub use command::{Body, Mail, Parameter, Rcpt};
 pub use data::{Decoder, Encoder, Flaws};
 pub use extensions::{Extensions, Limits};
 pub use sasl::{Auth, Login, Mechanism, Secret};
-pub use session::{CloseReason, MAX_FEED, Session, Settings, Step};
+pub use session::{CloseReason, MAX_FEED, Session, Settings, Speaker, Spoken, Step};

@@ -20,6 +20,9 @@ mod commands;
 mod input;
 mod replies;
 mod state;
+mod trace;
+
+pub use trace::{MAX_TRACE, Speaker, Spoken};
 
 use super::data::Flaws;
 use super::{Auth, Extensions, Mail, Rcpt, Secret};
@@ -27,6 +30,7 @@ use crate::mail::Reply;
 use input::Input;
 use state::{Counts, Phase, Slot, Transaction};
 use std::collections::VecDeque;
+use trace::Trace;
 
 /// Octets of a command line with its CRLF. RFC 5321, section 4.5.3.1.4, asks for 512 and each extension for some more
 /// (SIZE 26, 8BITMIME 17, SMTPUTF8 10 and longer addresses, DSN more than 600); this is room for all of them.
@@ -154,6 +158,8 @@ pub struct Session {
     tls: bool,
     /// A 235 was said.
     authenticated: bool,
+    /// Somebody listens in.
+    trace: Option<Trace>,
 }
 
 impl Session {
@@ -174,6 +180,7 @@ impl Session {
             refused: false,
             tls: false,
             authenticated: false,
+            trace: None,
         }
     }
 
@@ -200,7 +207,7 @@ impl Session {
     /// Puts an unsolicited reply of the driver into the output, before those that still wait for answers. A 421, at a
     /// timeout or when draining, ends the session (RFC 5321, section 3.8): what is outstanding needs no answer then.
     pub fn say(&mut self, reply: Reply) {
-        reply.write_to(&mut self.output);
+        self.put(&reply);
         self.close_at_421(&reply);
     }
 

@@ -27,7 +27,14 @@ pub(super) fn json(line: &Line, now: Timestamp) -> Vec<u8> {
 
 /// `2026-11-10T10:00:00.123Z INFO record.acked reply="250 2.0.0 Ok" attempts=1 message="the archive took the record"`
 pub(super) fn text(line: &Line, now: Timestamp) -> Vec<u8> {
-    let mut text = format!("{} {} ", timestamp(now), line.level.as_str());
+    let mut text = format!("{} {} {}", timestamp(now), line.level.as_str(), words(line));
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// The same without time and level.
+pub(super) fn words(line: &Line) -> String {
+    let mut text = String::new();
     put_word(&mut text, &line.event);
     for (name, value) in &line.fields {
         let _ = write!(text, " {name}=");
@@ -37,8 +44,7 @@ pub(super) fn text(line: &Line, now: Timestamp) -> Vec<u8> {
         text.push_str(" message=");
         put_word(&mut text, &line.message);
     }
-    text.push('\n');
-    text.into_bytes()
+    text
 }
 
 /// RFC 3339 with three digits behind the second, whatever they are: lines of one width are read more easily.

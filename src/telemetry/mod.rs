@@ -14,16 +14,19 @@
 use crate::clock::{self, SharedClock};
 use crate::config::{Log, LogFormat};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, callsite};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
 mod format;
+mod journal;
 mod metrics;
 mod redact;
 mod value;
 
+use journal::Journal;
 pub use metrics::Metrics;
 pub use redact::HashKey;
 use redact::Redactor;
@@ -31,6 +34,8 @@ use value::Line;
 
 /// The `event` of a line that names none.
 const LIBRARY: &str = "library";
+/// The target of what `log.trace_sessions` asks for, which is written whatever the level is.
+pub const TRACED: &str = "journal_relay::session_trace";
 /// Where targets of our own events begin.
 const OURS: &str = "journal_relay";
 /// Crates that might log what was sent to them.
@@ -51,7 +56,8 @@ pub fn start(log: &Log, key: &HashKey) -> Telemetry {
 pub fn start_counting(log: &Log, key: &HashKey, metrics: Option<&Metrics>) -> Telemetry {
     static STARTED: OnceLock<Telemetry> = OnceLock::new();
     let telemetry = STARTED.get_or_init(|| {
-        let telemetry = Telemetry::to(Box::new(std::io::stderr()), log, key, clock::system());
+        let journal = (Journal::at(Path::new(journal::SOCKET)), journal::has_stderr());
+        let telemetry = Telemetry::beside(Box::new(std::io::stderr()), log, key, clock::system(), journal);
         // Somebody else's subscriber, as a test may have set one, stays.
         let _ = tracing::subscriber::set_global_default(telemetry.subscriber_counting(metrics));
         telemetry
@@ -63,8 +69,20 @@ pub fn start_counting(log: &Log, key: &HashKey, metrics: Option<&Metrics>) -> Te
 impl Telemetry {
     /// A log that writes to `sink`, and is not installed yet.
     pub fn to(sink: Box<dyn Write + Send>, log: &Log, key: &HashKey, clock: SharedClock) -> Self {
-        let redactor = Redactor::new(key);
-        Self(Arc::new(Writer { log: RwLock::new(*log), sink: Mutex::new(sink), redactor, clock }))
+        Self::beside(sink, log, key, clock, (Journal::at(Path::new(journal::SOCKET)), false))
+    }
+
+    /// The same with systemd's journal, and whether it reads `sink`.
+    fn beside(
+        sink: Box<dyn Write + Send>,
+        log: &Log,
+        key: &HashKey,
+        clock: SharedClock,
+        journal: (Journal, bool),
+    ) -> Self {
+        let (journal, is_read_by_journal) = (Mutex::new(journal.0), journal.1);
+        let (log, sink, redactor) = (RwLock::new(*log), Mutex::new(sink), Redactor::new(key));
+        Self(Arc::new(Writer { log, sink, is_read_by_journal, journal, redactor, clock }))
     }
 
     /// What `tracing` is to be given: for a whole process, or in a test for one closure.
@@ -88,6 +106,8 @@ impl Telemetry {
 struct Writer {
     log: RwLock<Log>,
     sink: Mutex<Box<dyn Write + Send>>,
+    is_read_by_journal: bool,
+    journal: Mutex<Journal>,
     redactor: Redactor,
     clock: SharedClock,
 }
@@ -109,10 +129,19 @@ impl Writer {
         self.redactor.redact(&mut line, log.addresses);
         line.bound();
         let now = self.clock.now();
-        let octets = match log.format {
-            LogFormat::Json => format::json(&line, now),
+        if log.format == LogFormat::Journald {
+            let entry = journal::entry(&line, &format::words(&line));
+            if self.journal.lock().unwrap_or_else(PoisonError::into_inner).send(&entry).is_ok() {
+                return;
+            }
+        }
+        let mut octets = match log.format {
+            LogFormat::Json | LogFormat::Journald => format::json(&line, now),
             LogFormat::Text => format::text(&line, now),
         };
+        if self.is_read_by_journal {
+            octets = journal::prefixed(line.level, &octets);
+        }
         // Nobody is left to be told that stderr is closed.
         let _ = self.sink.lock().unwrap_or_else(PoisonError::into_inner).write_all(&octets);
     }
@@ -123,11 +152,13 @@ struct Heard(Arc<Writer>);
 
 impl<S> Filter<S> for Heard {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        metadata.is_event() && *metadata.level() <= most_verbose(metadata.target(), self.0.log().level)
+        metadata.is_event()
+            && (metadata.target() == TRACED || *metadata.level() <= most_verbose(metadata.target(), self.0.log().level))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::from_level(self.0.log().level))
+        // What is traced is of this level.
+        Some(LevelFilter::from_level(self.0.log().level.max(Level::INFO)))
     }
 }
 

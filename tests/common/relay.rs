@@ -214,9 +214,20 @@ impl Relay {
     /// Starts the daemon, again too, and waits until it listens.
     #[track_caller]
     pub fn launch(&mut self) {
+        self.launch_with(&[]);
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn launch_with(&mut self, arguments: &[&str]) {
         self.log = Arc::default();
         let mut command = Command::new(&self.setup.program);
-        command.args(["run", "--config"]).arg(self.config()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(["run", "--config"])
+            .arg(self.config())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut program = Program::start(&mut command);
         let stderr = program.child().stderr.take().expect("stderr is a pipe");
         self.program = Some(program);

@@ -119,7 +119,10 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
             "[retry]\nlast = 1\n",
             "c.toml:12:1: unknown key \"last\" in [retry]; allowed are first, longest, give_up, report_after",
         ),
-        ("[log]\nfile = 1\n", "c.toml:12:1: unknown key \"file\" in [log]; allowed are format, level, addresses"),
+        (
+            "[log]\nfile = 1\n",
+            "c.toml:12:1: unknown key \"file\" in [log]; allowed are format, level, addresses, trace_sessions",
+        ),
         (
             "scope = { only = [] }\n",
             "c.toml:11:11: unknown key \"only\" in organization.scope; allowed are directions, include, exclude",

@@ -130,7 +130,7 @@ fn a_bad_value_of_another_table_is_shown_with_the_form_that_is_allowed() {
             "[log]\nlevel = \"loud\"\nformat = \"xml\"\n",
             "c.toml:12:9: log.level = \"loud\": unknown; allowed are \"error\", \"warn\", \"info\", \"debug\", \
              \"trace\"\n\
-             c.toml:13:10: log.format = \"xml\": unknown; allowed are \"json\", \"text\"",
+             c.toml:13:10: log.format = \"xml\": unknown; allowed are \"json\", \"text\", \"journald\"",
         ),
         (
             "[spool]\npath = \"\"\n",

@@ -61,6 +61,7 @@ mod splitting;
 mod swaks;
 mod switch;
 mod tls;
+mod trace;
 
 /// A small message from alice@example.org to bob@example.net whose Message-ID and body carry `mark`.
 fn message(mark: &str) -> Vec<u8> {

@@ -19,7 +19,9 @@ const LONGEST: Duration = Duration::from_secs(3_650 * 86_400);
 const LARGEST: u64 = 1 << 40;
 
 /// `"90s"`, `"15m"`, `"4h"`, `"8d"`, `"500ms"`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// Errors: anything else, or more than ten years; what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let form = || {
         r#"not a duration; allowed is a whole number with ms, s, m, h or d, such as "90s", "15m" or "8d""#.to_owned()
     };

@@ -74,6 +74,7 @@ pub(super) fn config(organizations: Vec<Organization>, retry: Retry) -> Arc<Conf
         retry,
         admin: None,
         log: Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full },
+        trace_sessions: Vec::new(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::Flaws;
 use super::state::{Ask, ChunkSize, Chunks, Counts, Phase, Slot};
-use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies};
+use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies, trace};
 use crate::mail::{Reply, ReplyClass};
 use crate::smtp::Extensions;
 use crate::smtp::data::{Chunk, Decoder};
@@ -58,7 +58,7 @@ impl Session {
         }
         // A 421 isn't held back for the octets of a chunk: nothing is read behind it.
         if !silent || reply.code() == 421 {
-            reply.write_to(&mut self.output);
+            self.put(&reply);
         }
         self.close_at_421(&reply);
         if error {
@@ -67,7 +67,7 @@ impl Session {
         }
         while let Some(Slot::Reply(_)) = self.queue.front() {
             if let Some(Slot::Reply(reply)) = self.queue.pop_front() {
-                reply.write_to(&mut self.output);
+                self.put(&reply);
             }
         }
     }
@@ -101,7 +101,7 @@ impl Session {
     /// Replies for ourselves, behind the asks that are outstanding.
     pub(super) fn reply(&mut self, reply: Reply) {
         if self.queue.is_empty() {
-            reply.write_to(&mut self.output);
+            self.put(&reply);
         } else {
             self.queue.push_back(Slot::Reply(reply));
         }
@@ -182,6 +182,7 @@ impl Session {
             Chunk::NeedInput => Step::NeedInput,
             Chunk::End => {
                 let flaws = decoder.flaws();
+                trace::hear_message(&mut self.trace);
                 self.phase = Phase::EndOfDataAsked;
                 self.queue.push_back(Slot::Ask(Ask::EndOfData));
                 Step::EndOfData(flaws)

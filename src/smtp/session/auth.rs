@@ -59,11 +59,15 @@ impl Session {
                 self.input.swallow();
                 return None;
             }
-            Line::Swallowed => return Some(self.abort_auth(replies::response_too_long())),
+            Line::Swallowed => {
+                self.hear_of("a response that is too long");
+                return Some(self.abort_auth(replies::response_too_long()));
+            }
             Line::Whole(length) => length,
         };
         let response = Secret::read(self.input.rest().get(..length).unwrap_or_default());
         self.input.wipe(length + 2);
+        self.hear_of("a response");
         let Some(response) = response else { return Some(self.abort_auth(replies::not_base64())) };
         // Two that never come to an end would have each other for ever.
         self.count_idle();

@@ -57,6 +57,7 @@ impl Session {
             let length = match self.input.next_line(longest) {
                 Line::Partial => return Step::NeedInput,
                 Line::Swallowed => {
+                    self.hear_of("a line that is too long");
                     self.refuse(replies::line_too_long());
                     continue;
                 }
@@ -80,6 +81,7 @@ impl Session {
                 continue;
             }
             if !self.introduced && is_header_line(line) {
+                self.hear_of("a PROXY header");
                 self.reply(replies::no_proxy_header(&self.settings.hostname));
                 self.close(CloseReason::ProxyHeader);
                 continue;
@@ -89,9 +91,14 @@ impl Session {
                 self.close_on_bdat();
                 continue;
             }
+            self.hear(&command, length);
             match self.obey(command) {
-                Outcome::Wait => return Step::AwaitAnswers,
+                Outcome::Wait => {
+                    self.unhear();
+                    return Step::AwaitAnswers;
+                }
                 Outcome::ResetFirst => {
+                    self.unhear();
                     self.transaction = None;
                     return Step::Reset;
                 }
@@ -140,6 +147,7 @@ impl Session {
     }
 
     fn close_on_http(&mut self) {
+        self.hear_of("a request of HTTP");
         self.reply(replies::not_a_web_server(&self.settings.hostname));
         self.close(CloseReason::NotSmtp);
     }
@@ -147,6 +155,7 @@ impl Session {
     /// What follows may be a chunk, of whatever length.
     fn close_on_bdat(&mut self) {
         self.errors = self.errors.saturating_add(1);
+        self.hear_of("BDAT without a size that can be read");
         self.reply(unreadable_bdat());
         self.close(CloseReason::UnreadableBdat);
     }
