@@ -7,7 +7,9 @@ mod check;
 mod organization;
 mod output;
 mod queue;
+mod reach;
 mod record;
+mod test_send;
 
 use crate::app::{self, StartError};
 use crate::config::{Config, ConfigErrors};
@@ -49,6 +51,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the journal record that a message would get; nothing is sent.
     Record(record::Arguments),
+    /// Send a marked message through a listener of the running daemon, and wait until the archive has its record.
+    TestSend(test_send::Arguments),
     /// See and turn the switches of organizations.
     #[command(subcommand)]
     Organization(organization::Command),
@@ -132,6 +136,7 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
         }
         Command::Check(check) => check::check(&arguments.config, check),
         Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
+        Command::TestSend(test) => test_send::test_send(test, &Config::load(&arguments.config)?),
         Command::Organization(command) => organization::execute(command, &arguments.config),
         Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
     }

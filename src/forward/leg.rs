@@ -90,6 +90,11 @@ impl Leg {
         self.offer().extensions()
     }
 
+    /// Where the server is; none where it is a directory.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.reached().map(|(address, _)| address)
+    }
+
     /// Where the server is, and what TLS was agreed on; none where it is a directory.
     pub(super) fn reached(&self) -> Option<(SocketAddr, Option<Agreed>)> {
         match &self.way {

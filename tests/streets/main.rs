@@ -60,6 +60,7 @@ mod smuggling;
 mod splitting;
 mod swaks;
 mod switch;
+mod test_send;
 mod tls;
 mod trace;
 

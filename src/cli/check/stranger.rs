@@ -2,12 +2,12 @@
 //! that it trusts that can't be done, unless it takes this host for a load balancer: then a PROXY header names a stranger.
 
 use super::connect::{Answer, stranger_facts};
-use crate::config::{ClientIdentity, Config, Listener, Route, SmtpRoute, Tls, TlsMode};
+use crate::cli::reach::{self, places, route, source};
+use crate::config::{Config, Listener, Route};
 use crate::forward::{NextHop, Settings, TrialError, Unreachable};
 use crate::mail::{Address, ReversePath};
 use crate::receive::{abusive_addresses, is_load_balancer, is_trusted};
-use sha2::{Digest as _, Sha256};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
 /// Recipients that one listener is asked for: fewer than the mistakes that it lets a client make.
 const MOST: usize = 12;
@@ -24,7 +24,7 @@ pub(super) async fn ask(listener: &Listener, config: &Config) -> Answer {
         return Answer::fine(vec!["this host is trusted: it can't ask as a stranger".into()]);
     };
     let Some(client) = stranger_facts(listener) else { return Answer::bad("it trusts every network") };
-    let identity = if is_load_balancer(listener, source) { ClientIdentity::ProxyV2 } else { ClientIdentity::None };
+    let identity = reach::identity(listener, source);
     let settings = Settings { hello_name: config.hostname.clone(), identity, ..Settings::default() };
     let next_hop = match NextHop::with_settings(Route::Smtp(route(listener, place)), settings) {
         Ok(next_hop) => next_hop,
@@ -56,41 +56,11 @@ fn judge(asked: &[Address], replies: &[crate::mail::Reply], place: IpAddr) -> An
     Answer::fine(vec![format!("closed: {} recipients elsewhere refused to a stranger", replies.len())])
 }
 
-/// Addresses of this host where the listener is reached.
-fn places(address: SocketAddr) -> Vec<IpAddr> {
-    if !address.ip().is_unspecified() {
-        return vec![address.ip()];
-    }
-    let (far, near): (IpAddr, IpAddr) = if address.is_ipv4() {
-        (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::LOCALHOST.into())
-    } else {
-        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::LOCALHOST.into())
-    };
-    source(far).into_iter().chain([near]).collect()
-}
-
-/// The address that a connection to `place` would come from. Nothing is sent.
-fn source(place: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if place.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((place, 9)).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
-}
-
-/// The way to it, with its own certificates for the only good ones.
-fn route(listener: &Listener, place: IpAddr) -> SmtpRoute {
-    let port = listener.address.port();
-    let Some(tls) = &listener.tls else { return SmtpRoute::to(place.to_string(), port, Tls::None) };
-    let mode = if tls.mode == TlsMode::Implicit { Tls::Implicit } else { Tls::Required };
-    let leaves = tls.identities.iter().filter_map(|identity| identity.chain.first());
-    let fingerprints = leaves.map(|certificate| Sha256::digest(certificate).into()).collect();
-    SmtpRoute { fingerprints, ..SmtpRoute::to(place.to_string(), port, mode) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::Reply;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn only_a_recipient_that_was_taken_makes_an_open_relay() {
