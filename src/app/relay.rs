@@ -73,7 +73,11 @@ impl Relay {
     /// [`StartError::Spool`]; nothing was started then.
     pub async fn start(config: Arc<Config>, surroundings: Surroundings) -> Result<Self, StartError> {
         let tries = receive::prove_closed(&config)?;
-        tracing::debug!(tries, "tried as a stranger: nobody but the organizations' domains can be reached");
+        tracing::debug!(
+            event = "config.proved",
+            tries,
+            "tried as a stranger: nobody but the organizations' domains can be reached"
+        );
         let drain = Drain::default();
         let mut bound = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {

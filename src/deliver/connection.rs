@@ -102,7 +102,7 @@ impl Connection {
             }
             _ if is_offered => {
                 if let Err(failure) = connection.start_tls(target, opener).await {
-                    tracing::debug!(route = %target, cause = ?failure.cause, "no TLS, going on in plain text");
+                    tracing::debug!(event = "route.state", route = %target, state = "tls_failed", cause = ?failure.cause, "no TLS, going on in plain text");
                     // RFC 7435: what fails must not do worse than no attempt at all. The old line may be in any state.
                     connection = Self::greet(address, target, opener).await?;
                 }

@@ -133,7 +133,7 @@ impl Sts {
         match fetch::fetch(domain, web).await {
             Ok(policy) => {
                 known.is_failing = false;
-                tracing::debug!(domain, id, mode = ?policy.mode, "the MTA-STS policy was fetched");
+                tracing::debug!(event = "sts.policy", domain, id, mode = ?policy.mode, "the MTA-STS policy was fetched");
                 self.keep(domain, Kept { id, fetched: self.clock.now(), policy }).await;
             }
             Err(error) => {
@@ -166,7 +166,7 @@ impl Sts {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = saved {
-            tracing::warn!(%error, "MTA-STS policies can't be kept across a restart");
+            tracing::warn!(event = "sts.policy", %error, "MTA-STS policies can't be kept across a restart");
         }
     }
 
@@ -204,7 +204,7 @@ fn bound(kept: &mut BTreeMap<String, Kept>, newest: &str, most: usize) {
 }
 
 fn forgotten(error: &dyn std::fmt::Display) -> BTreeMap<String, Kept> {
-    tracing::warn!(%error, "MTA-STS policies that were kept can't be read; they are fetched again");
+    tracing::warn!(event = "sts.policy", %error, "MTA-STS policies that were kept can't be read; they are fetched again");
     BTreeMap::new()
 }
 

@@ -92,7 +92,7 @@ impl OctetStore {
         if let Err(error) = self.disk.remove(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %path.display(), %error, "the octets of a message that is over could not be removed");
+            tracing::warn!(event = "spool.leftover", path = %path.display(), %error, "the octets of a message that is over could not be removed");
         }
     }
 

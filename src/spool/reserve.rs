@@ -122,7 +122,7 @@ impl Reserve {
             Ok(()) => State::Held,
             Err(error) => {
                 self.remove();
-                tracing::debug!(%error, "the spool's reserve could not be made");
+                tracing::debug!(event = "spool.pressure", %error, "the spool's reserve could not be made");
                 if is_full(&error) { State::Spent } else { State::Impossible }
             }
         }

@@ -239,7 +239,7 @@ impl Core {
             if last {
                 self.take_note(Failure { error: answer_for(&error), last, uncertain: false });
             } else {
-                tracing::debug!(%error, "a checkpoint of the spool was not finished");
+                tracing::debug!(event = "spool.upkeep", %error, "a checkpoint of the spool was not finished");
             }
         }
     }
@@ -278,7 +278,9 @@ impl Core {
             Err(error) if is_final(&error) => {
                 self.take_note(Failure { error: answer_for(&error), last: true, uncertain: false });
             }
-            Err(error) => tracing::debug!(%error, "old history of the spool could not be removed"),
+            Err(error) => {
+                tracing::debug!(event = "spool.upkeep", %error, "old history of the spool could not be removed")
+            }
         }
     }
 

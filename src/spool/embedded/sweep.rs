@@ -101,7 +101,7 @@ fn remove_strangers(step: &mut Step<'_>, store: &OctetStore, named: &HashSet<Str
         if !named.contains(name) {
             match name.parse() {
                 Ok(queue_id) => step.effects.remove_file(queue_id),
-                Err(_) => tracing::warn!(path = %path.display(), "a file that is not the spool's was left alone"),
+                Err(_) => tracing::warn!(event = "spool.leftover", path = %path.display(), "a file that is not the spool's was left alone"),
             }
         }
     });
