@@ -158,4 +158,48 @@ mod tests {
         assert!(arguments.command.is_none());
         assert_eq!(arguments.config, PathBuf::from("x.toml"));
     }
+
+    /// The words of a shell's line with simple quotes; what stands behind `&&`, `|`, `>` or `#` is another's.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), None);
+        for letter in line.chars() {
+            match (letter, quoted) {
+                ('\'' | '"', None) => quoted = Some(letter),
+                (_, Some(mark)) if letter == mark => quoted = None,
+                (' ', None) => words.extend(Some(std::mem::take(&mut word)).filter(|word| !word.is_empty())),
+                _ => word.push(letter),
+            }
+        }
+        words.push(word);
+        let end = words.iter().position(|word| ["&&", "|", ">", "#", "&", ""].contains(&word.as_str()));
+        words.truncate(end.unwrap_or(words.len()));
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_pages_is_one() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let mut commands = 0;
+        for page in docs.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|it| it == "md")) {
+            let text = std::fs::read_to_string(&page).unwrap();
+            let blocks = text.split("\n```").filter_map(|block| {
+                block.split_once('\n').filter(|(kind, _)| ["sh", "console"].contains(kind)).map(|(_, lines)| lines)
+            });
+            for line in blocks.flat_map(str::lines) {
+                let line = line.trim_start().trim_start_matches("$ ");
+                if line.starts_with("journal-relay ") && !line.contains('…') && !line.ends_with('\\') {
+                    let parsed = Arguments::try_parse_from(words(line));
+                    assert!(
+                        parsed.is_ok(),
+                        "{}: {line}: {:?}",
+                        page.display(),
+                        parsed.err().map(|error| error.to_string())
+                    );
+                    commands += 1;
+                }
+            }
+        }
+        assert!(commands > 20, "only {commands} commands found");
+    }
 }
