@@ -14,7 +14,7 @@ mod test_send;
 use crate::app::{self, StartError};
 use crate::config::{Config, ConfigErrors};
 use crate::spool::SpoolError;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use std::io;
 use std::net::IpAddr;
@@ -106,6 +106,11 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// The command line as clap knows it: what manual pages and completions are made of.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Reads the command line, does what it says, and gives the exit status.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -145,11 +150,10 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
