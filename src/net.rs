@@ -5,6 +5,7 @@
 //! behind a pointer.
 
 mod client_tls;
+mod control;
 mod dane;
 mod judged;
 mod manager;
@@ -12,6 +13,7 @@ mod passed;
 mod transport;
 
 pub use client_tls::{Fingerprint, Trust, server_name};
+pub use control::{CONTROL, ControlSocket, connect_control};
 pub use dane::{Dane, Tlsa};
 pub use manager::Manager;
 pub use passed::{Passed, PassedError};

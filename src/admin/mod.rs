@@ -1,32 +1,51 @@
-//! `[admin]`: health and metrics over HTTP/1.1, for load balancers and Prometheus.
+//! What a running relay tells, over HTTP/1.1: to load balancers and Prometheus where `[admin]` says, and to
+//! `journal-relay status` on the control socket.
 //!
 //! Floor 5, a leaf: it looks at the rooms below and changes nothing. `/livez` is answered while the event loop runs, `/readyz`
-//! when mail would be taken (`health`), `/metrics` with the contract's figures (`figures`). GET and HEAD alone; connections,
-//! headers and waits are bounded. There is no TLS and no password: it belongs on a loopback or an internal address.
+//! when mail would be taken (`health`), `/metrics` with the contract's figures (`figures`), `/status` with the state as JSON
+//! lines (`status`), `/` with the same for people (`page`, with `samples` of the last day). GET and HEAD alone; connections,
+//! headers and waits are bounded. There is no TLS; a token may be asked for (`access`), not on the control socket, which is its
+//! owner's alone.
 
+mod access;
+mod chart;
 mod figures;
 mod health;
+mod page;
+mod samples;
+mod status;
+mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use status::{Archive, Daemon, Failure, Gap, Line, Listener, Queue, Switch, json_lines, offline};
+pub use summary::{Standing, standings};
+
 use crate::clock::SharedClock;
+use crate::config::Token;
 use crate::deliver::Delivery;
 use crate::drain::Drain;
-use crate::net::{Listen, Stream};
+use crate::mail::Timestamp;
+use crate::net::{ControlSocket, Listen, Stream};
 use crate::receive::Setup;
 use crate::spool::{Pressure, Spool};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Telemetry};
 use crate::watch;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::histogram::Histogram;
+use samples::{Sample, Samples};
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,34 +84,74 @@ pub struct Watched {
     pub drain: Drain,
     /// What has been counted.
     pub metrics: Metrics,
+    /// The log: what went wrong last, and what of addresses may be shown.
+    pub telemetry: Telemetry,
+    /// Since when the daemon runs.
+    pub started: Timestamp,
 }
 
-/// Serves until the process ends, so that a drain can be watched, too.
-pub async fn serve(socket: Box<dyn Listen>, watched: Watched) {
+/// Where somebody asks.
+pub enum Door {
+    /// `[admin]`
+    Network(Box<dyn Listen>),
+    /// In the spool's directory: its owner's alone, so that no token is asked for.
+    Control(ControlSocket),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Network(socket) => socket.accept().await.map(|(stream, _)| stream),
+            Self::Control(socket) => socket.accept().await,
+        }
+    }
+
+    /// For the log.
+    fn address(&self) -> String {
+        match self {
+            Self::Network(socket) => socket.address().to_string(),
+            Self::Control(_) => crate::net::CONTROL.to_owned(),
+        }
+    }
+}
+
+/// Opens the doors; they are served until the process ends, so that a drain can be watched, too.
+pub fn open(doors: Vec<Door>, watched: Watched) {
+    let drain = watched.drain.clone();
+    let office = Arc::new(Office { health: health::Health::default(), samples: Samples::default(), watched });
+    let Watched { spool, clock, .. } = office.watched.clone();
+    drain.spawn("samples of the queue", office.samples.clone().keep(spool, clock, drain.clone()));
+    for door in doors {
+        drain.spawn_unawaited(serve(door, Arc::clone(&office)));
+    }
+}
+
+async fn serve(door: Door, office: Arc<Office>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let office = Arc::new(Office { health: health::Health::default(), watched: watched.clone() });
+    let is_private = matches!(door, Door::Control(_));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match socket.accept().await {
-            Ok((stream, _)) => {
+        match door.accept().await {
+            Ok(stream) => {
                 let office = Arc::clone(&office);
-                watched.drain.spawn_unawaited(async move {
-                    converse(stream, office).await;
+                let drain = office.watched.drain.clone();
+                drain.spawn_unawaited(async move {
+                    converse(stream, office, is_private).await;
                     drop(place);
                 });
             }
             Err(error) => {
-                tracing::warn!(event = "listener.failed", address = %socket.address(), %error, "can't accept a connection");
+                tracing::warn!(event = "listener.failed", address = door.address(), %error, "can't accept a connection");
                 sleep(REST).await;
             }
         }
     }
 }
 
-async fn converse(stream: Stream, office: Arc<Office>) {
+async fn converse(stream: Stream, office: Arc<Office>, is_private: bool) {
     let service = service_fn(move |request| {
         let office = Arc::clone(&office);
-        async move { Ok::<_, Infallible>(office.answer(&request).await) }
+        async move { Ok::<_, Infallible>(office.answer(&request, is_private).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(MAX_HEAD);
@@ -102,17 +161,28 @@ async fn converse(stream: Stream, office: Arc<Office>) {
 
 struct Office {
     health: health::Health,
+    samples: Samples,
     watched: Watched,
 }
 
 impl Office {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, is_private: bool) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        match request.uri().path() {
+        let path = request.uri().path();
+        if !is_private && !access::may_see(path, request.headers(), self.token().as_ref()) {
+            return unauthorized();
+        }
+        match path {
+            "/" => self.page().await,
+            "/style.css" => respond(StatusCode::OK, "text/css; charset=utf-8", page::STYLE.to_owned()),
+            "/status" => {
+                let lines = status::gather(&self.watched, &self.health).await;
+                respond(StatusCode::OK, "application/x-ndjson", json_lines(&lines))
+            }
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => {
                 let reasons = self.health.reasons(&self.watched).await;
@@ -124,9 +194,32 @@ impl Office {
                 Ok(body) => respond(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"),
+            _ => text(StatusCode::NOT_FOUND, "there are /, /status, /livez, /readyz and /metrics\n"),
         }
     }
+}
+
+impl Office {
+    /// The token of the configuration in effect.
+    fn token(&self) -> Option<Token> {
+        self.watched.setups.first()?.borrow().config.admin.as_ref()?.token.clone()
+    }
+
+    async fn page(&self) -> Response<Full<Bytes>> {
+        let lines = status::gather(&self.watched, &self.health).await;
+        let now = self.watched.clock.now();
+        let mut samples = self.samples.all();
+        samples.push(Sample::now(&lines, now));
+        respond(StatusCode::OK, "text/html; charset=utf-8", page::page(&lines, &samples, now))
+    }
+}
+
+fn unauthorized() -> Response<Full<Bytes>> {
+    let mut refusal = text(StatusCode::UNAUTHORIZED, "the token of [admin] is needed\n");
+    for challenge in access::CHALLENGES {
+        refusal.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    refusal
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
@@ -136,7 +229,16 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
 fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers: [(HeaderName, &'static str); 6] = [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }

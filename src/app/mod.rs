@@ -20,13 +20,14 @@ mod switches;
 
 pub use relay::{CLOSE, GRACE, Relay, Surroundings};
 
+use crate::admin::Door;
 use crate::clock::{self, SharedClock};
 use crate::config::{Config, ConfigErrors, OnFailure};
 use crate::deliver::{FileMemory, SystemResolver};
 use crate::drain::Drain;
 use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
-use crate::net::{Manager, Passed, PassedError};
+use crate::net::{CONTROL, ControlSocket, Manager, Passed, PassedError};
 use crate::receive::{Allowance, OpenRelay};
 use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
@@ -113,8 +114,9 @@ pub fn run(file: &Path, traced: &[IpNet]) -> Result<(), StartError> {
     let mut changes = Changes::of(file);
     let config = Arc::new(load(file, traced)?);
     changes.note_files(&config);
-    let metrics = config.admin.is_some().then(Metrics::new);
-    let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), metrics.as_ref());
+    let metrics = Metrics::new();
+    metrics.expect(&config);
+    let telemetry = telemetry::start_counting(&config.log, &HashKey::draw(&OsEntropy), Some(&metrics));
     let allowance = files::raise_limit();
     let manager = {
         let _within = runtime.enter();
@@ -131,7 +133,7 @@ pub fn run(file: &Path, traced: &[IpNet]) -> Result<(), StartError> {
 struct Given {
     changes: Changes,
     telemetry: Telemetry,
-    metrics: Option<Metrics>,
+    metrics: Metrics,
     signals: Signals,
     /// What there are open files for.
     allowance: Allowance,
@@ -151,7 +153,7 @@ fn manager() -> Arc<Manager> {
 
 /// Every address to listen on, with its name.
 fn sockets(config: &Config) -> Vec<(String, SocketAddr)> {
-    let admin = config.admin.map(|address| ("admin".to_owned(), address));
+    let admin = config.admin.as_ref().map(|admin| ("admin".to_owned(), admin.address));
     config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).chain(admin).collect()
 }
 
@@ -197,20 +199,9 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         policies: Arc::new(FileMemory::within(&config.spool.path)),
         allowance,
     };
-    let admin = match config.admin {
-        Some(address) => {
-            let bound = surroundings.network.listen(address).await;
-            Some(bound.map_err(|error| StartError::Admin { address, error })?)
-        }
-        None => None,
-    };
-    if let Some(metrics) = &metrics {
-        metrics.expect(&config);
-    }
+    let doors = doors(&config, &surroundings).await?;
     let mut relay = Relay::start(config, surroundings).await?;
-    if let (Some(socket), Some(metrics)) = (admin, metrics) {
-        relay.start_admin(socket, metrics, commit_seconds);
-    }
+    relay.start_admin(doors, metrics.clone(), telemetry.clone(), commit_seconds);
     manager.ready(&listening(&relay)).await;
     let ended = loop {
         let bypass = relay.config().spool.on_failure == OnFailure::Bypass;
@@ -225,7 +216,8 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         }
         manager.reloading().await;
         changes.begin_reading();
-        if reload(file, &traced, &mut relay, &telemetry) {
+        let counted = (&telemetry, &metrics);
+        if reload(file, &traced, &mut relay, counted) {
             changes.note_files(&relay.config());
             manager.ready(&listening(&relay)).await;
         } else {
@@ -241,6 +233,23 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
     relay.drain(signals.stop()).await;
     tracing::info!(event = "daemon.stopped", "stopped");
     ended
+}
+
+/// Where the daemon's state can be asked for. Without a control socket it runs all the same: commands tell that they can't ask.
+async fn doors(config: &Config, surroundings: &Surroundings) -> Result<Vec<Door>, StartError> {
+    let mut doors = Vec::new();
+    if let Some(address) = config.admin.as_ref().map(|admin| admin.address) {
+        let bound = surroundings.network.listen(address).await;
+        doors.push(Door::Network(bound.map_err(|error| StartError::Admin { address, error })?));
+    }
+    match ControlSocket::listen(&config.spool.path) {
+        Ok(socket) => doors.push(Door::Control(socket)),
+        Err(error) => {
+            let address = config.spool.path.join(CONTROL).display().to_string();
+            tracing::warn!(event = "listener.failed", address, %error, "journal-relay status can't ask this daemon");
+        }
+    }
+    Ok(doors)
 }
 
 async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpool, Recovered), StartError> {
@@ -269,11 +278,12 @@ fn load(file: &Path, traced: &[IpNet]) -> Result<Config, ConfigErrors> {
 }
 
 /// Reads the file anew and applies it; whether it is in effect.
-fn reload(file: &Path, traced: &[IpNet], relay: &mut Relay, telemetry: &Telemetry) -> bool {
+fn reload(file: &Path, traced: &[IpNet], relay: &mut Relay, (telemetry, metrics): (&Telemetry, &Metrics)) -> bool {
     let loaded = load(file, traced).map_err(|errors| errors.to_string());
     match loaded.map(Arc::new).and_then(|config| relay.reconfigure(Arc::clone(&config)).map(|()| config)) {
         Ok(config) => {
             telemetry.reconfigure(&config.log);
+            metrics.expect(&config);
             tracing::info!(event = "config.reloaded", file = %file.display(), "the new configuration is in effect");
             true
         }

@@ -5,7 +5,7 @@
 
 use super::StartError;
 use super::switches::Switches;
-use crate::admin::{self, Watched};
+use crate::admin::{self, Door, Watched};
 use crate::clock::SharedClock;
 use crate::config::{Config, Listener};
 use crate::deliver::{self, Delivery, PolicyMemory, Resolver};
@@ -13,10 +13,10 @@ use crate::drain::Drain;
 use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
-use crate::net::{Listen, SharedNetwork};
+use crate::net::SharedNetwork;
 use crate::receive::{self, Allowance, Files, Gaps, Parts, Places, Setup, TlsServer};
 use crate::spool::{Pressure, Spool};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Telemetry};
 use crate::watch;
 use prometheus_client::metrics::histogram::Histogram;
 use std::future::Future;
@@ -143,9 +143,13 @@ impl Relay {
         &self.delivery
     }
 
-    /// Serves health and metrics on `socket` until the end.
-    pub fn start_admin(&self, socket: Box<dyn Listen>, metrics: Metrics, commit_seconds: Histogram) {
-        tracing::info!(event = "listener.started", listener = "admin", address = %socket.address(), "serving /livez, /readyz, /metrics");
+    /// Tells its state at these doors until the end.
+    pub fn start_admin(&self, doors: Vec<Door>, metrics: Metrics, telemetry: Telemetry, commit_seconds: Histogram) {
+        for door in &doors {
+            if let Door::Network(socket) = door {
+                tracing::info!(event = "listener.started", listener = "admin", address = %socket.address(), "serving /, /status, /livez, /readyz, /metrics");
+            }
+        }
         let watched = Watched {
             setups: self.setups.iter().map(watch::Sender::subscribe).collect(),
             listeners: self.addresses.clone(),
@@ -156,8 +160,10 @@ impl Relay {
             clock: Arc::clone(&self.surroundings.clock),
             drain: self.drain.clone(),
             metrics,
+            telemetry,
+            started: self.surroundings.clock.now(),
         };
-        self.drain.spawn_unawaited(admin::serve(socket, watched));
+        admin::open(doors, watched);
     }
 
     /// Makes `config` the configuration of the next transaction and the next attempt, whole, or not at all.
@@ -182,8 +188,9 @@ impl Relay {
         if place(config) != place(&old) {
             return Err("path and allow_volatile of [spool] can't change while the daemon runs: restart it".to_owned());
         }
-        if config.admin != old.admin {
-            return Err("[admin] can't change while the daemon runs: restart it".to_owned());
+        let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+        if admin(config) != admin(&old) {
+            return Err("the address of [admin] can't change while the daemon runs: restart it".to_owned());
         }
         let sockets = |config: &Config| -> Vec<_> {
             config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()

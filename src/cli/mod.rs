@@ -9,6 +9,7 @@ mod output;
 mod queue;
 mod reach;
 mod record;
+mod status;
 mod test_send;
 
 use crate::app::{self, StartError};
@@ -59,6 +60,8 @@ enum Command {
     /// See and steer the records that wait.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Tell how the daemon is: listeners, next hops, archives, what waits, gaps, last failures.
+    Status(status::Arguments),
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -144,6 +147,7 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::TestSend(test) => test_send::test_send(test, &Config::load(&arguments.config)?),
         Command::Organization(command) => organization::execute(command, &arguments.config),
         Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
+        Command::Status(arguments_of) => status::status(arguments_of, &Config::load(&arguments.config)?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Words for people and lines for programs, on standard output and standard error.
 
+pub(super) use crate::mail::shown;
 use std::io::{self, IsTerminal as _, Write};
 
 /// Columns between two cells of a table.
@@ -51,24 +52,10 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text from mail or from another server as it may stand on a terminal: what would steer it, change the direction of what
-/// follows, or take no room and so hide, is shown as `\u{…}`. An address is what it looks like.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for letter in text.chars() {
-        if is_hidden(letter) { shown.extend(letter.escape_unicode()) } else { shown.push(letter) }
-    }
-    shown
-}
-
-/// Controls (C0, DEL, C1), and of Unicode's format characters and separators those that turn the direction of text
-/// (<https://www.unicode.org/reports/tr9/>), break lines, join or separate without being seen, or carry tags.
-fn is_hidden(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter,
-            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
+/// Whether standard output is for eyes that want colour: a terminal, without `NO_COLOR` (<https://no-color.org/>).
+pub(super) fn is_coloured() -> bool {
+    let is_set = |key: &str| std::env::var_os(key).is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Every error names file, line and column, what was found and what is allowed; as many as can be told apart are
 //! collected, so that an operator mends a file in one go. Nothing is started, made or written here; besides the file
-//! itself only what it names (`password_file`, `ca_file`, certificates and keys) is read. What a value means is said in
+//! itself only what it names (`password_file`, `token_file`, `ca_file`, certificates and keys) is read. What a value means is said in
 //! [`super`]; features of the contract that this version lacks stand in `later`, one line each.
 
 use super::{Config, Log, LogAddresses, LogFormat, OnFailure, Retry, Spool};
@@ -11,11 +11,11 @@ use report::Report;
 use section::{Kind, Section};
 use std::fs::File;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
 
+mod admin;
 mod checks;
 mod later;
 mod limits;
@@ -45,7 +45,6 @@ const ROOT: Kind = Kind {
 };
 const SPOOL: Kind = Kind { path: "spool", title: "[spool]", keys: &["path", "on_failure", "allow_volatile"] };
 const RETRY: Kind = Kind { path: "retry", title: "[retry]", keys: &["first", "longest", "give_up", "report_after"] };
-const ADMIN: Kind = Kind { path: "admin", title: "[admin]", keys: &["address"] };
 const LOG: Kind = Kind { path: "log", title: "[log]", keys: &["format", "level", "addresses", "trace_sessions"] };
 
 impl Config {
@@ -97,7 +96,7 @@ fn read_root(root: Section<'_>, machine: &Machine) -> Config {
     let hostname = root.text("hostname", values::hostname).map_or_else(|| machine.hostname.clone(), |name| name.value);
     let spool = read_spool(root);
     let retry = read_retry(root);
-    let admin = read_admin(root);
+    let admin = admin::read(root);
     let (log, trace_sessions) = read_log(root, machine);
     let listeners = listener::read_all(root);
     let organizations = organization::read_all(root);
@@ -148,12 +147,6 @@ fn read_retry(root: Section<'_>) -> Retry {
         }
     }
     retry
-}
-
-fn read_admin(root: Section<'_>) -> Option<SocketAddr> {
-    let section = root.table("admin", ADMIN)?;
-    section.require(&["address"]);
-    section.text("address", values::socket_address).map(|placed| placed.value)
 }
 
 fn read_log(root: Section<'_>, machine: &Machine) -> (Log, Vec<IpNet>) {

@@ -23,7 +23,7 @@ impl Config {
         candidates.max_by_key(|(specificity, _)| *specificity).map(|(_, organization)| organization)
     }
 
-    /// The files that it was made of, beside its own: certificates, keys, authorities.
+    /// The files that it was made of, beside its own: certificates, keys, authorities, the token.
     pub fn files(&self) -> Vec<PathBuf> {
         let identities =
             self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.identities);
@@ -39,6 +39,7 @@ impl Config {
         identities
             .flat_map(|identity| [identity.certificate.clone(), identity.key.clone()])
             .chain(authorities)
+            .chain(self.admin.iter().filter_map(|admin| admin.token_file.clone()))
             .collect()
     }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod admin;
 mod auth;
 mod limits;
 mod load;
@@ -17,6 +18,7 @@ mod lookup;
 mod route;
 mod tls;
 
+pub use admin::{Admin, Token};
 pub use auth::ListenerAuth;
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place, duration};
@@ -36,8 +38,8 @@ pub struct Config {
     pub organizations: Vec<Organization>,
     /// How often records and reports are tried.
     pub retry: Retry,
-    /// Where health and metrics are served; none: nowhere.
-    pub admin: Option<SocketAddr>,
+    /// Where status, health and metrics are served; none: on the control socket alone.
+    pub admin: Option<Admin>,
     /// What is written to stderr.
     pub log: Log,
     /// Clients whose whole dialogue is written, without content.

@@ -7,6 +7,7 @@
 //! The state lives in memory; after a restart, or behind a changed label, it is found out by trying.
 
 use super::breaker::{Breaker, Gate, Kind};
+use super::routes::{Health as Standing, RouteState};
 use super::verdict::{Fault, Said, Verdict};
 use crate::config::Retry;
 use crate::mail::{RecordId, Timestamp};
@@ -85,12 +86,64 @@ struct Circuit {
     breaker: Breaker,
     /// What was said at its last failure.
     reply: Option<Said>,
+    /// What was said last, and when; of routes alone.
+    last: Option<(Timestamp, String)>,
     /// When something was taken first since it was shut, and last.
     taking: Option<Taking>,
     /// How often it has closed.
     closings: u64,
     /// The route worked or failed: its state is known.
     is_known: bool,
+}
+
+impl Circuit {
+    /// An attempt ended so; whether that turns the circuit.
+    fn taken(
+        &mut self,
+        name: &Name,
+        result: Option<Result<(), Kind>>,
+        attempt: &Attempt<'_>,
+        retry: &Retry,
+        now: Timestamp,
+    ) -> Option<Turn> {
+        match result {
+            None => {
+                if attempt.is_probe {
+                    self.breaker.end_probe();
+                }
+                None
+            }
+            Some(Ok(())) => {
+                if matches!(attempt.verdict, Verdict::Accepted { .. }) {
+                    let since = self.taking.map_or(now, |taking| taking.since);
+                    self.taking = Some(Taking { since, last: now });
+                }
+                let closed = self.breaker.succeeded();
+                self.closings += u64::from(closed);
+                // The first word about a route is news, too.
+                let is_heard = !matches!(attempt.verdict, Verdict::Deferred { fault: Fault::Sender { .. }, .. });
+                let is_first = is_heard && !attempt.is_own && !self.is_known;
+                self.is_known |= is_heard || closed;
+                (closed || is_first).then_some(Turn::Up)
+            }
+            Some(Err(kind)) => {
+                self.reply = Some(attempt.verdict.reply().clone());
+                let opened = self.breaker.failed(
+                    kind,
+                    attempt.record,
+                    attempt.is_probe,
+                    &[name.0.as_str(), &name.1].concat(),
+                    retry,
+                    now,
+                );
+                self.is_known |= opened;
+                if opened {
+                    self.taking = None;
+                }
+                self.breaker.open().filter(|_| opened).map(|(_, _, next)| Turn::Down(kind, next))
+            }
+        }
+    }
 }
 
 /// All circuits.
@@ -181,6 +234,32 @@ impl Circuits {
         states.into_iter().collect()
     }
 
+    /// What is known of every route that was tried, and of lines that are shut by themselves.
+    pub(super) fn survey(&self) -> Vec<RouteState> {
+        let state = |((route, own), circuit): (&Name, &Circuit)| {
+            let open = circuit.breaker.open();
+            let is_line = !own.is_empty();
+            if is_line && open.is_none() || !is_line && !circuit.is_known && circuit.last.is_none() {
+                return None;
+            }
+            let health = match open {
+                None => Standing::Up,
+                Some((Kind::Busy, _, _)) => Standing::Busy,
+                Some(_) => Standing::Down,
+            };
+            let failed = || Some((open?.1, circuit.reply.as_ref()?.text.clone()));
+            Some(RouteState {
+                route: route.clone(),
+                line: is_line.then(|| own.clone()),
+                health,
+                since: open.map(|(_, since, _)| since),
+                next_probe: open.map(|(_, _, next)| next),
+                last_reply: circuit.last.clone().or_else(failed),
+            })
+        };
+        self.lock().iter().filter_map(state).collect()
+    }
+
     fn change(&self) {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
@@ -252,42 +331,10 @@ impl Pass {
 
     fn note(&self, name: &Name, result: Option<Result<(), Kind>>, attempt: Attempt<'_>, retry: &Retry, now: Timestamp) {
         let reply = attempt.verdict.reply();
-        let turned = self.circuits.with(name, |circuit| match result {
-            None => {
-                if attempt.is_probe {
-                    circuit.breaker.end_probe();
-                }
-                None
-            }
-            Some(Ok(())) => {
-                if matches!(attempt.verdict, Verdict::Accepted { .. }) {
-                    let since = circuit.taking.map_or(now, |taking| taking.since);
-                    circuit.taking = Some(Taking { since, last: now });
-                }
-                let closed = circuit.breaker.succeeded();
-                circuit.closings += u64::from(closed);
-                // The first word about a route is news, too.
-                let is_heard = !matches!(attempt.verdict, Verdict::Deferred { fault: Fault::Sender { .. }, .. });
-                let is_first = is_heard && !attempt.is_own && !circuit.is_known;
-                circuit.is_known |= is_heard || closed;
-                (closed || is_first).then_some(Turn::Up)
-            }
-            Some(Err(kind)) => {
-                circuit.reply = Some(reply.clone());
-                let opened = circuit.breaker.failed(
-                    kind,
-                    attempt.record,
-                    attempt.is_probe,
-                    &[name.0.as_str(), &name.1].concat(),
-                    retry,
-                    now,
-                );
-                circuit.is_known |= opened;
-                if opened {
-                    circuit.taking = None;
-                }
-                circuit.breaker.open().filter(|_| opened).map(|(_, _, next)| Turn::Down(kind, next))
-            }
+        let last = (!attempt.is_own).then(|| (now, reply.text.clone()));
+        let turned = self.circuits.with(name, |circuit| {
+            circuit.last = last.or(circuit.last.take());
+            circuit.taken(name, result, &attempt, retry, now)
         });
         if let Some(turn) = turned.flatten() {
             self.log(&turn, reply, attempt.is_own);

@@ -35,6 +35,7 @@ mod pool;
 mod post;
 mod replies;
 mod resolver;
+mod routes;
 mod sts;
 mod target;
 mod tls;
@@ -50,6 +51,7 @@ pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{
     Answer, Exchanger, Exchangers, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved,
 };
+pub use routes::{Health, RouteState, routes_of};
 pub use sts::{FileMemory, NoMemory, PolicyMemory, Saved};
 pub use trial::try_out;
 pub use verdict::{Fault, Said, Verdict};

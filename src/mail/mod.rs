@@ -5,6 +5,7 @@
 mod address;
 mod id;
 mod reply;
+mod shown;
 mod time;
 
 pub use address::{
@@ -12,4 +13,5 @@ pub use address::{
 };
 pub use id::{Entropy, OsEntropy, QueueId, RecordId, SessionId};
 pub use reply::{Reply, ReplyClass};
+pub use shown::{octets, shown, span};
 pub use time::Timestamp;

@@ -104,6 +104,16 @@ impl Metrics {
         }
     }
 
+    /// Sessions of `listener` that are open.
+    pub fn sessions(&self, listener: &str) -> i64 {
+        self.0.sessions.get_or_create(&labels([("listener", listener)])).get()
+    }
+
+    /// The number of the configuration in effect, since the start.
+    pub fn generation(&self) -> i64 {
+        self.0.generation.get()
+    }
+
     /// The layer that counts.
     pub(super) fn layer<S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>>(
         &self,

@@ -20,12 +20,15 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, callsite};
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 
+mod failures;
 mod format;
 mod journal;
 mod metrics;
 mod redact;
 mod value;
 
+pub use failures::Failed;
+use failures::{Failures, Memorable, Remembering};
 use journal::Journal;
 pub use metrics::Metrics;
 pub use redact::HashKey;
@@ -80,9 +83,10 @@ impl Telemetry {
         clock: SharedClock,
         journal: (Journal, bool),
     ) -> Self {
+        let failures = Mutex::default();
         let (journal, is_read_by_journal) = (Mutex::new(journal.0), journal.1);
         let (log, sink, redactor) = (RwLock::new(*log), Mutex::new(sink), Redactor::new(key));
-        Self(Arc::new(Writer { log, sink, is_read_by_journal, journal, redactor, clock }))
+        Self(Arc::new(Writer { log, sink, is_read_by_journal, journal, redactor, clock, failures }))
     }
 
     /// What `tracing` is to be given: for a whole process, or in a test for one closure.
@@ -92,7 +96,8 @@ impl Telemetry {
 
     fn subscriber_counting(&self, metrics: Option<&Metrics>) -> impl Subscriber + Send + Sync + use<> {
         let lines = Lines(Arc::clone(&self.0)).with_filter(Heard(Arc::clone(&self.0)));
-        tracing_subscriber::registry().with(lines).with(metrics.map(Metrics::layer))
+        let remembered = Remembering(Arc::clone(&self.0)).with_filter(Memorable);
+        tracing_subscriber::registry().with(lines).with(remembered).with(metrics.map(Metrics::layer))
     }
 
     /// Takes new settings; they hold from the next line on.
@@ -110,6 +115,7 @@ struct Writer {
     journal: Mutex<Journal>,
     redactor: Redactor,
     clock: SharedClock,
+    failures: Mutex<Failures>,
 }
 
 impl std::fmt::Debug for Writer {

@@ -12,6 +12,8 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 const PAGE: &str = include_str!("../../docs/CONFIGURATION.md");
 /// Where the page's examples have certificates.
 const TLS_FILES: &str = "/etc/journal-relay/tls/";
+/// Where they have the token.
+const TOKEN: &str = "/etc/journal-relay/admin.token";
 /// No key may be called so.
 const UNKNOWN: &str = "no-such-key";
 /// A value that no key takes.
@@ -195,7 +197,8 @@ fn with_files(directory: &Path) -> impl Fn(&str) -> String {
         std::fs::write(directory.join(name), made.signing_key.serialize_pem()).unwrap();
     }
     let here = format!("{}/", directory.display());
-    move |text| text.replace(TLS_FILES, &here)
+    std::fs::write(directory.join("admin.token"), "0123456789abcdef\n").unwrap();
+    move |text| text.replace(TOKEN, &format!("{here}admin.token")).replace(TLS_FILES, &here)
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn health_and_metrics_are_told_over_http() {
     assert_eq!(get(admin, "/readyz"), (200, "{\"ready\":true,\"reasons\":[]}\n".to_owned()));
     assert_eq!(request(admin, "POST", "/livez").0, 405);
     assert_eq!(request(admin, "HEAD", "/livez"), (200, String::new()));
-    let (status, text) = get(admin, "/");
+    let (status, text) = get(admin, "/nowhere");
     assert_eq!(status, 404);
     assert!(["/livez", "/readyz", "/metrics"].iter().all(|path| text.contains(path)), "{text}");
     let mut client = Client::ehlo(relay.address());

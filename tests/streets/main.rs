@@ -58,6 +58,7 @@ mod replies;
 mod room;
 mod smuggling;
 mod splitting;
+mod status;
 mod swaks;
 mod switch;
 mod test_send;

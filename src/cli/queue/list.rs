@@ -4,11 +4,10 @@ use super::{Desk, write_octets};
 use crate::cli::Failure;
 use crate::cli::output::{print, print_line, table};
 use crate::clock;
-use crate::mail::{RecordId, Timestamp};
+use crate::mail::{RecordId, Timestamp, span};
 use crate::queue::State;
 use crate::spool::{Filter, Listing, Octets, Spool};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 impl Desk<'_> {
     pub(super) async fn list(
@@ -126,26 +125,4 @@ fn row(entry: &Listing, now: Timestamp) -> Vec<String> {
         next,
         entry.last_reply.clone().unwrap_or_else(|| "-".to_owned()),
     ]
-}
-
-/// A time span for people: its largest unit, rounded down.
-fn span(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3_600 => format!("{}m", seconds / 60),
-        seconds @ 3_600..86_400 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_shows_its_largest_unit() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (7_199, "1h"), (86_400 * 8, "8d")] {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
-        }
-    }
 }
