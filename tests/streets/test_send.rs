@@ -68,6 +68,22 @@ fn an_archive_that_defers_is_quoted_and_the_end_of_the_patience_is_a_failure() {
 }
 
 #[test]
+fn a_daemon_that_ends_meanwhile_is_not_waited_for() {
+    let archive = Sink::scripted(|stage| matches!(stage, Stage::Rcpt(_)).then(|| say("451 4.3.2 later")).flatten());
+    let (mut relay, _next_hop) = street(&archive, |_| {});
+    let config = relay.config();
+    let asking = std::thread::spawn(move || {
+        run(&["test-send", "--organization", "acme", "--timeout", "10m", "--config", config.to_str().unwrap()])
+    });
+    relay.wait_event("record.deferred", |_| true);
+    relay.terminate();
+    let output = asking.join().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("the daemon has ended meanwhile"), "{complaint}");
+}
+
+#[test]
 fn a_record_that_the_archive_refuses_is_a_failure_at_once() {
     let archive = Sink::scripted(|stage| match stage {
         Stage::Rcpt(path) if path.contains("archive@") => say("550 5.1.1 no such vault"),

@@ -152,6 +152,12 @@ impl Journey<'_> {
                         .to_owned(),
                 ));
             }
+            // What can't be seen does not count as an end.
+            if matches!(disk::system().is_locked(&self.config.spool.path), Ok(false)) {
+                return Err(Failure::Failed(
+                    "the daemon has ended meanwhile; what waits goes on when it runs again".to_owned(),
+                ));
+            }
             if Instant::now() >= until {
                 let last = known.values().find_map(|(.., reply)| reply.clone());
                 let said = last.map_or_else(|| "nothing was said yet".to_owned(), |reply| format!("last: {reply}"));

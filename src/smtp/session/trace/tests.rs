@@ -8,12 +8,16 @@ use proptest::prelude::*;
 const SECRETS: [&str; 6] = ["s3cret", "c2VjcmV0", "Subject", "the body", "alice@example", "bob"];
 
 fn session() -> Session {
-    let settings =
-        Settings { hostname: "relay.example".into(), max_recipients: 100, max_errors: 1_000, requires_tls: false };
-    let mut session = Session::new(settings);
+    let mut session = unheard();
     session.listen_in();
     session.greet(Reply::new(220, "relay.example ESMTP"));
     session
+}
+
+fn unheard() -> Session {
+    let settings =
+        Settings { hostname: "relay.example".into(), max_recipients: 100, max_errors: 1_000, requires_tls: false };
+    Session::new(settings)
 }
 
 fn offers() -> Extensions {
@@ -164,5 +168,22 @@ proptest! {
                 prop_assert!(!line.contains("q7"), "{} in {:?}", line, input);
             }
         }
+    }
+
+    /// Whoever listens in changes nothing of what the client hears.
+    #[test]
+    fn a_session_says_the_same_whether_it_is_overheard_or_not(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "EHLO c.example\r\n", "EHLO a@b\r\n", "MAIL FROM:<a@b.example>\r\n", "RCPT TO:<c@d.example>\r\nRSET\r\n", "DATA\r\n", "x\r\n.\r\n",
+            "RCPT TO:<c@d.example>\r\n", "BDAT 3\r\nabc", "BDAT 3 LAST\r\nabc", "AUTH LOGIN\r\n", "YQ==\r\n", "QUIT\r\n", "FOO\r\n", "BDAT x\r\n",
+        ]), 0..30),
+        taken in any::<bool>(),
+    ) {
+        let (mut heard, mut unheard) = (session(), unheard());
+        unheard.greet(Reply::new(220, "relay.example ESMTP"));
+        let data = if taken { 354 } else { 450 };
+        converse(&mut heard, parts.concat().as_bytes(), data);
+        prop_assert!(converse(&mut unheard, parts.concat().as_bytes(), data).is_empty());
+        prop_assert_eq!(heard.output(), unheard.output());
     }
 }
