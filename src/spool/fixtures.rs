@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::clock::{Clock, SharedClock};
-use crate::journal::{Cause, Label, OctetsKind, Original, Recipient};
+use crate::journal::{Cause, Label, Notice, OctetsKind, Original, Recipient};
 use crate::mail::{Address, OsEntropy, ReversePath};
+use crate::queue::State;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// When every test begins.

@@ -6,6 +6,7 @@ use crate::mail::{OsEntropy, RecordId};
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     a_claim_seals_counts_and_is_its_holder_s_alone

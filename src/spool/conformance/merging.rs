@@ -5,6 +5,7 @@ use crate::mail::RecordId;
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     recipients_of_another_transaction_join_the_waiting_record

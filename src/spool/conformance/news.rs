@@ -6,6 +6,7 @@ use crate::mail::{OsEntropy, QueueId, RecordId};
 use crate::queue::{DISTANCES, GATHER, SETTLE, State};
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     a_failure_leaves_a_notice_that_is_told_when_it_has_settled

@@ -5,6 +5,7 @@ use crate::mail::{OsEntropy, RecordId};
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     a_list_is_filtered_and_paged_by_age

@@ -5,6 +5,7 @@ use crate::mail::{OsEntropy, QueueId};
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     octets_come_back_as_they_came

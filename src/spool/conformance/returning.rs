@@ -5,6 +5,8 @@ use crate::journal::Cause;
 use crate::queue::{OCTETS_LOST, State};
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use bytes::Bytes;
+use std::time::Duration;
 
 both! {
     an_acked_record_that_comes_back_whole_can_be_sent_again

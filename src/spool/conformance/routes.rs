@@ -6,6 +6,7 @@ use crate::mail::RecordId;
 use crate::queue::State;
 use crate::spool::fixtures::*;
 use crate::spool::*;
+use std::time::Duration;
 
 both! {
     what_is_deferred_is_hurried_and_nothing_else
