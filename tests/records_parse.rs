@@ -102,6 +102,8 @@ fn record_of(octets: &[u8]) -> RecordFields {
         organization: "acme".into(),
         original: original(&observation, &facts, relayed),
         recipients: label_recipients(&facts, accepted, UnlistedRecipients::Bcc),
+        copy_of: None,
+        replay: None,
         message_uuid: Uuid::nil(),
         boundary: Uuid::new_v4(),
         date: NOW,

@@ -72,6 +72,8 @@ fn fields_of(octets: &[u8], accepted: &[Address], strict: bool) -> RecordFields 
         organization: "acme".to_owned(),
         original: original(&observation, &facts, relayed),
         recipients: label_recipients(&facts, accepted.iter().cloned(), unlisted),
+        copy_of: None,
+        replay: None,
         message_uuid: Uuid::nil(),
         // Drawn once the octets are in, as the relay does it: an input can't hold it.
         boundary: Uuid::new_v4(),

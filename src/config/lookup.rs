@@ -28,9 +28,7 @@ impl Config {
         let identities =
             self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.identities);
         let routes = self.listeners.iter().map(|listener| &listener.next_hop).chain(
-            self.organizations
-                .iter()
-                .flat_map(|organization| [&organization.journaling_route, &organization.report_route]),
+            self.organizations.iter().flat_map(|of| of.archives().map(|(_, route)| route).chain([&of.report_route])),
         );
         let authorities = routes.filter_map(|route| match route {
             Route::Smtp(server) | Route::Mx(MxRoute { server, .. }) => server.ca_file.clone(),
@@ -46,6 +44,29 @@ impl Config {
     /// The same as a list of one or none, for those who gather the organizations of many addresses.
     pub fn organizations_of(&self, address: &Address) -> impl Iterator<Item = &Organization> {
         self.organization_of(address).into_iter()
+    }
+}
+
+impl Organization {
+    /// Its archives: journaling addresses and routes, the first one before those of `also`.
+    pub fn archives(&self) -> impl Iterator<Item = (&Address, &Route)> {
+        let also = self.also.iter().map(|also| (&also.journaling_address, &also.journaling_route));
+        std::iter::once((&self.journaling_address, &self.journaling_route)).chain(also)
+    }
+
+    /// Their keys in storage, in the same order.
+    pub fn archive_keys(&self) -> impl Iterator<Item = String> {
+        self.archives().map(|(address, _)| address.mailbox_key())
+    }
+
+    /// The archive of this key; the first one for the key of none.
+    pub fn archive_or_first(&self, key: &str) -> Option<(&Address, &Route)> {
+        if key.is_empty() { self.archives().next() } else { self.archive(key) }
+    }
+
+    /// The archive of this key.
+    pub fn archive(&self, key: &str) -> Option<(&Address, &Route)> {
+        self.archives().find(|(address, _)| address.mailbox_key() == key)
     }
 }
 

@@ -128,6 +128,12 @@ pub struct Organization {
     pub switch_reason: Option<String>,
     /// Where records go.
     pub journaling_address: Address,
+    /// Further archives, each with its own copy of every record.
+    pub also: Vec<AlsoArchive>,
+    /// When a record counts as delivered, where there are several archives.
+    pub delivered_when: DeliveredWhen,
+    /// How long the octets of delivered records are kept to be sent again; none: not at all.
+    pub retention: Option<Duration>,
     /// Where notifications go.
     pub report_address: Address,
     /// How records get there: [`Route::Smtp`], [`Route::Mx`] or [`Route::Maildir`].
@@ -144,6 +150,25 @@ pub struct Organization {
     pub coalesce: Duration,
     /// Whose mail and which directions are journaled.
     pub scope: Scope,
+}
+
+/// One of `also`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlsoArchive {
+    /// Where copies go.
+    pub journaling_address: Address,
+    /// How they get there, as [`Organization::journaling_route`].
+    pub journaling_route: Route,
+}
+
+/// `delivered_when`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeliveredWhen {
+    /// Each archive has taken it.
+    #[default]
+    All,
+    /// One archive has taken it.
+    Any,
 }
 
 /// `unlisted_recipients`

@@ -16,7 +16,7 @@ use super::office::{Freight, Office, Way};
 use crate::config::Retry;
 use crate::journal::{MAX_NAMED, Named, News, Outage};
 use crate::mail::Timestamp;
-use crate::spool::{Backlog, REMIND, Setback, SpoolError, Warned};
+use crate::spool::{Archive, Backlog, REMIND, Setback, SpoolError, Warned};
 use crate::watch;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,10 +75,10 @@ fn word(now: Timestamp, report_after: Duration, backlog: &Backlog, route: &str, 
     }
 }
 
-/// Watches over one organization's records.
+/// Watches over the records for one archive.
 pub(super) struct Watch {
     pub(super) office: Arc<Office>,
-    pub(super) organization: String,
+    pub(super) archive: Archive,
 }
 
 /// What a watch has seen in former looks.
@@ -99,9 +99,9 @@ impl Watch {
         loop {
             config.borrow_and_update();
             circuits.borrow_and_update();
-            let Some(way) = self.office.way(&self.organization, Freight::Records) else { return };
+            let Some(way) = self.office.way(&self.archive, Freight::Records) else { return };
             let wait = self.look(&way, &mut memory).await.unwrap_or_else(|error| {
-                tracing::warn!(event = "deliver.stalled", organization = self.organization, %error, "the spool does not say what waits");
+                tracing::warn!(event = "deliver.stalled", organization = self.archive.organization, %error, "the spool does not say what waits");
                 LOOK_AGAIN
             });
             tokio::select! {
@@ -120,19 +120,19 @@ impl Watch {
         let mut health = self.office.health(way);
         let now = self.office.clock.now();
         let began = *memory.began.get_or_insert(now);
-        let mut backlog = self.office.spool.backlog(&self.organization).await?;
+        let mut backlog = self.office.spool.backlog(&self.archive).await?;
         if let Some(down) = &health.down
             && backlog.oldest.is_some_and(|oldest| now.since(oldest) >= retry.give_up)
         {
             let setback =
                 Setback { route: route.clone(), reply: down.reply.text.clone(), reply_is_smtp: down.reply.is_smtp };
             self.give_up(retry, &setback, now).await?;
-            backlog = self.office.spool.backlog(&self.organization).await?;
+            backlog = self.office.spool.backlog(&self.archive).await?;
         }
         if let Some(warned) = backlog.warned.as_ref().filter(|warned| warned.lasts())
             && health == Health::default()
             && backlog.waiting == 0
-            && self.office.spool.acked_since(&self.organization, warned.last).await? > 0
+            && self.office.spool.acked_since(&self.archive, warned.last).await? > 0
         {
             // Taken before a restart, and nothing has come since: nobody will find out more.
             health.taking = Some(Taking { since: began, last: now });
@@ -162,9 +162,9 @@ impl Watch {
     async fn give_up(&self, retry: &Retry, setback: &Setback, now: Timestamp) -> Result<(), SpoolError> {
         let until = now.minus(retry.give_up);
         loop {
-            let given_up = self.office.spool.give_up(&self.organization, until, setback.clone(), now).await?;
+            let given_up = self.office.spool.give_up(&self.archive, until, setback.clone(), now).await?;
             for record in &given_up {
-                tracing::error!(event = "record.failed", %record, organization = self.organization, route = setback.route, reply = setback.reply, reason = "given up", "the record is kept as failed");
+                tracing::error!(event = "record.failed", %record, organization = self.archive.organization, route = setback.route, reply = setback.reply, reason = "given up", "the record is kept as failed");
             }
             if given_up.is_empty() {
                 return Ok(());
@@ -180,19 +180,19 @@ impl Watch {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<(), SpoolError> {
-        let late = self.office.spool.waiting(&self.organization, until, MAX_NAMED, now).await?;
-        let outage = outage(&way.label(), health, backlog, &late, now);
+        let late = self.office.spool.waiting(&self.archive, until, MAX_NAMED, now).await?;
+        let outage = outage(&self.archive, &way.label(), health, backlog, &late, now);
         let late = with_route(late, &outage);
         tracing::warn!(
             event = "record.delayed",
-            organization = self.organization,
+            organization = self.archive.organization,
             route = outage.route,
             reply = outage.reply,
             waiting = outage.waiting,
             late = late.total(),
             "records wait; the organization is told"
         );
-        let report = self.office.seed(now).tell(&self.organization, News::Delayed { outage, late });
+        let report = self.office.seed(now).tell(&self.archive.organization, News::Delayed { outage, late });
         self.office.spool.tell(report).await
     }
 
@@ -203,10 +203,11 @@ impl Watch {
         until: Timestamp,
         now: Timestamp,
     ) -> Result<(), SpoolError> {
-        let delivered = self.office.spool.acked_since(&self.organization, warned.first).await?;
-        let outage = Outage { waiting: backlog.waiting, ..warned.outage };
+        let delivered = self.office.spool.acked_since(&self.archive, warned.first).await?;
+        let archive = self.archive.key.clone();
+        let outage = Outage { archive, waiting: backlog.waiting, ..warned.outage };
         let news = News::Restored { outage, delivered, until: Some(until) };
-        let report = self.office.seed(now).tell(&self.organization, news);
+        let report = self.office.seed(now).tell(&self.archive.organization, news);
         self.office.spool.tell(report).await
     }
 
@@ -222,7 +223,7 @@ impl Watch {
             };
             tracing::info!(
                 event = "report.suppressed",
-                organization = self.organization,
+                organization = self.archive.organization,
                 kind = "delayed",
                 waiting = backlog.waiting,
                 next = due.rfc3339(),
@@ -252,7 +253,7 @@ fn healthy_for(report_after: Duration) -> Duration {
     HEALTHY_FOR.min(report_after)
 }
 
-fn outage(route: &str, health: &Health, backlog: &Backlog, late: &Named, now: Timestamp) -> Outage {
+fn outage(archive: &Archive, route: &str, health: &Health, backlog: &Backlog, late: &Named, now: Timestamp) -> Outage {
     let oldest = late.records.first();
     let down = health.down.as_ref();
     // Without a failure of the route the oldest record knows what was said.
@@ -263,6 +264,7 @@ fn outage(route: &str, health: &Health, backlog: &Backlog, late: &Named, now: Ti
     };
     let since = [down.map(|down| down.since), backlog.oldest].into_iter().flatten().min();
     Outage {
+        archive: archive.key.clone(),
         route: route.to_owned(),
         since: since.unwrap_or(now),
         reply,
@@ -297,7 +299,7 @@ mod tests {
 
     fn backlog(oldest_ago: u64, warned_ago: Option<u64>) -> Backlog {
         let told = |ago| NOW.minus(Duration::from_secs(ago));
-        let outage = outage(ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW);
+        let outage = outage(&"acme".into(), ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW);
         let warned = warned_ago.map(|ago| Warned::of(outage, None, told(ago)));
         Backlog { waiting: 3, oldest: Some(told(oldest_ago)), warned }
     }
@@ -365,7 +367,7 @@ mod tests {
     fn a_clock_that_was_set_back_silences_nobody_for_long() {
         let told_tomorrow = Backlog {
             warned: Some(Warned::of(
-                outage(ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW),
+                outage(&"acme".into(), ROUTE, &Health::default(), &Backlog::default(), &Named::default(), NOW),
                 None,
                 NOW.plus(REMIND),
             )),

@@ -1,4 +1,4 @@
-//! The lanes: two for each organization, one for its records and one for its reports.
+//! The lanes: one for each archive's records, and one for each organization's reports.
 //!
 //! A lane sleeps until something may be due, asks whether its route may be tried, takes slots on it, claims as much as it has
 //! slots for, and starts a task for each piece. While the route's circuit is open it claims nothing but a probe, and what an
@@ -9,10 +9,10 @@ use super::circuits::{Admission, Line, Pass};
 use super::delays::Watch;
 use super::office::{Freight, Office, Parcel, Way};
 use super::pool::MAX_CONNECTIONS_PER_ROUTE;
-use crate::config::Config;
-use crate::spool::SpoolError;
+use crate::config::{Config, Organization};
+use crate::spool::{Archive, Followers, SpoolError};
 use crate::watch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,39 +27,88 @@ const SPOOL_REST: Duration = Duration::from_secs(5);
 /// How long changes of the spool gather while the route is shut: all they can bring is an operator's wish.
 const SHUT_REST: Duration = Duration::from_millis(250);
 
-/// Starts and ends lanes as the configuration says, until the end begins.
+/// Starts and ends lanes as the configuration says, until the end begins. Before its lanes start, and now and then, records
+/// follow a configuration that lacks their archive, and what was kept to be sent again for long enough is let go.
 pub(super) async fn supervise(office: Arc<Office>) {
     let mut config = office.config.clone();
     // A lane ends when its sender is dropped.
-    let mut lanes: BTreeMap<String, watch::Sender<()>> = BTreeMap::new();
+    let mut lanes: BTreeMap<(Archive, Freight), watch::Sender<()>> = BTreeMap::new();
     while !office.drain.has_begun() {
         let current = Arc::clone(&config.borrow_and_update());
-        lanes.retain(|name, _| current.organizations.iter().any(|organization| organization.name == *name));
-        for organization in &current.organizations {
-            lanes.entry(organization.name.clone()).or_insert_with(|| open(&office, &organization.name));
+        let wanted: BTreeSet<_> = current.organizations.iter().flat_map(lanes_of).collect();
+        lanes.retain(|lane, _| wanted.contains(lane));
+        look_after(&office, &current).await;
+        for lane in wanted {
+            lanes.entry(lane).or_insert_with_key(|(archive, freight)| open(&office, archive, *freight));
         }
         tokio::select! {
             biased;
             () = office.drain.begun() => {}
             () = changed(&mut config) => office.circuits.hasten(office.clock.now()),
+            () = sleep(LONGEST_SLEEP) => {}
         }
     }
 }
 
-fn open(office: &Arc<Office>, organization: &str) -> watch::Sender<()> {
-    let end = watch::Sender::new(());
-    for freight in [Freight::Records, Freight::Reports] {
-        let lane = Lane { office: Arc::clone(office), organization: organization.to_owned(), freight, closings: None };
-        office.drain.spawn(format!("{} of {organization}", freight.as_str()), lane.run(end.subscribe()));
+fn lanes_of(organization: &Organization) -> Vec<(Archive, Freight)> {
+    let of = |key| Archive { organization: organization.name.clone(), key };
+    let records = organization.archive_keys().map(|key| (of(key), Freight::Records));
+    records.chain([(of(String::new()), Freight::Reports)]).collect()
+}
+
+/// What a spool that fails keeps from being done is done at the next look.
+async fn look_after(office: &Office, config: &Config) {
+    for organization in &config.organizations {
+        if let Err(error) = follow(office, organization).await {
+            tracing::warn!(event = "deliver.stalled", organization = organization.name, %error, "records can't follow the configuration yet");
+        }
     }
-    let watch = Watch { office: Arc::clone(office), organization: organization.to_owned() };
-    office.drain.spawn(format!("watch over {organization}"), watch.run(end.subscribe()));
+    let now = office.clock.now();
+    let kept = |of: &Organization| Some((of.name.clone(), now.minus(of.retention?)));
+    let before: BTreeMap<_, _> = config.organizations.iter().filter_map(kept).collect();
+    while let Ok(1..) = office.spool.let_go(before.clone()).await {}
+}
+
+/// Records whose archive is gone go to another one.
+async fn follow(office: &Office, organization: &Organization) -> Result<(), SpoolError> {
+    let keys: Vec<_> = organization.archive_keys().collect();
+    let mut all = Followers::default();
+    loop {
+        let followers = office.spool.follow(&organization.name, keys.clone(), office.clock.now()).await?;
+        if followers.is_empty() {
+            break;
+        }
+        all.redirected += followers.redirected;
+        all.superseded += followers.superseded;
+    }
+    let Followers { redirected, superseded } = all;
+    if !all.is_empty() {
+        tracing::info!(
+            event = "records.followed",
+            organization = organization.name,
+            redirected,
+            superseded,
+            "records of archives that left the configuration"
+        );
+    }
+    Ok(())
+}
+
+fn open(office: &Arc<Office>, archive: &Archive, freight: Freight) -> watch::Sender<()> {
+    let end = watch::Sender::new(());
+    let Archive { organization, key } = archive;
+    let lane = Lane { office: Arc::clone(office), archive: archive.clone(), freight, closings: None };
+    office.drain.spawn(format!("{} of {organization} {key}", freight.as_str()), lane.run(end.subscribe()));
+    if freight == Freight::Records {
+        let watch = Watch { office: Arc::clone(office), archive: archive.clone() };
+        office.drain.spawn(format!("watch over {organization} {key}"), watch.run(end.subscribe()));
+    }
     end
 }
 
 struct Lane {
     office: Arc<Office>,
-    organization: String,
+    archive: Archive,
     freight: Freight,
     /// How often the circuits of the line had closed when everything that waited on it was made due last.
     closings: Option<(Line, u64)>,
@@ -112,7 +161,7 @@ impl Lane {
                 Err(error) => Err(error),
             };
             let (wait, is_shut) = done.unwrap_or_else(|error| {
-                tracing::warn!(event = "deliver.stalled", organization = self.organization, %error, "the spool does not give out what is due");
+                tracing::warn!(event = "deliver.stalled", organization = self.archive.organization, %error, "the spool does not give out what is due");
                 (SPOOL_REST, false)
             });
             tokio::select! {
@@ -133,17 +182,17 @@ impl Lane {
     /// Looks what is due and whether it may be tried. With `is_more` something is, and only the route is asked.
     async fn next(&mut self, is_more: bool) -> Result<Step, SpoolError> {
         let office = Arc::clone(&self.office);
-        let Some(way) = office.way(&self.organization, self.freight) else { return Ok(Step::End) };
+        let Some(way) = office.way(&self.archive, self.freight) else { return Ok(Step::End) };
         let line = way.line();
         self.hurry_behind(&line).await?;
         let now = office.clock.now();
         let mut urged = None;
         if !is_more {
-            let agenda = office.spool.agenda(&self.organization).await?;
+            let agenda = office.spool.agenda(&self.archive).await?;
             let next = match self.freight {
                 Freight::Records => agenda.records,
                 Freight::Reports if agenda.notices.is_some_and(|due| due <= now) => {
-                    office.spool.gather(&self.organization, office.seed(now)).await?;
+                    office.spool.gather(&self.archive.organization, office.seed(now)).await?;
                     Some(now)
                 }
                 Freight::Reports => [agenda.reports, agenda.notices].into_iter().flatten().min(),
@@ -172,8 +221,8 @@ impl Lane {
             loop {
                 let now = self.office.clock.now();
                 let hurried = match self.freight {
-                    Freight::Records => self.office.spool.hurry(&self.organization, now).await?,
-                    Freight::Reports => self.office.spool.hurry_reports(&self.organization, now).await?,
+                    Freight::Records => self.office.spool.hurry(&self.archive, now).await?,
+                    Freight::Reports => self.office.spool.hurry_reports(&self.archive.organization, now).await?,
                 };
                 if hurried == 0 {
                     break;
@@ -219,10 +268,10 @@ impl Lane {
     async fn claim(&self, limit: usize, is_urged: bool) -> Result<Vec<Parcel>, SpoolError> {
         let now = self.office.clock.now();
         if is_urged {
-            let claim = self.office.spool.claim_urged(&self.organization, now).await?;
+            let claim = self.office.spool.claim_urged(&self.archive, now).await?;
             return Ok(claim.into_iter().map(Parcel::Record).collect());
         }
-        self.office.claim(&self.organization, self.freight, now, limit).await
+        self.office.claim(&self.archive, self.freight, now, limit).await
     }
 
     /// How long slots and due entries gather before a claim. Reports are rare and in no hurry.

@@ -14,7 +14,7 @@ use crate::config::{Config, Organization, Route};
 use crate::drain::Drain;
 use crate::journal::{self, Cause, MacKey, Notice, ReportContext, ReportSeed};
 use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
-use crate::spool::{Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
+use crate::spool::{Archive, Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
 use crate::watch;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) struct Office {
 }
 
 /// What a lane carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Freight {
     Records,
     Reports,
@@ -73,15 +73,16 @@ impl Parcel {
 }
 
 impl Office {
-    /// Where `organization`'s freight goes now; none when the configuration no longer has it.
-    pub(super) fn way(&self, organization: &str, freight: Freight) -> Option<Way> {
+    /// Where records for `archive`, or reports of its organization, go now; none when the configuration no longer has it.
+    pub(super) fn way(&self, archive: &Archive, freight: Freight) -> Option<Way> {
         let config = Arc::clone(&self.config.borrow());
-        let organization = config.organizations.iter().find(|candidate| candidate.name == organization)?.clone();
-        let (route, forward_path) = match freight {
-            Freight::Records => (&organization.journaling_route, &organization.journaling_address),
-            Freight::Reports => (&organization.report_route, &organization.report_address),
+        let organization = config.organization(&archive.organization)?.clone();
+        let (forward_path, route) = match freight {
+            Freight::Records => organization.archive(&archive.key)?,
+            Freight::Reports => (&organization.report_address, &organization.report_route),
         };
-        Some(Way { route: route.clone(), forward_path: forward_path.clone(), freight, organization, config })
+        let (forward_path, route) = (forward_path.clone(), route.clone());
+        Some(Way { route, forward_path, freight, organization, config })
     }
 
     /// The slots of the route on which something goes.
@@ -107,16 +108,15 @@ impl Office {
     /// Claims up to `limit` pieces that are due at `now`.
     pub(super) async fn claim(
         &self,
-        organization: &str,
+        archive: &Archive,
         freight: Freight,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<Parcel>, SpoolError> {
         Ok(match freight {
-            Freight::Records => {
-                self.spool.claim(organization, now, limit).await?.into_iter().map(Parcel::Record).collect()
-            }
+            Freight::Records => self.spool.claim(archive, now, limit).await?.into_iter().map(Parcel::Record).collect(),
             Freight::Reports => {
+                let organization = &archive.organization;
                 self.spool.claim_reports(organization, now, limit).await?.into_iter().map(Parcel::Report).collect()
             }
         })
@@ -132,8 +132,8 @@ impl Office {
     }
 
     /// The way of a claimed piece and the right to send it; none when it has to be put back.
-    fn departure(&self, organization: &str, freight: Freight, pass: Pass) -> Option<(Way, Pass)> {
-        let way = self.way(organization, freight).filter(|_| !self.drain.has_begun())?;
+    fn departure(&self, archive: &Archive, freight: Freight, pass: Pass) -> Option<(Way, Pass)> {
+        let way = self.way(archive, freight).filter(|_| !self.drain.has_begun())?;
         let pass = pass.on(&way.line());
         // Others that were claimed with it may have found the route shut meanwhile.
         (!pass.is_void(self.clock.now())).then_some((way, pass))
@@ -141,7 +141,8 @@ impl Office {
 
     async fn carry_record(&self, claim: Claim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
-        let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Records, pass) else {
+        let archive = Archive { organization: claim.fields.organization.clone(), key: claim.archive.clone() };
+        let Some((way, pass)) = self.departure(&archive, Freight::Records, pass) else {
             keep(&self.drain, id, || self.spool.unclaim(id)).await;
             return;
         };
@@ -162,7 +163,8 @@ impl Office {
 
     async fn carry_report(&self, claim: ReportClaim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
-        let Some((way, pass)) = self.departure(&claim.fields.organization, Freight::Reports, pass) else {
+        let Some((way, pass)) = self.departure(&claim.fields.organization.as_str().into(), Freight::Reports, pass)
+        else {
             keep(&self.drain, id, || self.spool.unclaim(id)).await;
             return;
         };
@@ -185,15 +187,17 @@ fn record_outcome(
     now: Timestamp,
 ) -> Outcome {
     let (fields, attempts) = (&claim.fields, claim.status.attempts);
-    let created = fields.original.received;
+    let created = fields.since();
     let (record, organization) = (fields.id, fields.organization.as_str());
     let reply = verdict.reply().clone();
     match next::after(verdict, &way.config.retry, record, attempts, created, now) {
         Next::Acked => {
             let archive = if let Verdict::Accepted { archive, .. } = verdict { archive.as_str() } else { "" };
             let age_ms = u64::try_from(now.since(created).as_millis()).unwrap_or(u64::MAX);
-            tracing::info!(event = "record.acked", %record, organization, archive, %reply, attempts, age_ms, "the archive took the record");
-            Outcome::Acked { reply: reply.text }
+            let replay_of = fields.replay.as_ref().map(|replay| tracing::field::display(replay.of));
+            tracing::info!(event = "record.acked", %record, organization, archive, %reply, attempts, age_ms, replay_of, "the archive took the record");
+            let retain = way.organization.retention.is_some() && fields.replay.is_none();
+            Outcome::Acked { reply: reply.text, retain }
         }
         Next::Again(at) => {
             let at = next_probe.unwrap_or(at);
@@ -206,6 +210,7 @@ fn record_outcome(
             let reason = cause.as_str();
             tracing::error!(event = "record.failed", %record, organization, route = way.label(), %reply, attempts, reason, "the record is kept as failed");
             let notice = Notice { attempts, ..Notice::about(fields, cause, now) };
+            let notice = notice.at_archive(&claim.archive);
             let notice = Some(notice.with_reply(&way.label(), &reply.text, reply.is_smtp));
             Outcome::Failed { reply: reply.text, notice }
         }
@@ -269,7 +274,7 @@ fn report_outcome(
     match next::after(verdict, &way.config.retry, report, attempts, fields.date, now) {
         Next::Acked => {
             tracing::info!(event = "report.sent", %report, record, records, organization, kind, route, %reply, attempts, "the report was taken");
-            Outcome::Acked { reply: reply.text }
+            Outcome::Acked { reply: reply.text, retain: false }
         }
         Next::Again(at) => {
             let at = next_probe.unwrap_or(at);

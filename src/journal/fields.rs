@@ -78,6 +78,12 @@ pub struct RecordFields {
     pub original: Original,
     /// Who got it, in RCPT order (rendering sorts by label).
     pub recipients: Vec<Recipient>,
+    /// The organization's first record of the same transaction, of which this is the copy for another archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_of: Option<RecordId>,
+    /// That it has been delivered before, and is sent once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Replay>,
     /// The UUID in the record's Message-ID; fixed at sealing.
     pub message_uuid: Uuid,
     /// The UUID in the boundary.
@@ -94,6 +100,22 @@ pub struct RecordFields {
     /// The retries that are to come, for messages without a Message-ID; not rendered.
     #[serde(default)]
     pub owed: Vec<OwedRetry>,
+}
+
+impl RecordFields {
+    /// Since when the record is to be delivered: the arrival of its original, or an operator's wish for it to be sent again.
+    pub fn since(&self) -> Timestamp {
+        self.replay.as_ref().map_or(self.original.received, |replay| replay.at)
+    }
+}
+
+/// Of a record that is sent again, though an archive has taken it: which one it was, and when that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The record that was delivered.
+    pub of: RecordId,
+    /// When an operator asked for it.
+    pub at: Timestamp,
 }
 
 /// A transaction whose verdict was lost: its client was told to come again with the same octets, sender and recipients.

@@ -17,7 +17,8 @@ const UUID_DOMAIN: &[u8] = b"journal-relay record 1\0";
 /// The UUID for a record's Message-ID (RFC 9562, section 5.8: version 8, from a SHA-256): from the organization, the
 /// message's identity, the recipients whatever their order, and the Message-ID of the record it supplements.
 ///
-/// An original without a Message-ID of its own is told apart by the record's id as well: two such messages of equal content
+/// An original without a Message-ID of its own is told apart by the record's id as well (a copy for another archive by that of
+/// the first): two such messages of equal content
 /// (a nightly report, say) are two messages, and nothing but the relay has seen that. They get no help against repeats by
 /// another node.
 pub fn message_uuid(fields: &RecordFields) -> Uuid {
@@ -30,7 +31,10 @@ pub fn message_uuid(fields: &RecordFields) -> Uuid {
     hash.update((recipients.len() as u64).to_be_bytes());
     recipients.iter().for_each(|recipient| add(&mut hash, recipient.as_bytes()));
     add_option(&mut hash, fields.supplements.as_deref());
-    add_option(&mut hash, fields.original.message_id.is_none().then(|| fields.id.as_str()));
+    add_option(
+        &mut hash,
+        fields.original.message_id.is_none().then(|| fields.copy_of.as_ref().unwrap_or(&fields.id).as_str()),
+    );
     let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
     bytes.iter_mut().zip(digest).for_each(|(byte, digest)| *byte = digest);
@@ -110,6 +114,18 @@ mod tests {
             fields.id = another_id();
         });
         assert_ne!(other, uuid);
+    }
+
+    #[test]
+    fn a_copy_for_another_archive_has_the_same_uuid() {
+        for message_id in [None, Some("<m@acme.example>".to_owned())] {
+            let first = changed(|fields| fields.original.message_id = message_id.clone());
+            let copy = changed(|fields| {
+                fields.original.message_id = message_id.clone();
+                fields.copy_of = Some(std::mem::replace(&mut fields.id, another_id()));
+            });
+            assert_eq!(copy, first);
+        }
     }
 
     #[test]

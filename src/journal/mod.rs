@@ -28,7 +28,7 @@ mod text;
 mod writer;
 
 pub use bounce::{Action, Bounce, MAX_DIAGNOSTIC};
-pub use fields::{Label, OctetsKind, Original, OwedRetry, Recipient, RecordFields};
+pub use fields::{Label, OctetsKind, Original, OwedRetry, Recipient, RecordFields, Replay};
 pub use gap::{Gap, MAX_QUEUE_IDS};
 pub use header::{HeaderFacts, MAX_SUBJECT};
 pub use identity::{message_id, message_uuid};

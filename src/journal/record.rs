@@ -157,6 +157,9 @@ fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
     if let Some(first) = &fields.supplements {
         write_text(out, "X-Journal-Supplement", first);
     }
+    if let Some(replay) = &fields.replay {
+        write_plain(out, "X-Journal-Replay", &replay.at.rfc3339());
+    }
     // X-Journal-Mac belongs here, last; it covers everything else and is put in when that is written.
 }
 

@@ -38,6 +38,15 @@ pub struct ReportContext<'a> {
     pub key: &'a MacKey,
 }
 
+impl ReportContext<'_> {
+    /// The journaling address of the archive with this key, as the configuration writes the first one; that one, too, where
+    /// a report of an older version does not say which archive it is about.
+    pub(super) fn archive(&self, key: &str) -> String {
+        let is_first = key.is_empty() || self.journaling_address.mailbox_key() == key;
+        if is_first { self.journaling_address.to_string() } else { key.to_owned() }
+    }
+}
+
 /// A report is prefix, the original of its record, suffix; without a record the two follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportRendering {
@@ -64,7 +73,10 @@ pub fn render_report(
     let rows = fields.news.named().filter(|named| named.total() > 1).map(table);
     let rows = rows.map(|rows| (TextForm::of(&rows, server), rows));
     let attached = record.map(|record| {
-        render_record(record, context.sender, context.journaling_address, server, Some(Some(context.key)))
+        let archive = fields.news.named().and_then(|named| named.single()).map(|one| context.archive(&one.archive));
+        let archive = archive.and_then(|text| Address::parse(&text).ok());
+        let archive = archive.as_ref().unwrap_or(context.journaling_address);
+        render_record(record, context.sender, archive, server, Some(Some(context.key)))
     });
     let widest = attached.as_ref().map_or(Encoding::SevenBit, |(_, encoding)| *encoding).max(text.encoding());
     let widest = rows.as_ref().map_or(Encoding::SevenBit, |(form, _)| form.encoding()).max(widest);

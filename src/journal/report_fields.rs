@@ -65,6 +65,9 @@ pub struct Notice {
     pub attempts: u32,
     /// When the next attempt is planned; none for a failed record.
     pub next_attempt: Option<Timestamp>,
+    /// The archive's key: its journaling address; empty in notices of older versions.
+    #[serde(default)]
+    pub archive: String,
     /// The route, without password.
     pub route: String,
     /// The archive's reply as it was, or what went wrong on our side of the line.
@@ -82,10 +85,11 @@ impl Notice {
             at,
             message_id: message_id(record.message_uuid),
             original_message_id: record.original.message_id.as_deref().map(shortened),
-            created: record.original.received,
+            created: record.since(),
             recipients: record.recipients.len(),
             attempts: 0,
             next_attempt: None,
+            archive: String::new(),
             route: String::new(),
             reply: String::new(),
             reply_is_smtp: false,
@@ -104,10 +108,16 @@ impl Notice {
             recipients: 0,
             attempts: 0,
             next_attempt: None,
+            archive: String::new(),
             route: String::new(),
             reply: String::new(),
             reply_is_smtp: false,
         }
+    }
+
+    /// The same of the copy for this archive.
+    pub fn at_archive(self, archive: &str) -> Self {
+        Self { archive: archive.to_owned(), ..self }
     }
 
     /// The same with what was said on `route` last.
@@ -150,6 +160,9 @@ impl Named {
 /// A time in which a route did not take an organization's records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outage {
+    /// The archive's key: its journaling address; empty in reports of older versions.
+    #[serde(default)]
+    pub archive: String,
     /// The route, without password.
     pub route: String,
     /// Since when it has been so: the first failure known, or the arrival of the oldest record that waits.

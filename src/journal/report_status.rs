@@ -6,7 +6,7 @@ use super::report::ReportContext;
 use super::report_fields::{Cause, News, Notice, Outage, ReportFields};
 use super::text::one_line;
 use super::writer::{push, write_folded, write_plain};
-use crate::mail::{Address, Reply};
+use crate::mail::Reply;
 
 /// Octets of an unbroken word in a delivery-status field; longer ones are cut, so that every line stays below 998.
 const MAX_WORD: usize = 900;
@@ -34,7 +34,7 @@ pub(super) fn delivery_status(fields: &ReportFields, context: &ReportContext<'_>
 fn write_group(out: &mut Vec<u8>, notice: &Notice, context: &ReportContext<'_>) {
     let waits = notice.cause == Cause::Waits;
     push(out, "\r\n");
-    write_status(out, "Final-Recipient", &final_recipient(context.journaling_address));
+    write_status(out, "Final-Recipient", &final_recipient(&context.archive(&notice.archive)));
     write_status(out, "Action", if waits { "delayed" } else { "failed" });
     write_status(out, "Status", &status(notice.cause, &notice.reply, notice.reply_is_smtp));
     write_said(out, &notice.route, &notice.reply, notice.reply_is_smtp);
@@ -49,7 +49,7 @@ fn write_group(out: &mut Vec<u8>, notice: &Notice, context: &ReportContext<'_>) 
 /// The group of a report about a route, not about records.
 fn write_outage(out: &mut Vec<u8>, outage: &Outage, fields: &ReportFields, context: &ReportContext<'_>) {
     push(out, "\r\n");
-    write_status(out, "Final-Recipient", &final_recipient(context.journaling_address));
+    write_status(out, "Final-Recipient", &final_recipient(&context.archive(&outage.archive)));
     if matches!(fields.news, News::Restored { .. }) {
         write_status(out, "Action", "delivered");
         write_status(out, "Status", "2.0.0");
@@ -63,7 +63,7 @@ fn write_outage(out: &mut Vec<u8>, outage: &Outage, fields: &ReportFields, conte
 /// The group of a report about messages without a record: what the archive was to get was never made.
 fn write_gap(out: &mut Vec<u8>, gap: &Gap, context: &ReportContext<'_>) {
     push(out, "\r\n");
-    write_status(out, "Final-Recipient", &final_recipient(context.journaling_address));
+    write_status(out, "Final-Recipient", &final_recipient(&context.archive("")));
     write_status(out, "Action", "failed");
     // RFC 3463, section 3.4: other or undefined mail system status.
     write_status(out, "Status", "5.3.0");
@@ -114,7 +114,7 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-fn final_recipient(address: &Address) -> String {
+fn final_recipient(address: &str) -> String {
     let kind = if address.is_ascii() { "rfc822" } else { "utf-8" };
     format!("{kind}; {address}")
 }

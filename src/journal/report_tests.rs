@@ -13,6 +13,7 @@ const EIGHT_BIT: ArchiveOffers = ArchiveOffers { eight_bit_mime: true, ..PLAIN }
 fn notice(cause: Cause, reply: &str, reply_is_smtp: bool) -> Notice {
     let waits = cause == Cause::Waits;
     Notice {
+        archive: String::new(),
         attempts: 3,
         next_attempt: waits.then(|| DATE.plus(Duration::from_secs(7_200))),
         ..Notice::about(&record_fields(), cause, DATE.plus(Duration::from_secs(3_600))).with_reply(
@@ -35,6 +36,7 @@ fn telling(news: News) -> ReportFields {
 
 fn outage(reply: &str, reply_is_smtp: bool) -> Outage {
     Outage {
+        archive: String::new(),
         route: "smtp://vault.example:25".into(),
         since: DATE,
         reply: reply.into(),

@@ -6,7 +6,7 @@ use super::report::ReportContext;
 use super::report_fields::{Cause, Named, News, Notice, Outage, ReportFields};
 use super::text::one_line;
 use crate::mail::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Different replies that are shown; the table has them all.
 const MAX_REPLIES: usize = 5;
@@ -101,7 +101,7 @@ fn about_record(lines: &mut Vec<String>, fields: &ReportFields, notice: &Notice,
 
 fn about_archive(lines: &mut Vec<String>, notice: &Notice, context: &ReportContext<'_>) {
     say(lines, &["", "The archive"]);
-    lines.push(format!("  Address:       {}", context.journaling_address));
+    lines.push(format!("  Address:       {}", context.archive(&notice.archive)));
     lines.push(format!("  Route:         {}", notice.route));
     lines.push(said(&notice.reply, notice.reply_is_smtp));
     lines.push(format!("  Attempts:      {}, since {}", notice.attempts, notice.created.rfc5322()));
@@ -125,7 +125,8 @@ fn failed_many(lines: &mut Vec<String>, fields: &ReportFields, named: &Named, co
     say(lines, &["They are kept; nothing is lost."]);
     say(lines, &["This is about the records alone, not about the delivery of the messages they record.", ""]);
     lines.push(format!("Organization:  {}", fields.organization));
-    lines.push(format!("Address:       {}", context.journaling_address));
+    let archives: BTreeSet<_> = named.records.iter().map(|notice| context.archive(&notice.archive)).collect();
+    lines.extend(archives.iter().map(|archive| format!("Address:       {archive}")));
     for (cause, words) in [
         (Cause::Refused, "Refused:       "),
         (Cause::GivenUp, "Given up:      "),
@@ -236,7 +237,7 @@ fn delayed(
 
 fn about_outage(lines: &mut Vec<String>, outage: &Outage, context: &ReportContext<'_>) {
     say(lines, &["", "The archive"]);
-    lines.push(format!("  Address:       {}", context.journaling_address));
+    lines.push(format!("  Address:       {}", context.archive(&outage.archive)));
     lines.push(format!("  Route:         {}", outage.route));
     if !outage.reply.is_empty() {
         lines.push(said(&outage.reply, outage.reply_is_smtp));

@@ -41,6 +41,8 @@ pub(super) fn fields() -> RecordFields {
             sender: "alice@acme.example".into(),
             on_behalf_of: None,
         },
+        copy_of: None,
+        replay: None,
         recipients: vec![
             recipient(Label::To, "bob@partner.example"),
             recipient(Label::Bcc, "eve.hidden@acme.example"),

@@ -104,6 +104,13 @@ impl Address {
             && self.same_domain(other)
     }
 
+    /// A text that is equal for two addresses just when they name the same mailbox without regard to case: for keys of
+    /// storage.
+    pub fn mailbox_key(&self) -> String {
+        let local = self.unquoted_local_part().to_lowercase();
+        self.domain().map_or_else(|| local.clone(), |domain| format!("{local}@{}", ascii_domain(domain)))
+    }
+
     fn same_domain(&self, other: &Self) -> bool {
         match (self.domain(), other.domain()) {
             (Some(one), Some(two)) => one.eq_ignore_ascii_case(two) || ascii_domain(one) == ascii_domain(two),

@@ -41,6 +41,20 @@ impl Timestamp {
         self.date_time().format(&Rfc3339).unwrap_or_default()
     }
 
+    /// Reads what [`rfc3339`](Self::rfc3339) writes, in any time zone (RFC 3339), or a date alone, which is its midnight, UTC.
+    ///
+    /// # Errors
+    /// What is expected, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const DATE: &[time::format_description::BorrowedFormatItem<'_>] =
+            time::macros::format_description!("[year]-[month]-[day]");
+        let moment = OffsetDateTime::parse(text, &Rfc3339)
+            .or_else(|_| time::Date::parse(text, DATE).map(|date| date.midnight().assume_utc()));
+        let moment = moment
+            .map_err(|_| "a date (2026-11-10) or a time (2026-11-10T10:00:00Z, RFC 3339) is expected".to_owned())?;
+        i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).map(Self).map_err(|error| error.to_string())
+    }
+
     /// As in header fields: `Tue, 10 Nov 2026 10:00:00 +0000` (RFC 5322, section 3.3).
     pub fn rfc5322(self) -> String {
         self.date_time().format(&Rfc2822).unwrap_or_default()
@@ -65,6 +79,16 @@ mod tests {
     #[test]
     fn a_log_time_is_written_as_rfc_3339_asks() {
         assert_eq!(MOMENT.rfc3339(), "2026-11-10T10:00:00.123Z");
+    }
+
+    #[test]
+    fn a_time_is_read_as_it_is_written_and_a_date_is_its_midnight() {
+        assert_eq!(Timestamp::parse(&MOMENT.rfc3339()), Ok(MOMENT));
+        assert_eq!(Timestamp::parse("2026-11-10T11:00:00.123+01:00"), Ok(MOMENT));
+        assert_eq!(Timestamp::parse("2026-11-10").unwrap().rfc3339(), "2026-11-10T00:00:00Z");
+        for wrong in ["", "yesterday", "2026-13-01", "10.11.2026", "2026-11-10T10:00"] {
+            assert!(Timestamp::parse(wrong).unwrap_err().contains("2026-11-10"), "{wrong:?}");
+        }
     }
 
     #[test]

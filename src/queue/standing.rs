@@ -33,7 +33,7 @@ pub struct Standing {
     pub last_reply: Option<String>,
     /// An operator wants an attempt now, whatever is known of the route.
     pub urged: bool,
-    /// Why it was discarded.
+    /// Why it was discarded, or why it counts as delivered though its archive did not take it.
     pub reason: Option<String>,
     /// When it became history.
     pub ended: Option<Timestamp>,
@@ -164,6 +164,15 @@ impl Standing {
         self.damaged(reply);
         self.ended = None;
         Ok(true)
+    }
+
+    /// It counts as delivered though its archive did not take it, for this reason. A move of what waits, has failed or whose
+    /// attempt has just ended otherwise.
+    pub fn superseded(&mut self, reason: String, now: Timestamp) -> Result<(), Unmoved> {
+        self.must_be_live()?;
+        self.reason = Some(reason);
+        self.end(State::Acked, now);
+        Ok(())
     }
 
     /// An operator wants it tried now. Its window, if still open, ends.

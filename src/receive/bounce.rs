@@ -9,8 +9,9 @@ use super::places::Place;
 use super::transaction::too_large;
 use crate::journal::{Action, Bounce};
 use crate::mail::{Address, QueueId, Reply, SessionId};
-use crate::spool::{Receipt, Returned};
+use crate::spool::{Archive, Receipt, Returned};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,8 +27,10 @@ pub(super) const BOUNCE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// A bounce on its way in.
 pub(super) struct BounceMail {
     forward_path: Address,
-    /// The organizations whose records come from the address, with their routes.
-    organizations: Vec<(String, String)>,
+    /// The organizations whose records come from the address, …
+    organizations: Vec<String>,
+    /// … and how those get to their archives.
+    routes: BTreeMap<Archive, String>,
     client: IpAddr,
     size: u64,
     /// Has the octets, since the first of them came.
@@ -40,9 +43,15 @@ impl BounceMail {
     pub(super) fn new(setup: &Setup, forward_path: &Address, client: IpAddr) -> Self {
         let of_it = setup.config.organizations.iter();
         let of_it = of_it.filter(|organization| organization.sender.same_mailbox_ignoring_case(forward_path));
-        let organizations =
-            of_it.map(|organization| (organization.name.clone(), organization.journaling_route.to_string())).collect();
-        Self { forward_path: forward_path.clone(), organizations, client, size: 0, place: None, since: None }
+        let (mut organizations, mut routes) = (Vec::new(), BTreeMap::new());
+        for organization in of_it {
+            organizations.push(organization.name.clone());
+            for (address, route) in organization.archives() {
+                let archive = Archive { organization: organization.name.clone(), key: address.mailbox_key() };
+                routes.insert(archive, route.to_string());
+            }
+        }
+        Self { forward_path: forward_path.clone(), organizations, routes, client, size: 0, place: None, since: None }
     }
 
     /// Whether it is to that address already.
@@ -119,10 +128,10 @@ impl BounceMail {
             record: bounce.record,
             message_uuid: bounce.message_uuid,
             boundary: bounce.boundary,
-            organizations: self.organizations.iter().map(|(name, _)| name.clone()).collect(),
+            organizations: self.organizations.clone(),
             reply: (bounce.action == Action::Failed).then(|| reply.to_owned()),
             original: bounce.original.filter(|_| whole).map(|place| octets.slice(place)),
-            route: self.organizations.first().map(|(_, route)| route.clone()).unwrap_or_default(),
+            routes: self.routes.clone(),
             at: parts.clock.now(),
         }
     }

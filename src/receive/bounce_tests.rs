@@ -13,7 +13,8 @@ use std::sync::Arc;
 fn bounce_of(client: usize) -> BounceMail {
     BounceMail {
         forward_path: Address::parse("sender@example.org").unwrap(),
-        organizations: vec![(ORGANIZATION.to_owned(), "smtp://archive.example.com:25".to_owned())],
+        organizations: vec![ORGANIZATION.to_owned()],
+        routes: BTreeMap::new(),
         client: format!("192.0.2.{client}").parse().unwrap(),
         size: 0,
         place: None,
@@ -108,7 +109,7 @@ async fn a_spool_that_can_not_keep_a_bounce_says_so_and_nothing_has_changed() {
         memory.fail_with(None);
         assert!(reply.starts_with(expected), "{reply}");
         assert_eq!(world.in_state(State::Acked).await, [record]);
-        assert_eq!(world.spool.agenda(ORGANIZATION).await.unwrap().notices, None);
+        assert_eq!(world.spool.agenda(&ORGANIZATION.into()).await.unwrap().notices, None);
     }
     memory.hang(true);
     assert_eq!(brought(&parts, record).await.code(), 451, "a disk that hangs is a failing one");

@@ -2,10 +2,10 @@
 //! that journals it.
 
 use super::policy::{Journaling, concerns, named_recipients};
-use crate::config::{Config, Direction};
+use crate::config::{Config, DeliveredWhen, Direction, Organization};
 use crate::journal::{HeaderFacts, Observation, RecordFields, Relayed, label_recipients, original};
 use crate::mail::{Address, Entropy, QueueId, RecordId, ReversePath, Timestamp};
-use crate::spool::RecordDraft;
+use crate::spool::{Copies, RecordDraft};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ pub(super) fn switched_on(began: &Arc<Config>, current: &Arc<Config>) -> Arc<Con
     Arc::new(config)
 }
 
-/// The records of a message, in the order of the configuration. An organization that is concerned and does not journal
+/// The records of a message, in the order of the configuration, each followed by its copies for further archives. An organization that is concerned and does not journal
 /// the message is logged with the rule that says so.
 pub fn draft_records(
     config: &Config,
@@ -69,11 +69,13 @@ pub fn draft_records(
             reverse_path: envelope.reverse_path.clone(),
             login: envelope.login.clone(),
         };
-        let fields = RecordFields {
+        let first = RecordFields {
             id: RecordId::new(envelope.received, entropy),
             organization: organization.name.clone(),
             original: original(observation, facts, relayed),
             recipients: label_recipients(facts, named.cloned(), organization.unlisted_recipients),
+            copy_of: None,
+            replay: None,
             message_uuid: Uuid::nil(),
             boundary: random_uuid(entropy),
             date: envelope.received,
@@ -82,9 +84,30 @@ pub fn draft_records(
             retry_came: false,
             owed: Vec::new(),
         };
-        drafts.push(RecordDraft { fields, coalesce: organization.coalesce });
+        drafts.extend(copies(organization, first, entropy));
     }
     drafts
+}
+
+/// A record for each archive of the organization: the first one, and copies of it.
+fn copies(organization: &Organization, first: RecordFields, entropy: &dyn Entropy) -> Vec<RecordDraft> {
+    let copies = match (organization.also.is_empty(), organization.delivered_when) {
+        (true, _) => Copies::Alone,
+        (false, DeliveredWhen::All) => Copies::EachIsNeeded,
+        (false, DeliveredWhen::Any) => Copies::OneIsEnough,
+    };
+    let copy = || RecordFields {
+        id: RecordId::new(first.original.received, entropy),
+        copy_of: Some(first.id),
+        ..first.clone()
+    };
+    let draft = |(place, archive)| RecordDraft {
+        fields: if place == 0 { first.clone() } else { copy() },
+        coalesce: organization.coalesce,
+        archive,
+        copies,
+    };
+    organization.archive_keys().enumerate().map(draft).collect()
 }
 
 /// Which way a message goes, from the view of the first organization that it concerns, in the order of the configuration.

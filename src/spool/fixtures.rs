@@ -63,7 +63,6 @@ pub(crate) struct World {
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) clock: Arc<HandClock>,
     /// Removed with the world.
-    /// Removed with the world.
     pub(crate) directory: tempfile::TempDir,
 }
 
@@ -101,11 +100,19 @@ impl World {
     /// Lets every window end and claims all that is due.
     pub(crate) async fn claim_all(&self) -> Vec<Claim> {
         self.clock.advance(WINDOW);
-        self.spool.claim(ORGANIZATION, self.now(), 100).await.unwrap()
+        self.claim_at("").await
+    }
+
+    /// Claims all that is due at the archive of this key.
+    pub(crate) async fn claim_at(&self, key: &str) -> Vec<Claim> {
+        self.spool.claim(&archive(key), self.now(), 100).await.unwrap()
     }
 
     pub(crate) async fn ack(&self, id: RecordId) {
-        self.spool.settle(id, Outcome::Acked { reply: "250 2.0.0 kept".into() }, self.now()).await.unwrap();
+        self.spool
+            .settle(id, Outcome::Acked { reply: "250 2.0.0 kept".into(), retain: false }, self.now())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn defer(&self, id: RecordId, wait: Duration) {
@@ -166,7 +173,7 @@ impl World {
 
     /// Makes a report of what has gathered, once its time has come, and gives its id.
     pub(crate) async fn gather(&self) -> RecordId {
-        let due = self.spool.agenda(ORGANIZATION).await.unwrap().notices.unwrap();
+        let due = self.spool.agenda(&ORGANIZATION.into()).await.unwrap().notices.unwrap();
         self.clock.advance(due.since(self.now()));
         let seed = self.seed();
         assert!(self.spool.gather(ORGANIZATION, seed).await.unwrap());
@@ -178,11 +185,16 @@ impl World {
     }
 }
 
+/// The organization's archive of this key.
+pub(crate) fn archive(key: &str) -> Archive {
+    Archive { organization: ORGANIZATION.to_owned(), key: key.to_owned() }
+}
+
 /// What was prepared.
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
     pub(crate) queue_id: QueueId,
-    /// In the order of the organizations.
+    /// In the order of the organizations, and of their archives.
     pub(crate) records: Vec<RecordId>,
 }
 
@@ -201,12 +213,28 @@ pub(crate) struct Message {
     pub(crate) organizations: Vec<&'static str>,
     pub(crate) message_id: bool,
     pub(crate) coalesce: Duration,
+    /// Keys of the archives that each organization has.
+    pub(crate) archives: Vec<&'static str>,
+    pub(crate) copies: Copies,
 }
 
 impl Message {
     pub(crate) fn new(identity: u8, recipients: &[&'static str]) -> Self {
         let organizations = vec![ORGANIZATION];
-        Self { identity, recipients: recipients.to_vec(), organizations, message_id: true, coalesce: WINDOW }
+        Self {
+            identity,
+            recipients: recipients.to_vec(),
+            organizations,
+            message_id: true,
+            coalesce: WINDOW,
+            archives: vec![""],
+            copies: Copies::Alone,
+        }
+    }
+
+    /// The same with a copy for each of these archives.
+    pub(crate) fn to(self, archives: &[&'static str], copies: Copies) -> Self {
+        Self { archives: archives.to_vec(), copies, ..self }
     }
 }
 
@@ -248,6 +276,8 @@ pub(crate) fn draft(message: &Message, queue_id: QueueId, octets: &[u8], now: Ti
         organization: (*organization).into(),
         original: original.clone(),
         recipients: message.recipients.iter().map(recipient).collect(),
+        copy_of: None,
+        replay: None,
         message_uuid: Uuid::nil(),
         boundary: Uuid::new_v4(),
         date: now,
@@ -256,6 +286,15 @@ pub(crate) fn draft(message: &Message, queue_id: QueueId, octets: &[u8], now: Ti
         retry_came: false,
         owed: Vec::new(),
     };
-    let records = message.organizations.iter().map(fields);
-    Draft { queue_id, records: records.map(|fields| RecordDraft { fields, coalesce: message.coalesce }).collect() }
+    let mut records = Vec::new();
+    for organization in &message.organizations {
+        let first = fields(organization);
+        for (place, archive) in message.archives.iter().enumerate() {
+            let copy = RecordFields { id: RecordId::new(now, &OsEntropy), copy_of: Some(first.id), ..first.clone() };
+            let fields = if place == 0 { first.clone() } else { copy };
+            let (archive, copies) = ((*archive).to_owned(), message.copies);
+            records.push(RecordDraft { fields, coalesce: message.coalesce, archive, copies });
+        }
+    }
+    Draft { queue_id, records }
 }

@@ -2,10 +2,13 @@
 //!
 //! The embedded spool and the one in memory load records, let them change here, and store what came out.
 
+pub(super) mod copies;
 mod debts;
 
-use super::{Listing, Operation, Outcome, Receipt, RecordDraft, Returned, Setback, SpoolError, Verdict};
-use crate::journal::{Cause, Notice, RecordFields};
+use super::{
+    Archive, Copies, Listing, Operation, Outcome, Receipt, RecordDraft, Returned, Setback, SpoolError, Verdict,
+};
+use crate::journal::{Cause, Notice, RecordFields, Replay};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
 use sha2::{Digest, Sha256};
@@ -22,6 +25,10 @@ pub(super) struct Kept {
     pub(super) standing: Standing,
     /// How long it may be joined after the verdict.
     pub(super) window: Duration,
+    /// The key of the archive that it goes to.
+    pub(super) archive: String,
+    /// Whether other archives get copies of it.
+    pub(super) copies: Copies,
 }
 
 impl Kept {
@@ -33,10 +40,11 @@ impl Kept {
 
     /// A draft as it is stored first.
     pub(super) fn prepared(draft: RecordDraft, message_uuid: MessageUuid) -> Self {
-        let mut fields = draft.fields;
+        let mut fields = draft.fields.clone();
         // What lists show until sealing fixes it.
         fields.message_uuid = message_uuid(&fields);
-        Self { fields, standing: Standing::prepared(), window: draft.coalesce }
+        let RecordDraft { coalesce, archive, copies, .. } = draft;
+        Self { fields, standing: Standing::prepared(), window: coalesce, archive, copies }
     }
 }
 
@@ -151,7 +159,7 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> Result<Option<Notice>, SpoolError> {
     let (moved, notice) = match outcome {
-        Outcome::Acked { reply } => (standing.acked(reply, now), None),
+        Outcome::Acked { reply, .. } => (standing.acked(reply, now), None),
         Outcome::Deferred { reply, next_attempt } => (standing.deferred(reply, next_attempt), None),
         Outcome::Failed { reply, notice } => (standing.failed(reply), notice),
     };
@@ -164,7 +172,7 @@ pub(super) fn give_up(kept: &mut Kept, setback: &Setback, now: Timestamp) -> Res
     let id = kept.fields.id;
     kept.standing.give_up(setback.reply.clone()).map_err(|unmoved| not_now(id, &unmoved.0))?;
     let notice = Notice { attempts: kept.standing.attempts, ..Notice::about(&kept.fields, Cause::GivenUp, now) };
-    Ok(notice.with_reply(&setback.route, &setback.reply, setback.reply_is_smtp))
+    Ok(notice.at_archive(&kept.archive).with_reply(&setback.route, &setback.reply, setback.reply_is_smtp))
 }
 
 /// Says that a record waits.
@@ -178,7 +186,11 @@ pub(super) fn waits(kept: &Kept, now: Timestamp) -> Notice {
     };
     // What we say of a line ourselves never begins with a code of three digits.
     let code = reply.split([' ', '-']).next().unwrap_or_default();
-    notice.with_reply("", reply, code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()))
+    notice.at_archive(&kept.archive).with_reply(
+        "",
+        reply,
+        code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()),
+    )
 }
 
 /// Whether a notification means this record.
@@ -220,7 +232,10 @@ pub(super) fn returned(
     }
     let attempts = kept.standing.attempts;
     let notice = Notice { attempts, ..Notice::about(&kept.fields, Cause::Bounced, returned.at) };
-    let notice = notice.with_reply(&returned.route, reply, false);
+    let archive = Archive { organization, key: kept.archive.clone() };
+    let route = returned.routes.get(&archive).map_or("", String::as_str);
+    let notice = notice.at_archive(&kept.archive).with_reply(route, reply, false);
+    let organization = archive.organization;
     Ok((Receipt::Failed { record: id, organization, attempts, whole }, Some(notice)))
 }
 
@@ -236,6 +251,16 @@ pub(super) fn operate(kept: &mut Kept, operation: &Operation, now: Timestamp) ->
     moved.map_err(|unmoved| not_now(kept.fields.id, &unmoved.0))
 }
 
+/// A delivered record as it is sent once more: as it was sealed, with an id of its own, to `archive`.
+pub(super) fn replay(delivered: Kept, id: RecordId, archive: String, at: Timestamp) -> Kept {
+    let replay = Some(Replay { of: delivered.fields.id, at });
+    let mut standing = Standing::prepared();
+    standing.commit(at);
+    standing.sealed = true;
+    let fields = RecordFields { id, replay, ..delivered.fields };
+    Kept { fields, standing, window: Duration::ZERO, archive, copies: Copies::Alone }
+}
+
 /// The answer for a record that could not be moved; `why` continues "record … is".
 pub(super) fn not_now(id: RecordId, why: &str) -> SpoolError {
     SpoolError::NotNow(format!("record {id} is {why}"))
@@ -247,10 +272,11 @@ pub(super) fn listing(kept: &Kept) -> Listing {
     Listing {
         id: fields.id,
         organization: fields.organization.clone(),
+        archive: kept.archive.clone(),
         state: status.state,
         message_id: message_id(fields.message_uuid),
         original_message_id: fields.original.message_id.clone(),
-        created: fields.original.received,
+        created: fields.since(),
         size: fields.original.size,
         recipients: fields.recipients.iter().map(|recipient| recipient.address.to_string()).collect(),
         attempts: status.attempts,
@@ -283,6 +309,8 @@ pub(super) enum Event {
     Merged { record: RecordId, organization: String, queue_id: QueueId, added: Vec<String> },
     /// `record.discarded`
     Discarded { record: RecordId, organization: String, reason: String },
+    /// `record.superseded`
+    Superseded { record: RecordId, organization: String, archive: String, reason: String },
     /// `record.failed`, for a reason on our side.
     Damaged { record: RecordId, why: String },
 }
@@ -320,6 +348,10 @@ impl Event {
             ),
             Self::Discarded { record, organization, reason } => tracing::warn!(
                 event = "record.discarded", %record, organization, reason, "an operator gave the record up"
+            ),
+            Self::Superseded { record, organization, archive, reason } => tracing::info!(
+                event = "record.superseded", %record, organization, archive, reason,
+                "the record counts as delivered, though this archive did not take it"
             ),
             Self::Damaged { record, why } => tracing::error!(
                 event = "record.failed", %record, reply = why, "the record can't be sent; it is kept as failed"

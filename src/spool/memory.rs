@@ -2,6 +2,8 @@
 //!
 //! One mutex guards everything; no operation waits. [`MemorySpool::fail_with`] makes it fail as a full or broken disk would.
 
+mod copies;
+mod moves;
 mod news;
 mod octets;
 mod pauses;
@@ -9,8 +11,9 @@ mod pauses;
 use super::embedded::MAX_CLAIM;
 use super::life::{self, Decided, Event, Kept};
 use super::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Options, Outcome,
-    Pause, Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Switched, Verdict, Waiting,
+    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, Intake, Listing, NotedGap, Octets, Operation,
+    Options, Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool, SpoolError,
+    Switched, Verdict, Waiting, Warned,
 };
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
@@ -19,7 +22,7 @@ use crate::spool::intake::Gathered;
 use crate::watch;
 use bytes::Bytes;
 use news::Telling;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A spool in memory. Cheap to clone.
@@ -40,6 +43,10 @@ struct Everything {
     reports: BTreeMap<RecordId, Report>,
     secret: Option<[u8; 32]>,
     telling: BTreeMap<String, Telling>,
+    /// Told delays, by organization and archive.
+    warned: BTreeMap<(String, String), Warned>,
+    /// Delivered records whose octets are kept.
+    retained: BTreeSet<RecordId>,
     gaps: Vec<(RecordId, NotedGap)>,
     pauses: Vec<Pause>,
 }
@@ -135,9 +142,9 @@ impl Spool for MemorySpool {
         done
     }
 
-    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
+    fn claim(&self, archive: &Archive, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
         self.now(|kept| {
-            let of_it = kept.records.values().filter(|kept| kept.fields.organization == organization);
+            let of_it = kept.records.values().filter(|kept| kept.is_for(archive));
             let due = of_it.filter_map(|kept| Some((kept.standing.due().filter(|due| *due <= now)?, kept.fields.id)));
             let ids = first_of(due.collect(), limit);
             Ok(ids.into_iter().filter_map(|id| kept.claim(id, now, &self.options)).collect())
@@ -186,22 +193,16 @@ impl Spool for MemorySpool {
         done
     }
 
-    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>> {
-        self.now(|kept| Ok(kept.take_urged(organization, now).and_then(|id| kept.claim(id, now, &self.options))))
+    fn claim_urged(&self, archive: &Archive, now: Timestamp) -> Pending<Option<Claim>> {
+        self.now(|kept| Ok(kept.take_urged(archive, now).and_then(|id| kept.claim(id, now, &self.options))))
     }
 
-    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize> {
-        self.now_due(|kept| Ok(kept.hurry(organization, now)))
+    fn hurry(&self, archive: &Archive, now: Timestamp) -> Pending<usize> {
+        self.now_due(|kept| Ok(kept.hurry(archive, now)))
     }
 
-    fn give_up(
-        &self,
-        organization: &str,
-        until: Timestamp,
-        setback: Setback,
-        now: Timestamp,
-    ) -> Pending<Vec<RecordId>> {
-        self.now_due(|kept| kept.give_up(organization, until, &setback, now, MAX_CLAIM))
+    fn give_up(&self, archive: &Archive, until: Timestamp, setback: Setback, now: Timestamp) -> Pending<Vec<RecordId>> {
+        self.now_due(|kept| kept.give_up(archive, until, &setback, now, MAX_CLAIM))
     }
 
     fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool> {
@@ -241,20 +242,32 @@ impl Spool for MemorySpool {
         self.now_due(|kept| Ok(kept.hurry_reports(organization, now)))
     }
 
-    fn agenda(&self, organization: &str) -> Pending<Agenda> {
-        self.now(|kept| Ok(kept.agenda(organization)))
+    fn agenda(&self, archive: &Archive) -> Pending<Agenda> {
+        self.now(|kept| Ok(kept.agenda(archive)))
     }
 
-    fn backlog(&self, organization: &str) -> Pending<Backlog> {
-        self.now(|kept| Ok(kept.backlog(organization)))
+    fn backlog(&self, archive: &Archive) -> Pending<Backlog> {
+        self.now(|kept| Ok(kept.backlog(archive)))
     }
 
-    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
-        self.now(|kept| Ok(kept.waiting(organization, until, most, now)))
+    fn waiting(&self, archive: &Archive, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
+        self.now(|kept| Ok(kept.waiting(archive, until, most, now)))
     }
 
-    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64> {
-        self.now(|kept| Ok(kept.acked_since(organization, since)))
+    fn acked_since(&self, archive: &Archive, since: Timestamp) -> Pending<u64> {
+        self.now(|kept| Ok(kept.acked_since(archive, since)))
+    }
+
+    fn follow(&self, organization: &str, archives: Vec<String>, now: Timestamp) -> Pending<Followers> {
+        self.now_due(|kept| kept.follow(organization, &archives, now))
+    }
+
+    fn resend(&self, resend: Resend) -> Pending<Resent> {
+        self.now_due(|kept| Ok(kept.resend(&resend)))
+    }
+
+    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize> {
+        self.now(|kept| Ok(kept.let_go(&before)))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -310,7 +323,7 @@ impl Spool for MemorySpool {
             let mut groups: BTreeMap<(String, &str), Waiting> = BTreeMap::new();
             for kept in kept.records.values().filter(|kept| kept.standing.ended.is_none()) {
                 let (organization, state) = (kept.fields.organization.clone(), kept.standing.status().state);
-                let oldest = kept.fields.original.received;
+                let oldest = kept.fields.since();
                 let new = || Waiting { organization: organization.clone(), state, count: 0, oldest };
                 let group = groups.entry((organization.clone(), state.as_str())).or_insert_with(new);
                 group.count += 1;
@@ -355,7 +368,10 @@ impl Everything {
                 self.records.values().filter(|kept| kept.is_earlier_than(&new)).cloned().collect();
             let decided = life::decide(&mut new, unknown, &mut earlier, options.clock.now(), options.message_uuid);
             match decided {
-                Decided::Stays { .. } => {
+                Decided::Stays { sealed } => {
+                    if let Some(first) = sealed.and_then(|place| earlier.get(place)) {
+                        self.seal_copies(first, options);
+                    }
                     Event::committed(&new).write();
                     self.records.insert(new.fields.id, new);
                 }
@@ -369,53 +385,6 @@ impl Everything {
         }
         self.forget_octets();
     }
-
-    fn claim(&mut self, id: RecordId, now: Timestamp, options: &Options) -> Option<Claim> {
-        let kept = self.records.get_mut(&id)?;
-        life::claim(kept, now, options.message_uuid);
-        let kept = kept.clone();
-        let octets = self.octets(&kept)?;
-        Some(Claim { status: kept.standing.status(), fields: kept.fields, octets })
-    }
-
-    fn settle(&mut self, id: RecordId, outcome: Outcome, now: Timestamp) -> Result<(), SpoolError> {
-        let record = self.record(id)?;
-        let notice = life::settle(id, &mut record.standing, outcome, now)?;
-        let organization = record.fields.organization.clone();
-        if let Some(notice) = notice {
-            self.keep_notice(&organization, notice, now);
-        }
-        self.forget_octets();
-        Ok(())
-    }
-
-    fn claim_report(&mut self, id: RecordId) -> Option<ReportClaim> {
-        let report = self.reports.get_mut(&id)?;
-        report.state = State::Sending;
-        report.attempts = report.attempts.saturating_add(1);
-        let (fields, attempts) = (report.fields.clone(), report.attempts);
-        let record = fields.news.attached().and_then(|id| self.records.get(&id));
-        let record = record.and_then(|kept| Some((kept.fields.clone(), self.octets(kept)?)));
-        Some(ReportClaim { fields, attempts, record })
-    }
-
-    fn returned(&mut self, returned: &Returned) -> Result<Receipt, SpoolError> {
-        let Some(record) = self.records.values_mut().find(|kept| life::is_meant(kept, returned)) else {
-            return Ok(Receipt::Unknown);
-        };
-        let queue_id = record.fields.original.queue_id;
-        let offered = returned.original.clone().filter(|octets| life::is_original(record, octets));
-        let whole = self.messages.contains_key(&queue_id) || offered.is_some();
-        let organization = record.fields.organization.clone();
-        let (receipt, notice) = life::returned(record, returned, whole)?;
-        if let (State::Failed, Some(octets)) = (record.standing.state, offered) {
-            self.messages.entry(queue_id).or_insert(octets);
-        }
-        if let Some(notice) = notice {
-            self.keep_notice(&organization, notice, returned.at);
-        }
-        Ok(receipt)
-    }
 }
 
 impl Report {
@@ -428,11 +397,18 @@ impl Report {
 }
 
 impl Kept {
+    /// Whether it goes there.
+    fn is_for(&self, archive: &Archive) -> bool {
+        self.fields.organization == archive.organization && self.archive == archive.key
+    }
+
     /// Whether it is a decided record of the same message and organization.
     fn is_earlier_than(&self, new: &Self) -> bool {
         !matches!(self.standing.state, State::Prepared | State::Discarded)
             && !self.standing.is_damaged()
             && self.fields.organization == new.fields.organization
+            && self.archive == new.archive
+            && self.fields.replay.is_none()
             && self.fields.original.identity == new.fields.original.identity
     }
 }

@@ -36,14 +36,15 @@ pub use memory::MemorySpool;
 pub use pauses::{Pause, Switched, Turn};
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 pub use values::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Listing, NotedGap, Operation, Outcome, Receipt, RecordDraft,
-    Recovered, ReportClaim, Returned, Setback, Verdict, Waiting,
+    Agenda, Archive, Backlog, Claim, Copies, Draft, Figures, Filter, Followers, Listing, NotedGap, Operation, Outcome,
+    Receipt, RecordDraft, Recovered, ReportClaim, Resend, Resent, Returned, Setback, Verdict, Waiting,
 };
 pub use warned::{REMIND, Warned};
 
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -84,9 +85,9 @@ pub trait Spool: Send + Sync + 'static {
     /// or `record.merged`).
     fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()>;
 
-    /// Gives out up to `limit` records of `organization` that are due at `now`, those first that have been due for longest,
+    /// Gives out up to `limit` records for `archive` that are due at `now`, those first that have been due for longest,
     /// sealed and `sending`. When the future is dropped before its end they are put back.
-    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
+    fn claim(&self, archive: &Archive, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
 
     /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat. Where the
     /// disk fails it is tried again, here as in `decide`; an error of it may be brought again.
@@ -96,18 +97,17 @@ pub trait Spool: Send + Sync + 'static {
     /// due again at once, and [`changes`](Self::changes) does not say so: whoever puts it back knows when to ask again.
     fn unclaim(&self, id: RecordId) -> Pending<()>;
 
-    /// Gives out the record of `organization` that an operator wants tried and that has waited for longest, if there is one,
+    /// Gives out the record for `archive` that an operator wants tried and that has waited for longest, if there is one,
     /// as [`claim`](Self::claim) does. It stands for all others he asked for: they are no longer urgent.
-    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>>;
+    fn claim_urged(&self, archive: &Archive, now: Timestamp) -> Pending<Option<Claim>>;
 
-    /// Makes deferred records of `organization` due at once, some hundreds of those due last; tells how many. Until none are
+    /// Makes deferred records for `archive` due at once, some hundreds of those due last; tells how many. Until none are
     /// left it is asked again.
-    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize>;
+    fn hurry(&self, archive: &Archive, now: Timestamp) -> Pending<usize>;
 
-    /// Keeps as failed, with a notice each, some hundreds of the records of `organization` that wait and were made at
+    /// Keeps as failed, with a notice each, some hundreds of the records for `archive` that wait and were made at
     /// `until` or before, oldest first; tells which. Until none are left it is asked again.
-    fn give_up(&self, organization: &str, until: Timestamp, setback: Setback, now: Timestamp)
-    -> Pending<Vec<RecordId>>;
+    fn give_up(&self, archive: &Archive, until: Timestamp, setback: Setback, now: Timestamp) -> Pending<Vec<RecordId>>;
 
     /// Makes a report of the notices of `organization` when they have gathered for long enough; tells whether. It is due at
     /// once.
@@ -139,24 +139,38 @@ pub trait Spool: Send + Sync + 'static {
     /// The same as [`hurry`](Self::hurry) for reports.
     fn hurry_reports(&self, organization: &str, now: Timestamp) -> Pending<usize>;
 
-    /// When something of `organization` is due next.
-    fn agenda(&self, organization: &str) -> Pending<Agenda>;
+    /// When something for `archive`, or a report of its organization, is due next.
+    fn agenda(&self, archive: &Archive) -> Pending<Agenda>;
 
-    /// When anything of `organization` is due next; none when nothing waits for a time.
-    fn next_due(&self, organization: &str) -> Pending<Option<Timestamp>> {
-        let agenda = self.agenda(organization);
+    /// When anything of it is due next; none when nothing waits for a time.
+    fn next_due(&self, archive: &Archive) -> Pending<Option<Timestamp>> {
+        let agenda = self.agenda(archive);
         Box::pin(async move { Ok(agenda.await?.earliest()) })
     }
 
-    /// What of `organization` waits for an attempt.
-    fn backlog(&self, organization: &str) -> Pending<Backlog>;
+    /// What waits for an attempt at `archive`.
+    fn backlog(&self, archive: &Archive) -> Pending<Backlog>;
 
-    /// Up to `most` of the records of `organization` that wait and were made at `until` or before, oldest first, as notices
+    /// Up to `most` of the records for `archive` that wait and were made at `until` or before, oldest first, as notices
     /// that say so, and how many more there are.
-    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named>;
+    fn waiting(&self, archive: &Archive, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named>;
 
-    /// How many records of `organization` archives have taken since then, as far as history goes back.
-    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64>;
+    /// How many records `archive` has taken since then, as far as history goes back.
+    fn acked_since(&self, archive: &Archive, since: Timestamp) -> Pending<u64>;
+
+    /// Sends on some hundreds of the records of `organization` whose archive is not among `archives`, the keys of the
+    /// configuration in its order: each to the first one that has no copy of it; where all have one it counts as delivered
+    /// (`record.superseded`). Tells how many; until none are left it is asked again.
+    fn follow(&self, organization: &str, archives: Vec<String>, now: Timestamp) -> Pending<Followers>;
+
+    /// Makes records that were delivered, and whose octets are kept for that, due once more, as new entries that say so.
+    /// Works beside a running daemon.
+    fn resend(&self, resend: Resend) -> Pending<Resent>;
+
+    /// Lets go some hundreds of the octets that are kept to be sent again: of records that were delivered before the time that
+    /// `before` has for their organization, and of organizations that it lacks. Tells of how many records; until none are
+    /// left it is asked again.
+    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize>;
 
     /// A number that grows whenever something may have become due, by this process or another.
     fn changes(&self) -> watch::Receiver<u64>;
@@ -164,7 +178,7 @@ pub trait Spool: Send + Sync + 'static {
     /// Up to `limit` entries that `filter` means, oldest first.
     fn list(&self, filter: Filter, limit: usize) -> Pending<Vec<Listing>>;
 
-    /// One entry whole; the octets are gone when it is history.
+    /// One entry whole; the octets of what is history are there where they are kept to be sent again.
     fn show(&self, id: RecordId) -> Pending<(RecordFields, Listing, Option<Octets>)>;
 
     /// What an operator asks for. Works beside a running daemon: the state is changed in one transaction.

@@ -7,15 +7,33 @@ use crate::journal::{Gap, Notice, RecordFields, ReportFields};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Whose records are meant, and at which of its archives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Archive {
+    /// The organization's name.
+    pub organization: String,
+    /// The archive's key ([`Address::mailbox_key`](crate::mail::Address::mailbox_key) of its journaling address); empty for
+    /// records that earlier versions kept, until [`Spool::follow`](super::Spool::follow) has given them one.
+    pub key: String,
+}
+
+impl From<&str> for Archive {
+    /// The one without a key.
+    fn from(organization: &str) -> Self {
+        Self { organization: organization.to_owned(), key: String::new() }
+    }
+}
 
 /// A message whose octets have arrived, with the records it is to have.
 #[derive(Debug, Clone)]
 pub struct Draft {
     /// The relayed message.
     pub queue_id: QueueId,
-    /// One for each organization concerned; `message_uuid` is set by the spool when it seals.
+    /// One for each organization concerned and archive of it; `message_uuid` is set by the spool when it seals.
     pub records: Vec<RecordDraft>,
 }
 
@@ -26,6 +44,22 @@ pub struct RecordDraft {
     pub fields: RecordFields,
     /// How long the record waits for the same message's other transactions.
     pub coalesce: Duration,
+    /// The key of the archive that it goes to.
+    pub archive: String,
+    /// Whether other archives of the organization get copies of it.
+    pub copies: Copies,
+}
+
+/// The records that one transaction makes for one organization, one for each of its archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Copies {
+    /// There is one archive.
+    #[default]
+    Alone,
+    /// Each archive is to have its own.
+    EachIsNeeded,
+    /// Once one is taken, the others count as delivered.
+    OneIsEnough,
 }
 
 /// What the next hop said to the end of data.
@@ -42,6 +76,8 @@ pub enum Verdict {
 /// A record or report that its holder alone may send now.
 #[derive(Debug, Clone)]
 pub struct Claim {
+    /// The key of the archive that it goes to.
+    pub archive: String,
     /// What rendering needs.
     pub fields: RecordFields,
     /// How far its delivery has come; this attempt is counted.
@@ -69,6 +105,8 @@ pub enum Outcome {
     Acked {
         /// The archive's reply.
         reply: String,
+        /// Its octets are kept all the same, to be sent again ([`Spool::resend`](super::Spool::resend)).
+        retain: bool,
     },
     /// Not now.
     Deferred {
@@ -135,6 +173,8 @@ pub struct Listing {
     pub id: RecordId,
     /// Whose it is.
     pub organization: String,
+    /// The key of the archive that it goes to.
+    pub archive: String,
     /// Where it is.
     pub state: State,
     /// The record's own Message-ID.
@@ -153,7 +193,7 @@ pub struct Listing {
     pub next_attempt: Option<Timestamp>,
     /// What was said last.
     pub last_reply: Option<String>,
-    /// Why it was discarded.
+    /// Why it was discarded, or why it counts as delivered though this archive did not take it.
     pub reason: Option<String>,
 }
 
@@ -199,8 +239,8 @@ pub struct Returned {
     pub reply: Option<String>,
     /// The original's octets, as they came back.
     pub original: Option<Bytes>,
-    /// Where records of those organizations go, for the notice that is kept in the same transaction.
-    pub route: String,
+    /// How records of those organizations get to their archives, for the notice that is kept in the same transaction.
+    pub routes: BTreeMap<Archive, String>,
     /// When it came.
     pub at: Timestamp,
 }
@@ -232,6 +272,78 @@ pub struct NotedGap {
     pub organization: String,
     /// What is known of it.
     pub gap: Gap,
+}
+
+/// What became of records whose archive the configuration lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Followers {
+    /// They go to another one.
+    pub redirected: u64,
+    /// Every other archive has a copy: they count as delivered.
+    pub superseded: u64,
+}
+
+impl Followers {
+    /// Whether there were none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which delivered records are sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resend {
+    /// Whose.
+    pub organization: String,
+    /// Those whose original arrived then or later, …
+    pub since: Timestamp,
+    /// … and before this.
+    pub until: Timestamp,
+    /// The key of the archive that gets all of them, each once; none: each goes where it went.
+    pub to: Option<String>,
+    /// Those made after this one: how many are paged through.
+    pub after: Option<RecordId>,
+    /// When that is asked for.
+    pub at: Timestamp,
+    /// The ids of the new entries: as many records are looked at.
+    pub ids: Vec<RecordId>,
+}
+
+/// What became of the records of a time that were to be sent again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resent {
+    /// They wait to be sent again.
+    pub resent: u64,
+    /// Their octets are not kept (any more).
+    pub gone: u64,
+    /// They have not been delivered yet: they wait, are held or have failed.
+    pub undelivered: u64,
+    /// An operator has given them up.
+    pub discarded: u64,
+    /// They wait to be sent again already.
+    pub under_way: u64,
+    /// Another copy of the same record stands for them.
+    pub copies: u64,
+    /// The oldest of those that are sent again, by its original's arrival.
+    pub oldest: Option<Timestamp>,
+    /// The last one looked at; none when there are no more.
+    pub last: Option<RecordId>,
+}
+
+impl Resent {
+    /// Both together.
+    pub fn plus(self, more: Self) -> Self {
+        Self {
+            resent: self.resent + more.resent,
+            gone: self.gone + more.gone,
+            undelivered: self.undelivered + more.undelivered,
+            discarded: self.discarded + more.discarded,
+            under_way: self.under_way + more.under_way,
+            copies: self.copies + more.copies,
+            oldest: [self.oldest, more.oldest].into_iter().flatten().min(),
+            last: more.last,
+        }
+    }
 }
 
 /// What start-up found.

@@ -77,6 +77,7 @@ mod tests {
 
     fn outage(route: &str) -> Outage {
         Outage {
+            archive: String::new(),
             route: route.to_owned(),
             since: at(0),
             reply: "451 later".to_owned(),

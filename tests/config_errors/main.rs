@@ -102,8 +102,8 @@ fn an_unknown_key_is_answered_with_the_known_ones() {
             "name = \"acme\"",
             "name = \"acme\"\nUnlisted = 1",
             "c.toml:8:1: unknown key \"Unlisted\" in [[organization]]; allowed are name, domains, journaling, \
-             switch_reason, journaling_address, report_address, journaling_route, report_route, sender, unlisted_recipients, \
-             recipients, coalesce, scope",
+             switch_reason, journaling_address, report_address, journaling_route, also, delivered_when, retention, \
+             report_route, sender, unlisted_recipients, recipients, coalesce, scope",
         ),
     ]);
     check_added(&[

@@ -191,7 +191,7 @@ impl House {
         let live = whole.iter().filter(is_live).cloned().collect();
         let mut is_due = false;
         for (organization, _) in ORGANIZATIONS {
-            is_due |= spool.next_due(organization).await.ok().flatten().is_some();
+            is_due |= spool.next_due(&organization.into()).await.ok().flatten().is_some();
         }
         {
             let mut history = self.chronicle.write();

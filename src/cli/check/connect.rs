@@ -44,7 +44,8 @@ impl Answer {
 enum Place {
     NextHop(Listener),
     Listener(Listener),
-    Records(Organization),
+    /// One of its archives, by its key.
+    Records(Organization, String),
     Reports(Organization),
 }
 
@@ -55,7 +56,8 @@ pub(super) fn try_everything(config: &Config) -> Result<(), Failure> {
         places.extend([Place::NextHop(listener.clone()), Place::Listener(listener.clone())]);
     }
     for organization in &config.organizations {
-        places.extend([Place::Records(organization.clone()), Place::Reports(organization.clone())]);
+        places.extend(organization.archive_keys().map(|key| Place::Records(organization.clone(), key)));
+        places.push(Place::Reports(organization.clone()));
     }
     let titles: Vec<[String; 3]> = places.iter().map(Place::title).collect();
     tell_at_terminal(&format!("trying {} places, {} s each at the most", places.len(), LIMIT.as_secs()));
@@ -84,7 +86,10 @@ impl Place {
         match self {
             Self::NextHop(listener) => ["next hop".into(), listener.name.clone(), listener.next_hop.to_string()],
             Self::Listener(listener) => ["listener".into(), listener.name.clone(), listener.address.to_string()],
-            Self::Records(of) => ["records".into(), of.name.clone(), of.journaling_route.to_string()],
+            Self::Records(of, key) => {
+                let route = of.archive(key).map_or_else(String::new, |(_, route)| route.to_string());
+                ["records".into(), of.name.clone(), route]
+            }
             Self::Reports(of) => ["reports".into(), of.name.clone(), of.report_route.to_string()],
         }
     }
@@ -96,9 +101,10 @@ impl Place {
             match self {
                 Self::NextHop(listener) => ask_next_hop(listener, config).await,
                 Self::Listener(listener) => stranger::ask(listener, config).await,
-                Self::Records(of) => {
+                Self::Records(of, key) => {
+                    let Some((address, route)) = of.archive(key) else { return Answer::bad("no such archive") };
                     let sender = ReversePath::Address(of.sender.clone());
-                    ask_route(&of.journaling_route, (&sender, &of.journaling_address), config, &tell).await
+                    ask_route(route, (&sender, address), config, &tell).await
                 }
                 Self::Reports(of) => {
                     ask_route(&of.report_route, (&ReversePath::Null, &of.report_address), config, &tell).await

@@ -5,7 +5,7 @@ mod stranger;
 
 use super::Failure;
 use super::output::{print, table};
-use crate::config::{ClientIdentity, Config, Listener, ListenerAuth, Organization, TlsMode};
+use crate::config::{ClientIdentity, Config, DeliveredWhen, Listener, ListenerAuth, Organization, TlsMode};
 use crate::receive::prove_closed;
 use crate::spool::require_lasting;
 use std::path::Path;
@@ -84,7 +84,12 @@ fn describe_listener(listener: &Listener, rows: &mut Vec<Vec<String>>) {
 fn describe_organization(organization: &Organization, rows: &mut Vec<Vec<String>>) {
     let domains: Vec<String> = organization.domains.iter().map(|domain| domain.as_text()).collect();
     let journal = if organization.journaling {
-        format!("records to {} by {}", organization.journaling_address, organization.journaling_route)
+        let archives = organization.archives().map(|(address, route)| format!("{address} by {route}"));
+        let each = match organization.delivered_when {
+            DeliveredWhen::Any if !organization.also.is_empty() => " (one of them is enough)",
+            _ => "",
+        };
+        format!("records to {}{each}", archives.collect::<Vec<_>>().join(" and to "))
     } else {
         "journaling is switched off".to_owned()
     };

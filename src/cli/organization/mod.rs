@@ -73,7 +73,8 @@ async fn list(config: &Config, as_json: bool) -> Result<(), Failure> {
         let since = open.get(&of.name).map_or_else(String::new, |pause| pause.off.at.rfc3339());
         let state = if of.journaling { "on" } else { "off" };
         let reason = of.switch_reason.clone().unwrap_or_default();
-        vec![of.name.clone(), state.to_owned(), since, of.journaling_address.to_string(), reason]
+        let archives: Vec<_> = of.archives().map(|(address, _)| address.to_string()).collect();
+        vec![of.name.clone(), state.to_owned(), since, archives.join(", "), reason]
     };
     let rows: Vec<_> = std::iter::once(head).chain(config.organizations.iter().map(row)).collect();
     Ok(print(table(&rows).as_bytes())?)
@@ -85,6 +86,7 @@ fn object(of: &Organization, pause: Option<&Pause>) -> serde_json::Value {
         "journaling": of.journaling,
         "off_since": pause.map(|pause| pause.off.at.rfc3339()),
         "journaling_address": of.journaling_address,
+        "also": of.also.iter().map(|also| &also.journaling_address).collect::<Vec<_>>(),
         "reason": of.switch_reason,
     })
 }

@@ -78,10 +78,10 @@ impl Desk<'_> {
     }
 
     async fn export_one(&self, directory: &Path, id: RecordId, key: &MacKey) -> Result<Exported, Failure> {
-        let (fields, octets) = match self.spool.show(id).await {
+        let (fields, archive, octets) = match self.spool.show(id).await {
             Ok((_, entry, _)) if entry.state.is_history() => return Ok(Exported::Gone),
             Ok((_, _, None)) => return Ok(Exported::Lost("its octets are gone".to_owned())),
-            Ok((fields, _, Some(octets))) => (fields, octets),
+            Ok((fields, entry, Some(octets))) => (fields, entry.archive, octets),
             Err(SpoolError::NotFound(_)) => return Ok(Exported::Gone),
             Err(error) => return Ok(Exported::Lost(error.to_string())),
         };
@@ -92,7 +92,7 @@ impl Desk<'_> {
         let part = part_of(directory, id);
         let at = |error: io::Error| Failure::Failed(format!("{}: {error}", part.display()));
         let mut output = BufWriter::with_capacity(BUFFER, create(&part).map_err(at)?);
-        self.write_record(&mut output, fields, &octets, key)?;
+        self.write_record(&mut output, (fields, &archive), &octets, key)?;
         Ok(Exported::Written(output.into_inner().map_err(|error| at(error.into_error()))?))
     }
 }

@@ -53,11 +53,15 @@ impl Desk<'_> {
             ("attempts", entry.attempts.to_string()),
             ("next attempt", entry.next_attempt.map_or_else(|| "-".to_owned(), Timestamp::rfc3339)),
             ("last reply", optional(&entry.last_reply)),
-            ("route", self.route(&entry.organization)),
+            ("archive", if entry.archive.is_empty() { "-".to_owned() } else { entry.archive.clone() }),
+            ("route", self.route(&entry)),
         ];
-        if let Some(reason) = &entry.reason {
-            rows.push(("reason", reason.clone()));
-        }
+        let told = [
+            ("reason", entry.reason.clone()),
+            ("copy of", fields.copy_of.map(|first| first.to_string())),
+            ("replay of", fields.replay.as_ref().map(|replay| replay.of.to_string())),
+        ];
+        rows.extend(told.into_iter().filter_map(|(name, value)| Some((name, value?))));
         let recipients = fields
             .recipients
             .iter()
@@ -73,15 +77,16 @@ impl Desk<'_> {
     }
 
     pub(super) async fn show_record(&self, id: RecordId) -> Result<(), Failure> {
-        let (fields, _, octets) = self.spool.show(id).await?;
+        let (fields, entry, octets) = self.spool.show(id).await?;
         let key = self.key().await?;
-        self.write_record(&mut std::io::stdout().lock(), fields, &kept(id, octets)?, &key)
+        self.write_record(&mut std::io::stdout().lock(), (fields, &entry.archive), &kept(id, octets)?, &key)
     }
 
     fn as_json(&self, entry: &Listing) -> Value {
         let mut object = json!({
             "id": entry.id,
             "organization": entry.organization,
+            "archive": entry.archive,
             "state": entry.state,
             "message_id": entry.message_id,
             "original_message_id": entry.original_message_id,
@@ -91,7 +96,7 @@ impl Desk<'_> {
             "attempts": entry.attempts,
             "next_attempt": entry.next_attempt.map(Timestamp::rfc3339),
             "last_reply": entry.last_reply,
-            "route": self.route(&entry.organization),
+            "route": self.route(entry),
         });
         if let (Some(reason), Some(map)) = (&entry.reason, object.as_object_mut()) {
             map.insert("reason".to_owned(), json!(reason));
@@ -100,9 +105,10 @@ impl Desk<'_> {
     }
 
     /// Where the record goes by the configuration of now.
-    fn route(&self, organization: &str) -> String {
-        let found = self.config.organizations.iter().find(|other| other.name == organization);
-        found.map_or_else(|| "-".to_owned(), |found| found.journaling_route.to_string())
+    fn route(&self, entry: &Listing) -> String {
+        let organization = self.config.organization(&entry.organization);
+        let archive = organization.and_then(|organization| organization.archive_or_first(&entry.archive));
+        archive.map_or_else(|| "-".to_owned(), |(_, route)| route.to_string())
     }
 }
 

@@ -8,6 +8,7 @@ mod export;
 mod gaps;
 mod list;
 mod progress;
+mod resend;
 mod steer;
 
 use super::Failure;
@@ -79,6 +80,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Send delivered records again, whose messages are kept (organization.retention): for an archive that has lost them, or
+    /// a new one. Each is a new entry, marked as a replay.
+    Resend(resend::Chosen),
     /// Write every waiting record as ID.eml, readable by its owner alone; a file of that name is replaced.
     Export {
         /// The directory; made when it is missing.
@@ -150,6 +154,7 @@ impl Desk<'_> {
             }
             Command::Discard { ids, reason } => self.steer(ids, &Operation::Discard { reason: reason.clone() }).await,
             Command::Gaps { json } => self.gaps(*json).await,
+            Command::Resend(chosen) => self.resend(chosen).await,
             Command::Export { directory } => self.export(directory).await,
         }
     }
@@ -177,14 +182,14 @@ impl Desk<'_> {
     fn write_record(
         &self,
         output: &mut dyn Write,
-        mut fields: RecordFields,
+        (mut fields, archive): (RecordFields, &str),
         octets: &Octets,
         key: &MacKey,
     ) -> Result<(), Failure> {
         if fields.message_uuid.is_nil() {
             fields.message_uuid = message_uuid(&fields);
         }
-        let (sender, to) = self.addresses(&fields.organization)?;
+        let (sender, to) = self.addresses(&fields.organization, archive)?;
         let rendering = render(&fields, &sender, &to, ArchiveOffers::ALL, Some(key));
         output.write_all(&rendering.prefix)?;
         write_octets(output, octets)?;
@@ -194,9 +199,10 @@ impl Desk<'_> {
 
     /// From and To of an organization's records. One that the configuration no longer has keeps the sender that its name
     /// makes; where its records went is not known any more, and the address says so.
-    fn addresses(&self, name: &str) -> Result<(Address, Address), Failure> {
-        if let Some(found) = self.config.organizations.iter().find(|other| other.name == name) {
-            return Ok((found.sender.clone(), found.journaling_address.clone()));
+    fn addresses(&self, name: &str, archive: &str) -> Result<(Address, Address), Failure> {
+        if let Some(found) = self.config.organization(name) {
+            let to = found.archive_or_first(archive).map_or(&found.journaling_address, |(address, _)| address);
+            return Ok((found.sender.clone(), to.clone()));
         }
         let word = |text: &str| Address::parse(text).map_err(|error| Failure::Failed(format!("{text}: {error}")));
         let sender = word(&format!("amazonjournaling@{name}.awsapps.com")).or_else(|_| word(UNKNOWN_SENDER))?;

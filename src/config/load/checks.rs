@@ -24,6 +24,7 @@ pub(super) fn check(
     check_domains(report, organizations);
     check_addresses(report, listeners);
     check_mailboxes(report, organizations);
+    check_archives(report, organizations);
     check_next_hops(report, hostname, listeners);
     check_routes(report, hostname, listeners, organizations);
 }
@@ -81,11 +82,16 @@ fn check_mailboxes(report: &Report<'_>, organizations: &[PlacedOrganization]) {
         organizations.iter().any(|placed| placed.organization.sender.same_mailbox_ignoring_case(address))
     };
     for placed in organizations {
-        let Organization { journaling_address, report_address, .. } = &placed.organization;
+        let Organization { journaling_address, report_address, also, .. } = &placed.organization;
+        let also = also.iter().zip(&placed.also_at);
+        let also = also.map(|(also, (at, _))| ("also.journaling_address", &also.journaling_address, *at));
         for (key, address, at) in [
             ("journaling_address", journaling_address, placed.journaling_address_at),
             ("report_address", report_address, placed.report_address_at),
-        ] {
+        ]
+        .into_iter()
+        .chain(also)
+        {
             if is_sender(address) {
                 report.note(
                     at,
@@ -95,6 +101,19 @@ fn check_mailboxes(report: &Report<'_>, organizations: &[PlacedOrganization]) {
                     ),
                 );
             }
+        }
+    }
+}
+
+/// Two copies for one archive would be doubled records.
+fn check_archives(report: &Report<'_>, organizations: &[PlacedOrganization]) {
+    for placed in organizations {
+        let mut archives = Seen::new(report);
+        let owner = format!(" of organization {:?}", placed.organization.name);
+        let first = placed.journaling_address_at;
+        let places = std::iter::once(first).chain(placed.also_at.iter().map(|(at, _)| *at));
+        for (key, at) in placed.organization.archive_keys().zip(places) {
+            archives.meet(key, at, "archive", &owner);
         }
     }
 }
@@ -122,11 +141,16 @@ fn check_routes(
     organizations: &[PlacedOrganization],
 ) {
     for placed in organizations {
-        let Organization { journaling_route, report_route, .. } = &placed.organization;
+        let Organization { journaling_route, report_route, also, .. } = &placed.organization;
+        let also = also.iter().zip(&placed.also_at);
+        let also = also.map(|(also, (_, at))| ("organization.also.journaling_route", &also.journaling_route, *at));
         for (key, route, at) in [
             ("organization.journaling_route", journaling_route, placed.journaling_route_at),
             ("organization.report_route", report_route, placed.report_route_at),
-        ] {
+        ]
+        .into_iter()
+        .chain(also)
+        {
             if let Some(listener) = own_listener(route, hostname, listeners) {
                 note_loop(report, at, key, route, &listener.listener);
             }

@@ -3,7 +3,8 @@
 use super::section::{Kind, Placed, Section};
 use super::{routes, values};
 use crate::config::{
-    AddressPattern, Direction, MxRoute, NamedRecipients, Organization, Route, Scope, UnlistedRecipients,
+    AddressPattern, AlsoArchive, DeliveredWhen, Direction, MxRoute, NamedRecipients, Organization, Route, Scope,
+    UnlistedRecipients,
 };
 use crate::mail::Address;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub(super) const ORGANIZATION: Kind = Kind {
         "journaling_address",
         "report_address",
         "journaling_route",
+        "also",
+        "delivered_when",
+        "retention",
         "report_route",
         "sender",
         "unlisted_recipients",
@@ -36,6 +40,16 @@ pub(super) const ORGANIZATION: Kind = Kind {
 };
 const SCOPE: Kind =
     Kind { path: "organization.scope", title: "organization.scope", keys: &["directions", "include", "exclude"] };
+
+const ALSO: Kind = Kind {
+    path: "organization.also",
+    title: "[[organization.also]]",
+    keys: &["journaling_address", "journaling_route"],
+};
+/// Archives besides the first one: copies of every record are kept until each has its own.
+const MOST_ALSO: usize = 7;
+/// The longest time for which octets of delivered records are kept.
+const LONGEST_RETENTION: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// An organization and where the values stand that are compared with others'.
 #[derive(Debug)]
@@ -48,6 +62,8 @@ pub(super) struct PlacedOrganization {
     pub(super) report_address_at: usize,
     pub(super) journaling_route_at: usize,
     pub(super) report_route_at: usize,
+    /// For each of `also`, in their order: where address and route stand.
+    pub(super) also_at: Vec<(usize, usize)>,
 }
 
 /// Every organization that could be read whole.
@@ -69,6 +85,10 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
         section.text_shown(key, routes::route, routes::without_password).unwrap_or(default)
     };
     let (journaling_route, report_route) = (route("journaling_route"), route("report_route"));
+    let (also, also_at) = read_also(section).into_iter().unzip();
+    let labels = [("all", DeliveredWhen::All), ("any", DeliveredWhen::Any)];
+    let delivered_when = section.text("delivered_when", values::one_of(&labels));
+    let retention = section.text("retention", retention).map(|retention| retention.value);
     let sender = read_sender(section, name.as_ref());
     let labels = [("bcc", UnlistedRecipients::Bcc), ("recipient", UnlistedRecipients::Recipient)];
     let unlisted_recipients = section.text("unlisted_recipients", values::one_of(&labels));
@@ -89,6 +109,7 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
         report_address_at: report_address.at,
         journaling_route_at: journaling_route.at,
         report_route_at: report_route.at,
+        also_at,
         organization: Organization {
             name: name.value,
             domains: domains.value.into_iter().map(|domain| domain.value).collect(),
@@ -97,6 +118,9 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
             journaling_address: journaling_address.value,
             report_address: report_address.value,
             journaling_route: journaling_route.value,
+            also,
+            delivered_when: delivered_when.map_or(DeliveredWhen::All, |when| when.value),
+            retention: retention.filter(|time| !time.is_zero()),
             report_route: report_route.value,
             sender: sender?,
             unlisted_recipients: unlisted_recipients.map_or(UnlistedRecipients::Bcc, |label| label.value),
@@ -105,6 +129,31 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
             scope,
         },
     })
+}
+
+/// The further archives; what can't be read is noted.
+fn read_also(organization: Section<'_>) -> Vec<(AlsoArchive, (usize, usize))> {
+    let sections = organization.tables("also", ALSO);
+    if sections.len() > MOST_ALSO {
+        let found = sections.len();
+        organization.refuse("also", &format!("found {found} archives; at most {MOST_ALSO} are allowed"));
+    }
+    let read = |section: Section<'_>| {
+        section.require(&["journaling_address"]);
+        let address = section.text("journaling_address", values::address);
+        let route = section
+            .text_shown("journaling_route", routes::route, routes::without_password)
+            .unwrap_or(Placed { value: Route::Mx(MxRoute::default()), at: section.at() });
+        let address = address?;
+        let archive = AlsoArchive { journaling_address: address.value, journaling_route: route.value };
+        Some((archive, (address.at, route.at)))
+    };
+    sections.into_iter().filter_map(read).collect()
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    let time = values::duration(text)?;
+    if time <= LONGEST_RETENTION { Ok(time) } else { Err(r#"too long; at most "3660d" is allowed"#.to_owned()) }
 }
 
 fn reason(text: &str) -> Result<String, String> {

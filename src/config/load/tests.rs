@@ -60,7 +60,7 @@ fn the_example_is_a_sound_configuration() {
 #[test]
 fn every_default_that_the_example_shows_is_the_one_in_force() {
     let (written_out, shown) = example_of_defaults(true);
-    assert_eq!(shown.len(), 27, "{shown:?}");
+    assert_eq!(shown.len(), 30, "{shown:?}");
     assert_eq!(parse(&written_out), parse(&example_of_defaults(false).0));
 }
 

@@ -1,7 +1,7 @@
 //! Records and reports from the spool to the archive and back: what becomes of them in the end.
 
 use super::archive::{Act, Archive, Script};
-use super::world::{RETRY, World, config, organization};
+use super::world::{RETRY, World, archive_of, config, organization};
 use super::*;
 use crate::config::Retry;
 use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
@@ -62,7 +62,7 @@ async fn a_refused_record_is_kept_as_failed_and_reported_once() {
     for text in [id.as_str(), "5.7.1 no 5.7.1 records here", "X-MS-Journal-Report", "Subject: Numbers\r\n\r\n1\r\n"] {
         assert!(has(&heard.letters[0], text), "{text}");
     }
-    assert_eq!(world.spool.next_due("acme").await.unwrap(), None, "nothing more to send");
+    assert_eq!(world.spool.next_due(&archive_of("acme")).await.unwrap(), None, "nothing more to send");
     assert_eq!((archive.heard().of("RCPT").len(), reports.heard().letters.len()), (1, 1));
 }
 
@@ -73,7 +73,7 @@ async fn a_refused_report_causes_no_other() {
     world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
     reports.hears(|heard| heard.of("RSET").len() == 1).await;
     world.end().await;
-    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&archive_of("acme")).await.unwrap(), None);
     assert_eq!((reports.heard().of("RCPT").len(), world.count(State::Failed).await), (1, 1));
 }
 
@@ -85,7 +85,7 @@ async fn a_report_is_tried_again_until_it_is_taken() {
     let heard = reports.hears(|heard| heard.letters.len() == 2).await;
     world.end().await;
     assert_eq!(heard.letters[0], heard.letters[1]);
-    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&archive_of("acme")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_delay_is_reported_once_however_long_it_lasts() {
     willing.hears(|heard| heard.letters.len() == 2).await;
     world.end().await;
     // Its end is told when it has held.
-    assert_eq!((reports.heard().letters.len(), world.spool.next_due("acme").await.unwrap()), (1, None));
+    assert_eq!((reports.heard().letters.len(), world.spool.next_due(&archive_of("acme")).await.unwrap()), (1, None));
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn records_that_fail_together_are_told_in_one_report() {
     assert!(has(&heard.letters[0], "Subject: 30 journal records not delivered: acme"));
     assert!(ids.iter().all(|id| has(&heard.letters[0], &format!("X-Journal-Record: {id}\r\n"))));
     assert_eq!((reports.heard().letters.len(), world.count(State::Failed).await), (1, 30));
-    assert_eq!(world.spool.next_due("acme").await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&archive_of("acme")).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -228,13 +228,13 @@ async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
     let organizations = vec![organization("acme", plain(&archive), plain(&archive))];
     let world = World::new(config(organizations, RETRY));
     let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
-    let claims = world.spool.claim("acme", clock::system().now(), 5).await.unwrap();
+    let claims = world.spool.claim(&archive_of("acme"), clock::system().now(), 5).await.unwrap();
     assert_eq!((claims.len(), world.state(id).await), (1, State::Sending));
     world.drain.begin();
     let delivery = world.start();
     for claim in claims {
         let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
-        let line = delivery.office.way("acme", Freight::Records).unwrap().line();
+        let line = delivery.office.way(&archive_of("acme"), Freight::Records).unwrap().line();
         let pass = delivery.office.circuits.pass(&line);
         delivery.office.carry(Parcel::Record(claim), pass, slot).await;
     }

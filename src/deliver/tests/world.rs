@@ -3,15 +3,17 @@
 use super::*;
 use crate::clock::SharedClock;
 use crate::config::{
-    Config, Direction, Log, LogAddresses, LogFormat, OnFailure, Organization, Retry, Scope, Spool as SpoolConfig,
-    UnlistedRecipients,
+    Config, DeliveredWhen, Direction, Log, LogAddresses, LogFormat, OnFailure, Organization, Retry, Scope,
+    Spool as SpoolConfig, UnlistedRecipients,
 };
 use crate::deliver::{Deliver, Delivery, NoMemory, start};
 use crate::journal::{Label, MacKey, OctetsKind, Original, Recipient, RecordFields, message_uuid};
 use crate::mail::QueueId;
 use crate::net::SharedNetwork;
 use crate::queue::State;
-use crate::spool::{Draft, EmbeddedSpool, Filter, Listing, MemorySpool, Options, RecordDraft, Spool, disk};
+use crate::spool::{
+    Archive, Copies, Draft, EmbeddedSpool, Filter, Listing, MemorySpool, Options, RecordDraft, Spool, disk,
+};
 use crate::watch;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -46,6 +48,14 @@ fn options(clock: SharedClock) -> Options {
     }
 }
 
+/// Where every organization's records go.
+pub(super) const ARCHIVE: &str = "archive@journal.example";
+
+/// The archive of this organization.
+pub(super) fn archive_of(organization: &str) -> Archive {
+    Archive { organization: organization.to_owned(), key: ARCHIVE.to_owned() }
+}
+
 /// An organization whose records and reports go these ways.
 pub(super) fn organization(name: &str, journaling_route: Route, report_route: Route) -> Organization {
     Organization {
@@ -53,9 +63,12 @@ pub(super) fn organization(name: &str, journaling_route: Route, report_route: Ro
         domains: Vec::new(),
         journaling: true,
         switch_reason: None,
-        journaling_address: address("archive@journal.example"),
+        journaling_address: address(ARCHIVE),
         report_address: address("postmaster@acme.example"),
         journaling_route,
+        also: Vec::new(),
+        delivered_when: DeliveredWhen::All,
+        retention: None,
         report_route,
         sender: address(&format!("amazonjournaling@{name}.awsapps.com")),
         unlisted_recipients: UnlistedRecipients::Bcc,
@@ -160,6 +173,8 @@ impl World {
             organization: organization.to_owned(),
             original,
             recipients: vec![Recipient { label: Label::To, address: address("bob@acme.example") }],
+            copy_of: None,
+            replay: None,
             message_uuid: Uuid::nil(),
             boundary: Uuid::from_u128(u128::from_be_bytes(digest[..16].try_into().unwrap())),
             date: now,
@@ -170,7 +185,8 @@ impl World {
         };
         let mut intake = self.spool.begin(queue_id);
         intake.append(text.as_bytes()).await.unwrap();
-        let records = vec![RecordDraft { fields, coalesce: Duration::ZERO }];
+        let records =
+            vec![RecordDraft { fields, coalesce: Duration::ZERO, archive: ARCHIVE.to_owned(), copies: Copies::Alone }];
         self.spool.prepare(intake, Draft { queue_id, records }).await.unwrap();
         self.spool.decide(queue_id, crate::spool::Verdict::Accepted).await.unwrap();
         id

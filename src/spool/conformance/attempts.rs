@@ -36,7 +36,7 @@ async fn a_claim_seals_counts_and_is_its_holder_s_alone(world: World) {
     assert_eq!((claims[0].status.state, claims[0].status.attempts), (State::Sending, 1));
     assert_eq!(world.in_state(State::Sending).await, [id]);
     assert!(world.claim_all().await.is_empty());
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), None);
 }
 
 async fn a_claim_gives_out_the_longest_due_first_up_to_its_limit(world: World) {
@@ -48,7 +48,7 @@ async fn a_claim_gives_out_the_longest_due_first_up_to_its_limit(world: World) {
     world.clock.advance(WINDOW);
     let mut claimed = Vec::new();
     for expected in [2, 2, 1, 0] {
-        let claims = world.spool.claim(ORGANIZATION, world.now(), 2).await.unwrap();
+        let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 2).await.unwrap();
         assert_eq!(claims.len(), expected);
         claimed.extend(claims.into_iter().map(|claim| claim.fields.id));
     }
@@ -86,11 +86,11 @@ async fn a_deferred_record_is_due_again_when_its_time_has_come(world: World) {
     world.defer(id, Duration::from_secs(60)).await;
     changes.changed().await.unwrap();
     let due = world.now().plus(Duration::from_secs(60));
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(due));
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(due));
     let live = world.live().await;
     assert_eq!((live[0].state, live[0].next_attempt), (State::Deferred, Some(due)));
-    assert!(world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap().is_empty());
-    assert_eq!(world.spool.claim(ORGANIZATION, due, 9).await.unwrap().len(), 1);
+    assert!(world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap().is_empty());
+    assert_eq!(world.spool.claim(&ORGANIZATION.into(), due, 9).await.unwrap().len(), 1);
 }
 
 async fn a_failed_record_is_kept_whole(world: World) {
@@ -111,14 +111,14 @@ async fn an_attempt_that_did_not_begin_is_not_counted(world: World) {
     assert_eq!(world.in_state(State::Waiting).await, [id]);
     // Sealed it stays: what was rendered once is rendered the same again.
     world.relay(&Message::new(1, &["b@x.example"]), Verdict::Accepted).await;
-    let second = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    let second = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     assert_eq!((&second[0].fields, second[0].status.attempts), (&first[0].fields, 1));
 }
 
 async fn a_claim_that_nobody_waits_for_is_put_back(world: World) {
     let id = one(&world, 1).await;
     world.clock.advance(WINDOW);
-    let mut claim = world.spool.claim(ORGANIZATION, world.now(), 9);
+    let mut claim = world.spool.claim(&ORGANIZATION.into(), world.now(), 9);
     let polled = std::future::poll_fn(|context| std::task::Poll::Ready(claim.as_mut().poll(context))).await;
     drop(claim);
     if polled.is_ready() {
@@ -130,18 +130,18 @@ async fn a_claim_that_nobody_waits_for_is_put_back(world: World) {
             .relay(&Message { organizations: vec!["another"], ..Message::new(2, &["a@x.example"]) }, Verdict::Refused)
             .await;
     }
-    let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     assert_eq!(claims.iter().map(|claim| (claim.fields.id, claim.status.attempts)).collect::<Vec<_>>(), [(id, 1)]);
 }
 
 async fn the_end_of_an_attempt_needs_an_attempt(world: World) {
     let id = one(&world, 1).await;
     let reply = || "250 ok".to_owned();
-    let acked = world.spool.settle(id, Outcome::Acked { reply: reply() }, world.now()).await;
+    let acked = world.spool.settle(id, Outcome::Acked { reply: reply(), retain: false }, world.now()).await;
     assert!(matches!(acked, Err(SpoolError::NotNow(_))), "{acked:?}");
     assert!(matches!(world.spool.unclaim(id).await, Err(SpoolError::NotNow(_))));
     let nobody = RecordId::new(world.now(), &OsEntropy);
-    let acked = world.spool.settle(nobody, Outcome::Acked { reply: reply() }, world.now()).await;
+    let acked = world.spool.settle(nobody, Outcome::Acked { reply: reply(), retain: false }, world.now()).await;
     assert!(matches!(acked, Err(SpoolError::NotFound(id)) if id == nobody));
     assert!(matches!(world.spool.unclaim(nobody).await, Err(SpoolError::NotFound(_))));
     assert!(matches!(world.spool.show(nobody).await, Err(SpoolError::NotFound(_))));
@@ -153,7 +153,7 @@ async fn a_report_is_due_until_it_is_sent(world: World) {
     world.claim_all().await;
     let notice = world.refuse(id).await;
     let report = world.gather().await;
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(world.now()));
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(world.now()));
     assert!(world.spool.claim_reports("another", world.now(), 9).await.unwrap().is_empty());
 
     let claims = world.claim_reports().await;
@@ -166,13 +166,13 @@ async fn a_report_is_due_until_it_is_sent(world: World) {
     let later = world.now().plus(Duration::from_secs(60));
     let deferred = Outcome::Deferred { reply: "451".into(), next_attempt: later };
     world.spool.settle_report(report, deferred, world.now()).await.unwrap();
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(later));
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(later));
     assert!(world.claim_reports().await.is_empty());
     let claims = world.spool.claim_reports(ORGANIZATION, later, 9).await.unwrap();
     assert_eq!(claims[0].attempts, 2);
-    world.spool.settle_report(report, Outcome::Acked { reply: "250".into() }, later).await.unwrap();
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
-    let again = world.spool.settle_report(report, Outcome::Acked { reply: "250".into() }, later).await;
+    world.spool.settle_report(report, Outcome::Acked { reply: "250".into(), retain: false }, later).await.unwrap();
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), None);
+    let again = world.spool.settle_report(report, Outcome::Acked { reply: "250".into(), retain: false }, later).await;
     assert!(matches!(again, Err(SpoolError::NotFound(_))));
 }
 
@@ -190,7 +190,7 @@ async fn a_report_about_what_is_gone_has_no_record(world: World) {
     world.spool.settle_report(report, failed, world.now()).await.unwrap();
     world.clock.advance(Duration::from_secs(86_400));
     assert!(world.claim_reports().await.is_empty());
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), None);
 }
 
 async fn a_report_that_was_not_sent_is_put_back(world: World) {

@@ -38,7 +38,7 @@ async fn recipients_of_another_transaction_join_the_waiting_record(world: World)
     world.relay(&Message::new(1, &["c@x.example", "\"b\"@X.example", "a@x.example"]), Verdict::Accepted).await;
     // The window is the first transaction's; the second does not make it longer.
     world.clock.advance(Duration::from_secs(1));
-    let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     assert_eq!(claims.len(), 1);
     assert_eq!(claims[0].fields.id, first.record());
     assert_eq!(names(&claims[0]), ["a@x.example", "b@x.example", "c@x.example"]);
@@ -56,10 +56,10 @@ async fn another_message_or_organization_gets_its_own_record(world: World) {
 async fn without_a_window_nothing_is_joined(world: World) {
     let message = Message { coalesce: Duration::ZERO, ..Message::new(1, &["a@x.example"]) };
     world.relay(&message, Verdict::Accepted).await;
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(world.now()));
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(world.now()));
     world.clock.advance(Duration::from_millis(1));
     world.relay(&Message { recipients: vec!["b@x.example"], ..message }, Verdict::Accepted).await;
-    let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     // Both are due at the same moment, so their order is that of their ids, which chance decides.
     let mut recipients: Vec<_> = claims.iter().map(names).collect();
     recipients.sort();

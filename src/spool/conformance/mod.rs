@@ -1,6 +1,7 @@
 //! What every spool promises, sentence by sentence, asked of the embedded one and of the one in memory.
 
 mod attempts;
+mod copies;
 mod merging;
 mod news;
 mod operators;

@@ -36,14 +36,14 @@ async fn a_failure_leaves_a_notice_that_is_told_when_it_has_settled(world: World
     changes.borrow_and_update();
     world.refuse(ids[0]).await;
     changes.changed().await.unwrap();
-    let agenda = world.spool.agenda(ORGANIZATION).await.unwrap();
+    let agenda = world.spool.agenda(&ORGANIZATION.into()).await.unwrap();
     assert_eq!(agenda, Agenda { notices: Some(world.now().plus(SETTLE)), ..Agenda::default() });
     assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap(), "not yet");
     world.clock.advance(SETTLE);
     let seed = world.seed();
     assert!(world.spool.gather(ORGANIZATION, seed).await.unwrap());
     assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap(), "all is told");
-    let agenda = world.spool.agenda(ORGANIZATION).await.unwrap();
+    let agenda = world.spool.agenda(&ORGANIZATION.into()).await.unwrap();
     assert_eq!(agenda, Agenda { reports: Some(world.now()), ..Agenda::default() });
     let claims = world.claim_reports().await;
     let fields = &claims[0].fields;
@@ -73,7 +73,7 @@ async fn the_next_report_keeps_its_distance(world: World) {
     world.refuse(ids[1]).await;
     world.clock.advance(GATHER);
     assert!(!world.spool.gather(ORGANIZATION, world.seed()).await.unwrap());
-    assert_eq!(world.spool.agenda(ORGANIZATION).await.unwrap().notices, Some(told.plus(DISTANCES[0])));
+    assert_eq!(world.spool.agenda(&ORGANIZATION.into()).await.unwrap().notices, Some(told.plus(DISTANCES[0])));
     world.gather().await;
     assert_eq!(world.claim_reports().await.len(), 2);
 }
@@ -84,7 +84,7 @@ async fn failures_beyond_the_maximum_are_counted(world: World) {
         world.refuse(id).await;
         // Back to where it can fail again.
         world.operate(id, Operation::Retry).await.unwrap();
-        world.spool.claim(ORGANIZATION, world.now(), 1).await.unwrap();
+        world.spool.claim(&ORGANIZATION.into(), world.now(), 1).await.unwrap();
     }
     world.gather().await;
     let claims = world.claim_reports().await;
@@ -95,7 +95,7 @@ async fn each_organization_is_told_of_its_own(world: World) {
     let other = Message { organizations: vec!["another"], ..Message::new(9, &["a@x.example"]) };
     let other = world.relay(&other, Verdict::Accepted).await.record();
     let ids = sending(&world, 1).await;
-    world.spool.claim("another", world.now(), 9).await.unwrap();
+    world.spool.claim(&"another".into(), world.now(), 9).await.unwrap();
     world.refuse(ids[0]).await;
     world.refuse(other).await;
     world.gather().await;
@@ -106,9 +106,10 @@ async fn each_organization_is_told_of_its_own(world: World) {
 }
 
 async fn a_told_delay_is_remembered_and_so_is_its_end(world: World) {
-    let warned = || async { world.spool.backlog(ORGANIZATION).await.unwrap().warned };
+    let warned = || async { world.spool.backlog(&ORGANIZATION.into()).await.unwrap().warned };
     assert_eq!(warned().await, None);
     let mut outage = Outage {
+        archive: String::new(),
         route: "smtp://archive.example.com:25".into(),
         since: world.now(),
         reply: "451 later".into(),
@@ -131,7 +132,7 @@ async fn a_told_delay_is_remembered_and_so_is_its_end(world: World) {
     expected = Warned::of(outage.clone(), Some(expected), world.now());
     tell(delayed(&outage)).await.unwrap();
     assert_eq!(warned().await, Some(expected.clone()));
-    assert_eq!(world.spool.backlog("another").await.unwrap().warned, None);
+    assert_eq!(world.spool.backlog(&"another".into()).await.unwrap().warned, None);
     world.clock.advance(Duration::from_secs(1));
     expected = expected.ended(world.now());
     tell(restored(&outage)).await.unwrap();
@@ -182,7 +183,11 @@ async fn a_gap_is_noted_once_and_told_at_once(world: World) {
     assert_eq!((claims[0].fields.id, &claims[0].fields.news), (seed.id, &News::Bypassed(first)));
     assert!(claims[0].record.is_none());
     // The report goes, and the gap stays known.
-    world.spool.settle_report(seed.id, Outcome::Acked { reply: "250 ok".into() }, world.now()).await.unwrap();
+    world
+        .spool
+        .settle_report(seed.id, Outcome::Acked { reply: "250 ok".into(), retain: false }, world.now())
+        .await
+        .unwrap();
     world.spool.note_gap(ORGANIZATION, gap("late"), seed).await.unwrap();
     assert_eq!(world.claim_reports().await.len(), 0);
     assert_eq!(world.spool.gaps(9).await.unwrap(), both);

@@ -65,13 +65,13 @@ async fn a_retry_makes_an_entry_due_at_once(world: World) {
     let listing = world.operate(id, Operation::Retry).await.unwrap();
     assert_eq!((listing.state, listing.next_attempt), (State::Waiting, Some(world.now())));
     changes.changed().await.unwrap();
-    assert_eq!(world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap().len(), 1);
+    assert_eq!(world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap().len(), 1);
     world.defer(id, Duration::from_secs(3_600)).await;
     world.operate(id, Operation::Retry).await.unwrap();
-    assert_eq!(world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap().len(), 1);
+    assert_eq!(world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap().len(), 1);
     world.fail(id, None).await;
     world.operate(id, Operation::Retry).await.unwrap();
-    let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     assert_eq!((claims.len(), claims[0].status.attempts), (1, 3));
 }
 
@@ -80,7 +80,7 @@ async fn a_held_record_is_not_given_out_until_it_is_released(world: World) {
     let listing = world.operate(id, Operation::Hold).await.unwrap();
     assert_eq!((listing.state, listing.next_attempt), (State::Held, None));
     assert!(world.claim_all().await.is_empty());
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), None);
     assert!(matches!(world.operate(id, Operation::Retry).await, Err(SpoolError::NotNow(why)) if why.contains("held")));
     let mut changes = world.spool.changes();
     changes.borrow_and_update();

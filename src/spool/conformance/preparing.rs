@@ -43,7 +43,7 @@ async fn a_prepared_record_is_listed_and_not_given_out(world: World) {
     assert_eq!(live[0].original_message_id.as_deref(), Some("<1@example.org>"));
     assert_eq!((live[0].created, live[0].attempts, live[0].next_attempt), (world.now(), 0, None));
     assert!(world.claim_all().await.is_empty());
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), None);
 }
 
 async fn a_draft_without_records_keeps_nothing(world: World) {
@@ -56,13 +56,13 @@ async fn a_draft_without_records_keeps_nothing(world: World) {
 async fn an_accepted_message_waits_for_the_end_of_its_window(world: World) {
     let prepared = world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
     let end = world.now().plus(WINDOW);
-    assert_eq!(world.spool.next_due(ORGANIZATION).await.unwrap(), Some(end));
-    assert_eq!(world.spool.next_due("another").await.unwrap(), None);
+    assert_eq!(world.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(end));
+    assert_eq!(world.spool.next_due(&"another".into()).await.unwrap(), None);
     world.clock.advance(WINDOW - Duration::from_millis(1));
-    assert!(world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap().is_empty());
+    assert!(world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap().is_empty());
     world.clock.advance(Duration::from_millis(1));
-    assert!(world.spool.claim("another", world.now(), 9).await.unwrap().is_empty());
-    let claims = world.spool.claim(ORGANIZATION, world.now(), 9).await.unwrap();
+    assert!(world.spool.claim(&"another".into(), world.now(), 9).await.unwrap().is_empty());
+    let claims = world.spool.claim(&ORGANIZATION.into(), world.now(), 9).await.unwrap();
     assert_eq!(claims.len(), 1);
     assert_eq!((claims[0].fields.id, claims[0].fields.outcome_unknown), (prepared.record(), false));
 }
@@ -129,7 +129,7 @@ async fn every_organization_gets_its_own_record_of_one_original(world: World) {
     assert_eq!(claims.len(), 1);
     world.ack(claims[0].fields.id).await;
     // The other organization's record needs the octets still.
-    let other = world.spool.claim("another", world.now(), 9).await.unwrap();
+    let other = world.spool.claim(&"another".into(), world.now(), 9).await.unwrap();
     assert_eq!(other.len(), 1);
     assert_eq!(other[0].fields.original.queue_id, prepared.queue_id);
     assert!(other[0].octets.read_all().unwrap().ends_with(b"hello\r\n"));
@@ -148,7 +148,7 @@ async fn what_is_closed_takes_nothing_more(world: World) {
     world.spool.close().await.unwrap();
     assert!(matches!(world.prepare(&message, b"octets").await, Err(SpoolError::Failing(_))));
     assert!(world.spool.decide(prepared.queue_id, Verdict::Accepted).await.is_err());
-    assert!(world.spool.claim(ORGANIZATION, world.now(), 1).await.is_err());
+    assert!(world.spool.claim(&ORGANIZATION.into(), world.now(), 1).await.is_err());
     assert!(world.spool.list(Filter::default(), 1).await.is_err());
     assert!(world.spool.close().await.is_err());
 }

@@ -31,7 +31,7 @@ fn returned(world: &World, record: RecordId) -> Returned {
         organizations: vec![ORGANIZATION.into()],
         reply: Some("bounced: 550 5.1.1 no".into()),
         original: Some(Bytes::from_static(OCTETS)),
-        route: "smtp://archive.example.com:25".into(),
+        routes: [(ORGANIZATION.into(), "smtp://archive.example.com:25".to_owned())].into(),
         at: world.now(),
     }
 }
@@ -45,7 +45,7 @@ async fn acked(world: &World) -> RecordId {
 
 /// How many records the next report names.
 async fn reports(world: &World) -> usize {
-    if world.spool.agenda(ORGANIZATION).await.unwrap().notices.is_none() {
+    if world.spool.agenda(&ORGANIZATION.into()).await.unwrap().notices.is_none() {
         return 0;
     }
     world.gather().await;

@@ -1,7 +1,7 @@
 //! Steps of a message's first half: its octets and records become durable, and the next hop's verdict on it.
 
-use super::rows;
 use super::steps::{Step, StepError};
+use super::{copies, rows};
 use crate::mail::{QueueId, Timestamp};
 use crate::spool::files::OctetFile;
 use crate::spool::intake::Gathered;
@@ -90,6 +90,7 @@ fn decide_one(
         Decided::Stays { sealed } => {
             if let Some(first) = sealed.and_then(|place| earlier.get(place)) {
                 rows::save(step.db, first)?;
+                copies::seal(step, first, message_uuid)?;
             }
             rows::save(step.db, new)?;
             step.effects.log(Event::committed(new));
@@ -107,16 +108,18 @@ fn decide_one(
     }
 }
 
-/// The decided records of the same message and organization, oldest first. One that an operator has discarded stands for
+/// The decided records of the same message, organization and archive, oldest first. One that an operator has discarded stands for
 /// nothing: the archive never took it. Without a Message-ID only those matter that
 /// may still be joined or owe a retry: equal content without one may be many messages.
 fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
-    const SAME: &str = "WHERE organization = ? AND identity = ? AND state NOT IN ('prepared', 'discarded') ORDER BY id";
-    const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' ORDER BY id";
-    const OWING: &str =
-        "WHERE organization = ? AND identity = ? AND owes = 1 AND sealed = 1 AND state <> 'discarded' ORDER BY id";
+    const SAME: &str = "WHERE organization = ? AND identity = ? AND state NOT IN ('prepared', 'discarded') \
+         AND archive = ? AND replay_of IS NULL ORDER BY id";
+    const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' \
+         AND archive = ? ORDER BY id";
+    const OWING: &str = "WHERE organization = ? AND identity = ? AND owes = 1 AND sealed = 1 AND state <> 'discarded' \
+         AND archive = ? AND replay_of IS NULL ORDER BY id";
     let (organization, identity) = (&new.fields.organization, new.fields.original.identity.as_slice());
-    let ask = |condition| rows::select(step.db, condition, params![organization, identity]);
+    let ask = |condition| rows::select(step.db, condition, params![organization, identity, new.archive]);
     let found = if new.fields.original.message_id.is_some() {
         ask(SAME)?
     } else {

@@ -12,6 +12,7 @@
 
 mod attempts;
 mod batch;
+mod copies;
 mod core;
 mod decide;
 mod drivers;
@@ -22,6 +23,7 @@ mod opening;
 mod pauses;
 mod readers;
 mod reports;
+mod resending;
 mod returned;
 mod rows;
 mod schema;
@@ -39,8 +41,9 @@ use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Agenda, Backlog, Claim, Draft, Figures, Filter, Intake, Listing, NotedGap, Octets, Operation, Outcome, Pause,
-    Pending, Receipt, ReportClaim, Returned, Room, Setback, Spool, SpoolError, Switched, Verdict,
+    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, Intake, Listing, NotedGap, Octets, Operation,
+    Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool, SpoolError,
+    Switched, Verdict,
 };
 use crate::clock::SharedClock;
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
@@ -50,6 +53,7 @@ use decide::{Body, Prepared};
 use prometheus_client::metrics::histogram::Histogram;
 use readers::Readers;
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,13 +187,13 @@ impl Spool for EmbeddedSpool {
         }
     }
 
-    fn claim(&self, organization: &str, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
+    fn claim(&self, archive: &Archive, now: Timestamp, limit: usize) -> Pending<Vec<Claim>> {
         let message_uuid = match self.owner() {
             Ok(options) => options.message_uuid,
             Err(error) => return failed(error),
         };
-        let (store, organization, limit) = (Arc::clone(&self.store), organization.to_owned(), limit.min(MAX_CLAIM));
-        let step = move |step: &mut Step<'_>| attempts::claim(step, &store, &organization, now, limit, message_uuid);
+        let (store, archive, limit) = (Arc::clone(&self.store), archive.clone(), limit.min(MAX_CLAIM));
+        let step = move |step: &mut Step<'_>| attempts::claim(step, &store, &archive, now, limit, message_uuid);
         self.writer.call(0, step, |writer, claims| {
             claims.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
         })
@@ -231,32 +235,26 @@ impl Spool for EmbeddedSpool {
         }
     }
 
-    fn claim_urged(&self, organization: &str, now: Timestamp) -> Pending<Option<Claim>> {
+    fn claim_urged(&self, archive: &Archive, now: Timestamp) -> Pending<Option<Claim>> {
         let message_uuid = match self.owner() {
             Ok(options) => options.message_uuid,
             Err(error) => return failed(error),
         };
-        let (store, organization) = (Arc::clone(&self.store), organization.to_owned());
-        let step = move |step: &mut Step<'_>| attempts::claim_urged(step, &store, &organization, now, message_uuid);
+        let (store, archive) = (Arc::clone(&self.store), archive.clone());
+        let step = move |step: &mut Step<'_>| attempts::claim_urged(step, &store, &archive, now, message_uuid);
         self.writer.call(0, step, |writer, claim| {
             claim.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
         })
     }
 
-    fn hurry(&self, organization: &str, now: Timestamp) -> Pending<usize> {
-        let organization = organization.to_owned();
-        self.write(move |step| attempts::hurry(step, &organization, now, MAX_CLAIM))
+    fn hurry(&self, archive: &Archive, now: Timestamp) -> Pending<usize> {
+        let archive = archive.clone();
+        self.write(move |step| attempts::hurry(step, &archive, now, MAX_CLAIM))
     }
 
-    fn give_up(
-        &self,
-        organization: &str,
-        until: Timestamp,
-        setback: Setback,
-        now: Timestamp,
-    ) -> Pending<Vec<RecordId>> {
-        let organization = organization.to_owned();
-        self.write(move |step| attempts::give_up(step, &organization, until, &setback, now, MAX_CLAIM))
+    fn give_up(&self, archive: &Archive, until: Timestamp, setback: Setback, now: Timestamp) -> Pending<Vec<RecordId>> {
+        let archive = archive.clone();
+        self.write(move |step| attempts::give_up(step, &archive, until, &setback, now, MAX_CLAIM))
     }
 
     fn gather(&self, organization: &str, seed: ReportSeed) -> Pending<bool> {
@@ -296,24 +294,50 @@ impl Spool for EmbeddedSpool {
         })
     }
 
-    fn agenda(&self, organization: &str) -> Pending<Agenda> {
-        let organization = organization.to_owned();
-        self.readers.ask(move |db| view::agenda(db, &organization))
+    fn agenda(&self, archive: &Archive) -> Pending<Agenda> {
+        let archive = archive.clone();
+        self.readers.ask(move |db| view::agenda(db, &archive))
     }
 
-    fn backlog(&self, organization: &str) -> Pending<Backlog> {
-        let organization = organization.to_owned();
-        self.readers.ask(move |db| view::backlog(db, &organization))
+    fn backlog(&self, archive: &Archive) -> Pending<Backlog> {
+        let archive = archive.clone();
+        self.readers.ask(move |db| view::backlog(db, &archive))
     }
 
-    fn waiting(&self, organization: &str, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
-        let organization = organization.to_owned();
-        self.readers.ask(move |db| view::waiting(db, &organization, until, most, now))
+    fn waiting(&self, archive: &Archive, until: Timestamp, most: usize, now: Timestamp) -> Pending<Named> {
+        let archive = archive.clone();
+        self.readers.ask(move |db| view::waiting(db, &archive, until, most, now))
     }
 
-    fn acked_since(&self, organization: &str, since: Timestamp) -> Pending<u64> {
-        let organization = organization.to_owned();
-        self.readers.ask(move |db| view::acked_since(db, &organization, since))
+    fn acked_since(&self, archive: &Archive, since: Timestamp) -> Pending<u64> {
+        let archive = archive.clone();
+        self.readers.ask(move |db| view::acked_since(db, &archive, since))
+    }
+
+    fn follow(&self, organization: &str, archives: Vec<String>, now: Timestamp) -> Pending<Followers> {
+        let (spool, organization) = (self.clone(), organization.to_owned());
+        Box::pin(async move {
+            let (of, keys) = (organization.clone(), archives.clone());
+            if !spool.readers.ask(move |db| copies::has_strays(db, &of, &keys)).await? {
+                return Ok(Followers::default());
+            }
+            spool.write(move |step| copies::follow(step, &organization, &archives, now, MAX_CLAIM)).await
+        })
+    }
+
+    fn resend(&self, resend: Resend) -> Pending<Resent> {
+        self.writer.call(0, move |step| resending::resend(step, &resend), |_, _| {})
+    }
+
+    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize> {
+        let spool = self.clone();
+        Box::pin(async move {
+            let asked = before.clone();
+            if !spool.readers.ask(move |db| history::is_kept_too_long(db, &asked)).await? {
+                return Ok(0);
+            }
+            spool.write(move |step| history::let_go(step, &before)).await
+        })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -51,12 +51,16 @@ pub(super) fn tell(step: &mut Step<'_>, report: &ReportFields) -> Result<(), Ste
     match &report.news {
         News::Failed(_) | News::Bypassed(_) => {}
         News::Delayed { outage, .. } => {
-            let before = warned(step.db, &report.organization)?;
-            save_warned(step.db, &report.organization, &Warned::of(outage.clone(), before, report.date))?;
+            let before = warned(step.db, &report.organization, &outage.archive)?;
+            save_warned(
+                step.db,
+                (&report.organization, &outage.archive),
+                &Warned::of(outage.clone(), before, report.date),
+            )?;
         }
-        News::Restored { .. } => {
-            if let Some(before) = warned(step.db, &report.organization)? {
-                save_warned(step.db, &report.organization, &before.ended(report.date))?;
+        News::Restored { outage, .. } => {
+            if let Some(before) = warned(step.db, &report.organization, &outage.archive)? {
+                save_warned(step.db, (&report.organization, &outage.archive), &before.ended(report.date))?;
             }
         }
     }
@@ -64,17 +68,17 @@ pub(super) fn tell(step: &mut Step<'_>, report: &ReportFields) -> Result<(), Ste
     Ok(())
 }
 
-/// The delay of which the organization has been told.
-pub(super) fn warned(db: &Connection, organization: &str) -> Result<Option<Warned>, StepError> {
-    let mut statement = db.prepare_cached("SELECT fields FROM warned WHERE organization = ?")?;
-    let fields: Option<String> = statement.query_row([organization], |row| row.get(0)).optional()?;
+/// The delay of which the organization has been told at one of its archives.
+pub(super) fn warned(db: &Connection, organization: &str, archive: &str) -> Result<Option<Warned>, StepError> {
+    let mut statement = db.prepare_cached("SELECT fields FROM warned WHERE organization = ? AND archive = ?")?;
+    let fields: Option<String> = statement.query_row([organization, archive], |row| row.get(0)).optional()?;
     // What can't be read is told again.
     Ok(fields.and_then(|fields| serde_json::from_str(&fields).ok()))
 }
 
-fn save_warned(db: &Connection, organization: &str, warned: &Warned) -> Result<(), StepError> {
-    db.prepare_cached("INSERT OR REPLACE INTO warned (organization, fields) VALUES (?, ?)")?
-        .execute(params![organization, json(warned)?])?;
+fn save_warned(db: &Connection, (organization, archive): (&str, &str), warned: &Warned) -> Result<(), StepError> {
+    db.prepare_cached("INSERT OR REPLACE INTO warned (organization, archive, fields) VALUES (?, ?, ?)")?
+        .execute(params![organization, archive, json(warned)?])?;
     Ok(())
 }
 

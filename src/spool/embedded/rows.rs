@@ -7,7 +7,7 @@ use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::Standing;
 use crate::spool::files::OctetStore;
 use crate::spool::life::{Event, Kept};
-use crate::spool::{Octets, SpoolError};
+use crate::spool::{Archive, Copies, Octets, SpoolError};
 use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
@@ -16,10 +16,10 @@ use std::time::Duration;
 
 /// The columns that [`read`] expects, in its order.
 const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, urged, \
-     reason, ended, window, fields";
+     reason, ended, window, fields, archive, copies";
 
 /// How far a record's id and the arrival of its message may lie apart.
-const ID_MARGIN: Duration = Duration::from_secs(60);
+pub(super) const ID_MARGIN: Duration = Duration::from_secs(60);
 
 /// A record's row.
 pub(super) struct RecordRow {
@@ -27,13 +27,18 @@ pub(super) struct RecordRow {
     pub(super) standing: Standing,
     window: Duration,
     fields: String,
+    pub(super) archive: String,
+    pub(super) copies: Copies,
 }
 
 impl RecordRow {
     /// The record, unless its fields can't be read.
     pub(super) fn kept(self) -> Result<Kept, SpoolError> {
         match serde_json::from_str(&self.fields) {
-            Ok(fields) => Ok(Kept { fields, standing: self.standing, window: self.window }),
+            Ok(fields) => {
+                let Self { standing, window, archive, copies, .. } = self;
+                Ok(Kept { fields, standing, window, archive, copies })
+            }
             Err(error) => {
                 Err(SpoolError::Failing(format!("the spool's entry of record {} can't be read: {error}", self.id)))
             }
@@ -44,7 +49,24 @@ impl RecordRow {
 /// Reads a row of [`COLUMNS`].
 fn read(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
     let window = Duration::from_millis(row.get::<_, i64>(11)?.unsigned_abs());
-    Ok(RecordRow { id: word(row, 0)?, standing: standing(row)?, window, fields: row.get(12)? })
+    let (fields, archive, copies) = (row.get(12)?, row.get(13)?, copies(row, 14)?);
+    Ok(RecordRow { id: word(row, 0)?, standing: standing(row)?, window, fields, archive, copies })
+}
+
+fn copies(row: &Row<'_>, column: usize) -> rusqlite::Result<Copies> {
+    Ok(match row.get::<_, i64>(column)? {
+        0 => Copies::Alone,
+        2 => Copies::OneIsEnough,
+        _ => Copies::EachIsNeeded,
+    })
+}
+
+fn copies_number(copies: Copies) -> i64 {
+    match copies {
+        Copies::Alone => 0,
+        Copies::EachIsNeeded => 1,
+        Copies::OneIsEnough => 2,
+    }
 }
 
 /// The part of [`COLUMNS`] that says where a record stands.
@@ -68,26 +90,53 @@ pub(super) fn organization(db: &Connection, id: RecordId) -> rusqlite::Result<St
     db.prepare_cached("SELECT organization FROM record WHERE id = ?")?.query_row([id.as_str()], |row| row.get(0))
 }
 
+/// Whose record it is, and the key of its archive.
+pub(super) fn whose(db: &Connection, id: RecordId) -> rusqlite::Result<(String, String)> {
+    let mut statement = db.prepare_cached("SELECT organization, archive FROM record WHERE id = ?")?;
+    statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 /// The records that `condition` (what stands behind `FROM record`) finds.
 pub(super) fn select(db: &Connection, condition: &str, params: impl Params) -> rusqlite::Result<Vec<RecordRow>> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM record {condition}"))?;
     statement.query_map(params, read)?.collect()
 }
 
-/// Up to `limit` records of `organization` that wait for an attempt and were made at `until` or before, oldest first.
+/// Up to `limit` records for `archive` that wait for an attempt and were made at `until` or before, oldest first.
 pub(super) fn waiting(
     db: &Connection,
-    organization: &str,
+    archive: &Archive,
     until: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<RecordRow>> {
     // Ids sort by age: the index alone finds the few that may be old enough. The margin is for an id and a time of arrival
     // that were not taken from one look at the clock.
     let beyond = RecordId::first_of(until.plus(ID_MARGIN));
-    let wanted = params![organization, until.as_millis(), beyond.as_str(), i64::try_from(limit).unwrap_or(i64::MAX)];
-    const WAITING: &str =
-        "WHERE organization = ?1 AND due IS NOT NULL AND id < ?3 AND created <= ?2 ORDER BY id LIMIT ?4";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let wanted = params![archive.organization, until.as_millis(), beyond.as_str(), limit, archive.key];
+    const WAITING: &str = "WHERE organization = ?1 AND archive = ?5 AND due IS NOT NULL AND id < ?3 AND created <= ?2 \
+                           ORDER BY id LIMIT ?4";
     select(db, WAITING, wanted)
+}
+
+/// The other records of the same transaction and organization, decided or not; of one that is sent again, the others that are.
+pub(super) fn others(db: &Connection, id: RecordId) -> rusqlite::Result<Vec<RecordRow>> {
+    const OTHERS: &str = "WHERE queue_id = (SELECT queue_id FROM record WHERE id = ?1) AND id <> ?1 \
+         AND organization = (SELECT organization FROM record WHERE id = ?1) \
+         AND (replay_of IS NULL) = (SELECT replay_of IS NULL FROM record WHERE id = ?1) ORDER BY id";
+    select(db, OTHERS, [id.as_str()])
+}
+
+/// Sends a record to another archive.
+pub(super) fn redirect(db: &Connection, id: RecordId, archive: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE record SET archive = ? WHERE id = ?")?.execute(params![archive, id.as_str()])?;
+    Ok(())
+}
+
+/// Keeps the octets of a delivered record, or not any more.
+pub(super) fn retain(db: &Connection, id: RecordId, retained: bool) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE record SET retained = ? WHERE id = ?")?.execute(params![retained, id.as_str()])?;
+    Ok(())
 }
 
 /// One record.
@@ -96,13 +145,14 @@ pub(super) fn find(db: &Connection, id: RecordId) -> Result<Kept, StepError> {
     Ok(row.kept()?)
 }
 
-/// Where one record stands and whose message it is of, without what it says: most moves need no more.
-pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, QueueId), StepError> {
+/// Where one record stands, whose message it is of and whether it has copies, without what it says: most moves need no more.
+pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, QueueId, Copies), StepError> {
     let mut statement = db.prepare_cached(
         "SELECT queue_id, state, before, held, sealed, attempts, next_attempt, last_reply, urged, reason, \
-         ended FROM record WHERE id = ?",
+         ended, copies FROM record WHERE id = ?",
     )?;
-    let row = statement.query_row([id.as_str()], |row| Ok((standing(row)?, word(row, 0)?))).optional()?;
+    let row =
+        statement.query_row([id.as_str()], |row| Ok((standing(row)?, word(row, 0)?, copies(row, 11)?))).optional()?;
     row.ok_or_else(|| SpoolError::NotFound(id).into())
 }
 
@@ -111,9 +161,9 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     let fields = &kept.fields;
     let mut statement = db.prepare_cached(
         "INSERT INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
-         attempts, next_attempt, due, last_reply, urged, reason, ended, fields) VALUES (:id, :queue_id, \
-         :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, :next_attempt, :due, \
-         :last_reply, :urged, :reason, :ended, :fields)",
+         attempts, next_attempt, due, last_reply, urged, reason, ended, fields, archive, copies, replay_of) VALUES \
+         (:id, :queue_id, :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, \
+         :next_attempt, :due, :last_reply, :urged, :reason, :ended, :fields, :archive, :copies, :replay_of)",
     )?;
     let standing = &kept.standing;
     statement.execute(named_params! {
@@ -121,7 +171,7 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
         ":queue_id": fields.original.queue_id.as_str(),
         ":organization": fields.organization,
         ":identity": fields.original.identity.as_slice(),
-        ":created": fields.original.received.as_millis(),
+        ":created": fields.since().as_millis(),
         ":window": i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX),
         ":state": standing.state.as_str(),
         ":before": standing.before.as_str(),
@@ -135,6 +185,9 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
         ":reason": standing.reason,
         ":ended": standing.ended.map(Timestamp::as_millis),
         ":fields": json(fields)?,
+        ":archive": kept.archive,
+        ":copies": copies_number(kept.copies),
+        ":replay_of": fields.replay.as_ref().map(|replay| replay.of.to_string()),
     })?;
     Ok(())
 }
@@ -203,11 +256,12 @@ pub(super) fn octets(db: &Connection, store: &OctetStore, queue_id: QueueId) -> 
     }))
 }
 
-/// Forgets the octets of a message that no live record refers to; true when they were in a file.
+/// Forgets the octets of a message that no record refers to which is live, or kept to be sent again; true when they were in a file.
 pub(super) fn forget_message(db: &Connection, queue_id: QueueId) -> rusqlite::Result<bool> {
     let mut statement = db.prepare_cached(
         "DELETE FROM message WHERE queue_id = ?1 AND NOT EXISTS \
-         (SELECT 1 FROM record WHERE queue_id = ?1 AND ended IS NULL) RETURNING octets IS NULL",
+         (SELECT 1 FROM record WHERE queue_id = ?1 AND (ended IS NULL OR retained)) \
+         RETURNING octets IS NULL",
     )?;
     // Every row has to be asked for, or the statement does not come to its end.
     let gone: rusqlite::Result<Vec<bool>> = statement.query_map([queue_id.as_str()], |row| row.get(0))?.collect();
@@ -240,13 +294,14 @@ pub(super) fn fail_damaged(
     standing.damaged(why.to_owned());
     step.effects.log(Event::Damaged { record: id, why: why.to_owned() });
     save_standing(step.db, id, &standing)?;
-    let mut statement = step.db.prepare_cached("SELECT organization, created, fields FROM record WHERE id = ?")?;
-    let (organization, created, fields): (String, i64, String) =
-        statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut statement =
+        step.db.prepare_cached("SELECT organization, created, fields, archive FROM record WHERE id = ?")?;
+    let (organization, created, fields, archive): (String, i64, String, String) =
+        statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     let notice = match serde_json::from_str(&fields) {
         Ok(fields) => Notice::about(&fields, Cause::Damaged, now),
         Err(_) => Notice::of_unreadable(id, Timestamp::from_millis(created), now),
     };
-    let notice = Notice { attempts: standing.attempts, ..notice }.with_reply("", why, false);
+    let notice = Notice { attempts: standing.attempts, ..notice }.at_archive(&archive).with_reply("", why, false);
     news::keep(step, &organization, &notice, now)
 }

@@ -164,6 +164,30 @@ pub const MIGRATIONS: &[&str] = &[
     ) STRICT;
     CREATE UNIQUE INDEX pause_open ON pause (organization) WHERE until IS NULL;
 ",
+    "
+    -- An organization may have several archives.
+    ALTER TABLE record ADD COLUMN archive TEXT NOT NULL DEFAULT '';    -- the key of where it goes; '' until a start knows
+    ALTER TABLE record ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;   -- of others: 0 none, 1 each is needed, 2 one is enough
+    ALTER TABLE record ADD COLUMN retained INTEGER NOT NULL DEFAULT 0; -- delivered, and its octets are kept
+    ALTER TABLE record ADD COLUMN replay_of TEXT;                      -- the record that was delivered and is sent again
+    DROP INDEX record_due;
+    CREATE INDEX record_due ON record (organization, archive, due, id) WHERE due IS NOT NULL;
+    DROP INDEX record_urged;
+    CREATE INDEX record_urged ON record (organization, archive, due, id) WHERE urged AND due IS NOT NULL;
+    DROP INDEX record_figures;
+    CREATE INDEX record_figures ON record (organization, state, held, created, archive, ended) WHERE ended IS NULL;
+    CREATE INDEX record_retained ON record (organization, ended) WHERE retained;
+    CREATE INDEX record_replay ON record (replay_of) WHERE replay_of IS NOT NULL;
+    ALTER TABLE warned RENAME TO warned_of_one;
+    CREATE TABLE warned (               -- delays that have been told, and their ends
+        organization TEXT NOT NULL,
+        archive TEXT NOT NULL,
+        fields TEXT NOT NULL,           -- spool::Warned as JSON
+        PRIMARY KEY (organization, archive)
+    ) STRICT;
+    INSERT INTO warned (organization, archive, fields) SELECT organization, '', fields FROM warned_of_one;
+    DROP TABLE warned_of_one;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

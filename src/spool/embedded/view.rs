@@ -9,7 +9,7 @@ use crate::mail::{RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::files::OctetStore;
 use crate::spool::life;
-use crate::spool::{Agenda, Backlog, Figures, Filter, Listing, Octets, SpoolError, Waiting};
+use crate::spool::{Agenda, Archive, Backlog, Figures, Filter, Listing, Octets, SpoolError, Waiting};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 /// Up to `limit` entries, oldest first. `stale` says that no daemon runs: what is being sent then waits in truth.
@@ -41,21 +41,21 @@ pub(super) fn show(
     let whole = db.unchecked_transaction()?;
     let mut kept = rows::find(&whole, id)?;
     as_seen(&mut kept, stale);
-    let octets =
-        if kept.standing.ended.is_some() { None } else { rows::octets(&whole, store, kept.fields.original.queue_id)? };
+    // Of what is history they are there where they are kept to be sent again.
+    let octets = rows::octets(&whole, store, kept.fields.original.queue_id)?;
     let listing = life::listing(&kept);
     Ok((kept.fields, listing, octets))
 }
 
 /// When something is due next.
-pub(super) fn agenda(db: &Connection, organization: &str) -> Result<Agenda, StepError> {
+pub(super) fn agenda(db: &Connection, archive: &Archive) -> Result<Agenda, StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT (SELECT min(due) FROM record WHERE organization = ?1 AND due IS NOT NULL), \
-         (SELECT min(due) FROM record WHERE organization = ?1 AND urged AND due IS NOT NULL), \
+        "SELECT (SELECT min(due) FROM record WHERE organization = ?1 AND archive = ?2 AND due IS NOT NULL), \
+         (SELECT min(due) FROM record WHERE organization = ?1 AND archive = ?2 AND urged AND due IS NOT NULL), \
          (SELECT min(due) FROM report WHERE organization = ?1 AND due IS NOT NULL), \
          (SELECT due FROM pace WHERE organization = ?1)",
     )?;
-    let agenda = statement.query_row([organization], |row| {
+    let agenda = statement.query_row([&archive.organization, &archive.key], |row| {
         let moment = |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
         Ok(Agenda { records: moment(0)?, urged: moment(1)?, reports: moment(2)?, notices: moment(3)? })
     });
@@ -63,27 +63,28 @@ pub(super) fn agenda(db: &Connection, organization: &str) -> Result<Agenda, Step
 }
 
 /// What waits for an attempt.
-pub(super) fn backlog(db: &Connection, organization: &str) -> Result<Backlog, StepError> {
-    let mut statement =
-        db.prepare_cached("SELECT count(*), min(id) FROM record WHERE organization = ? AND due IS NOT NULL")?;
+pub(super) fn backlog(db: &Connection, archive: &Archive) -> Result<Backlog, StepError> {
+    let mut statement = db.prepare_cached(
+        "SELECT count(*), min(id) FROM record WHERE organization = ? AND archive = ? AND due IS NOT NULL",
+    )?;
     let (waiting, oldest): (i64, Option<String>) =
-        statement.query_row([organization], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        statement.query_row([&archive.organization, &archive.key], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut statement = db.prepare_cached("SELECT created FROM record WHERE id = ?")?;
     let oldest: Option<i64> = statement.query_row([oldest], |row| row.get(0)).optional()?;
-    let warned = news::warned(db, organization)?;
+    let warned = news::warned(db, &archive.organization, &archive.key)?;
     Ok(Backlog { waiting: waiting.unsigned_abs(), oldest: oldest.map(Timestamp::from_millis), warned })
 }
 
 /// The records that wait and were made at `until` or before: up to `most` by name.
 pub(super) fn waiting(
     db: &Connection,
-    organization: &str,
+    archive: &Archive,
     until: Timestamp,
     most: usize,
     now: Timestamp,
 ) -> Result<Named, StepError> {
     // One more, or none are left to count.
-    let mut rows = rows::waiting(db, organization, until, most.saturating_add(1))?;
+    let mut rows = rows::waiting(db, archive, until, most.saturating_add(1))?;
     let is_all = rows.len() <= most;
     rows.truncate(most);
     let found = rows.len();
@@ -91,21 +92,24 @@ pub(super) fn waiting(
         rows.into_iter().filter_map(|row| row.kept().ok()).map(|kept| life::waits(&kept, now)).collect();
     let mut total = found;
     if !is_all {
-        const COUNT: &str = "SELECT count(*) FROM record WHERE organization = ? AND due IS NOT NULL AND created <= ?";
-        let count: i64 =
-            db.prepare_cached(COUNT)?.query_row(params![organization, until.as_millis()], |row| row.get(0))?;
+        const COUNT: &str = "SELECT count(*) FROM record WHERE organization = ? AND archive = ? AND due IS NOT NULL \
+             AND created <= ?";
+        let wanted = params![archive.organization, archive.key, until.as_millis()];
+        let count: i64 = db.prepare_cached(COUNT)?.query_row(wanted, |row| row.get(0))?;
         total = usize::try_from(count).unwrap_or(usize::MAX);
     }
     let more = u64::try_from(total.saturating_sub(records.len())).unwrap_or(u64::MAX);
     Ok(Named { records, more })
 }
 
-/// Records that archives have taken since then.
-pub(super) fn acked_since(db: &Connection, organization: &str, since: Timestamp) -> Result<u64, StepError> {
+/// Records that the archive has taken since then.
+pub(super) fn acked_since(db: &Connection, archive: &Archive, since: Timestamp) -> Result<u64, StepError> {
     let mut statement = db.prepare_cached(
-        "SELECT count(*) FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended >= ?2 AND organization = ?1",
+        "SELECT count(*) FROM record WHERE state = 'acked' AND ended IS NOT NULL AND ended >= ?3 AND organization = ?1 \
+         AND archive = ?2 AND reason IS NULL",
     )?;
-    let count: i64 = statement.query_row(params![organization, since.as_millis()], |row| row.get(0))?;
+    let wanted = params![archive.organization, archive.key, since.as_millis()];
+    let count: i64 = statement.query_row(wanted, |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
@@ -166,11 +170,12 @@ fn unreadable(
     status: crate::queue::Status,
     error: &SpoolError,
 ) -> rusqlite::Result<Listing> {
-    let mut statement = db.prepare_cached("SELECT organization, created FROM record WHERE id = ?")?;
+    let mut statement = db.prepare_cached("SELECT organization, created, archive FROM record WHERE id = ?")?;
     statement.query_row([id.as_str()], |row| {
         Ok(Listing {
             id,
             organization: row.get(0)?,
+            archive: row.get(2)?,
             state: status.state,
             message_id: String::new(),
             original_message_id: None,

@@ -126,7 +126,7 @@ async fn finish(desk: &Desk, context: &str) {
     }
     assert!(desk.spool.list(Filter::default(), 9).await.unwrap().is_empty(), "{context}");
     // Files are removed right behind the answer.
-    desk.spool.next_due("nobody").await.unwrap();
+    desk.spool.next_due(&"nobody".into()).await.unwrap();
     let left = desk.disk.files(&path().join("octets"));
     assert!(left.is_empty(), "{context}: {left:?}");
 }

@@ -10,8 +10,8 @@ use journal_relay::journal::{Cause, Label, Notice, OctetsKind, Original, Recipie
 use journal_relay::mail::{Address, QueueId, RecordId, ReversePath, Timestamp};
 use journal_relay::queue::State;
 use journal_relay::spool::{
-    Claim, Draft, EmbeddedSpool, Filter, Listing, Operation, Options, Outcome, Pending, RecordDraft, Recovered, Spool,
-    SpoolError, Verdict,
+    Claim, Copies, Draft, EmbeddedSpool, Filter, Listing, Operation, Options, Outcome, Pending, RecordDraft, Recovered,
+    Spool, SpoolError, Verdict,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -264,7 +264,7 @@ impl Desk {
 
     /// Claims what is due.
     pub async fn claim(&self) -> Result<Vec<(usize, Claim)>, SpoolError> {
-        let claims = self.spool.claim(ORGANIZATION, self.books.now(), 100).await?;
+        let claims = self.spool.claim(&ORGANIZATION.into(), self.books.now(), 100).await?;
         let note = |claim: Claim| {
             let which = self.books.ledger.find(claim.fields.id).expect("a record that nobody made");
             // Whoever gives it out has the verdict.
@@ -276,7 +276,7 @@ impl Desk {
     }
 
     pub fn ack(&self, which: usize) -> impl Future<Output = Result<(), SpoolError>> {
-        let outcome = Outcome::Acked { reply: "250 2.0.0 kept".into() };
+        let outcome = Outcome::Acked { reply: "250 2.0.0 kept".into(), retain: false };
         self.keep_track(which, Move::Ack, self.spool.settle(self.books.told(which).record, outcome, self.books.now()))
     }
 
@@ -317,6 +317,7 @@ impl Desk {
 
     fn notice(&self, which: usize) -> Notice {
         Notice {
+            archive: String::new(),
             record: self.books.told(which).record,
             cause: Cause::Refused,
             at: self.books.now(),
@@ -387,6 +388,8 @@ fn draft(told: &Told, now: Timestamp) -> Draft {
         organization: ORGANIZATION.into(),
         original,
         recipients: told.recipients.iter().map(recipient).collect(),
+        copy_of: None,
+        replay: None,
         message_uuid: Uuid::nil(),
         boundary: Uuid::from_u128(3),
         date: now,
@@ -395,5 +398,8 @@ fn draft(told: &Told, now: Timestamp) -> Draft {
         retry_came: false,
         owed: Vec::new(),
     };
-    Draft { queue_id: told.queue_id, records: vec![RecordDraft { fields, coalesce: WINDOW }] }
+    Draft {
+        queue_id: told.queue_id,
+        records: vec![RecordDraft { fields, coalesce: WINDOW, archive: String::new(), copies: Copies::Alone }],
+    }
 }

@@ -3,20 +3,23 @@
 use super::*;
 use crate::journal::{Cause, Notice, ReportSeed};
 use crate::queue::State;
-use crate::spool::MemorySpool;
+use crate::spool::{Copies, MemorySpool};
 use proptest::prelude::*;
 
 /// One thing done to both. Numbers pick among what is there.
 #[derive(Debug, Clone)]
 enum Act {
-    Prepare { identity: u8, recipients: Vec<u8>, message_id: bool },
+    Prepare { identity: u8, recipients: Vec<u8>, message_id: bool, archives: usize, copies: Copies },
     Decide { which: usize, verdict: Verdict },
-    Claim,
-    ClaimUrged,
-    Hurry,
-    GiveUp { seconds: u64 },
+    Claim { archive: usize },
+    ClaimUrged { archive: usize },
+    Hurry { archive: usize },
+    GiveUp { archive: usize, seconds: u64 },
+    Follow { archives: usize },
+    Resend { to: Option<usize>, ids: Vec<RecordId> },
+    LetGo { seconds: Option<u64> },
     Gather { seed: ReportSeed },
-    Ack { which: usize },
+    Ack { which: usize, retain: bool },
     Defer { which: usize, wait_s: u64 },
     Fail { which: usize },
     Unclaim { which: usize },
@@ -24,10 +27,13 @@ enum Act {
     Wait { seconds: u64 },
 }
 
+/// Keys of archives; an organization has the first few, or the last one alone.
+const ARCHIVES: [&str; 3] = ["", "b@x.example", "c@x.example"];
 const RECIPIENTS: [&str; 4] = ["a@x.example", "b@x.example", "\"a\"@X.example", "c@x.example"];
 
 fn act() -> impl Strategy<Value = Act> {
     let which = || 0_usize..64;
+    let archive = || 0_usize..3;
     let verdict = prop::sample::select(vec![Verdict::Accepted, Verdict::Accepted, Verdict::Unknown, Verdict::Refused]);
     let operation = prop::sample::select(vec![
         Operation::Retry,
@@ -37,15 +43,23 @@ fn act() -> impl Strategy<Value = Act> {
     ]);
     let recipients = || prop::collection::vec(0_u8..4, 1..4);
     prop_oneof![
-        4 => (0_u8..2, recipients(), prop::bool::weighted(0.8))
-            .prop_map(|(identity, recipients, message_id)| Act::Prepare { identity, recipients, message_id }),
+        4 => (0_u8..2, recipients(), prop::bool::weighted(0.8), 1_usize..4, prop::bool::ANY).prop_map(
+            |(identity, recipients, message_id, archives, any)| {
+                let several = if any { Copies::OneIsEnough } else { Copies::EachIsNeeded };
+                let copies = if archives == 1 { Copies::Alone } else { several };
+                Act::Prepare { identity, recipients, message_id, archives, copies }
+            },
+        ),
         4 => (which(), verdict).prop_map(|(which, verdict)| Act::Decide { which, verdict }),
-        3 => Just(Act::Claim),
-        1 => Just(Act::ClaimUrged),
-        1 => Just(Act::Hurry),
-        1 => (0_u64..9).prop_map(|seconds| Act::GiveUp { seconds }),
+        4 => archive().prop_map(|archive| Act::Claim { archive }),
+        1 => archive().prop_map(|archive| Act::ClaimUrged { archive }),
+        1 => archive().prop_map(|archive| Act::Hurry { archive }),
+        1 => (archive(), 0_u64..9).prop_map(|(archive, seconds)| Act::GiveUp { archive, seconds }),
+        1 => (1_usize..4).prop_map(|archives| Act::Follow { archives }),
+        1 => prop::option::of(archive()).prop_map(|to| Act::Resend { to, ids: (0..9).map(|_| seed().id).collect() }),
+        1 => prop::option::of(0_u64..9).prop_map(|seconds| Act::LetGo { seconds }),
         1 => Just(Act::Gather { seed: seed() }),
-        2 => which().prop_map(|which| Act::Ack { which }),
+        3 => (which(), prop::bool::ANY).prop_map(|(which, retain)| Act::Ack { which, retain }),
         2 => (which(), 0_u64..9).prop_map(|(which, wait_s)| Act::Defer { which, wait_s }),
         1 => which().prop_map(|which| Act::Fail { which }),
         1 => which().prop_map(|which| Act::Unclaim { which }),
@@ -62,8 +76,13 @@ fn seed() -> ReportSeed {
 }
 
 fn shown(claims: impl IntoIterator<Item = Claim>) -> String {
-    let parts = claims.into_iter().map(|claim| (claim.fields, claim.status, claim.octets.read_all().unwrap()));
+    let parts =
+        claims.into_iter().map(|claim| (claim.archive, claim.fields, claim.status, claim.octets.read_all().unwrap()));
     format!("{:?}", parts.collect::<Vec<_>>())
+}
+
+fn at(place: usize) -> Archive {
+    archive(ARCHIVES[place])
 }
 
 struct Pair {
@@ -105,14 +124,18 @@ impl Pair {
     }
 
     fn draft(&mut self, act: &Act, now: Timestamp) -> Option<Draft> {
-        let Act::Prepare { identity, recipients, message_id } = act else { return None };
+        if let Act::Resend { ids, .. } = act {
+            self.records.extend(ids);
+        }
+        let Act::Prepare { identity, recipients, message_id, archives, copies } = act else { return None };
         let recipients: Vec<_> = recipients.iter().map(|place| RECIPIENTS[*place as usize]).collect();
         let message =
             Message { message_id: *message_id, ..Message::new(*identity * 2 + *message_id as u8, &recipients) };
+        let message = message.to(&ARCHIVES[..*archives], *copies);
         let queue_id = QueueId::new(now, &crate::mail::OsEntropy);
         let draft = draft(&message, queue_id, b"octets", now);
         self.messages.push(queue_id);
-        self.records.push(draft.records[0].fields.id);
+        self.records.extend(draft.records.iter().map(|record| record.fields.id));
         Some(draft)
     }
 
@@ -125,27 +148,48 @@ impl Pair {
                 intake.append(b"octets").await.unwrap();
                 format!("{:?}", spool.prepare(intake, draft).await)
             }
-            Act::Decide { which, verdict } => {
-                format!("{:?}", spool.decide(self.messages[which % self.messages.len()], *verdict).await)
+            Act::Decide { which, verdict } => match self.messages.get(which % self.messages.len().max(1)) {
+                Some(message) => format!("{:?}", spool.decide(*message, *verdict).await),
+                None => String::new(),
+            },
+            Act::Claim { archive } => shown(spool.claim(&at(*archive), now, 3).await.unwrap()),
+            Act::ClaimUrged { archive } => shown(spool.claim_urged(&at(*archive), now).await.unwrap()),
+            Act::Hurry { archive } => format!("{:?}", spool.hurry(&at(*archive), now).await),
+            Act::Follow { archives } => {
+                let keys: Vec<_> = ARCHIVES.iter().rev().take(*archives).map(|key| (*key).to_owned()).collect();
+                format!("{:?}", spool.follow(ORGANIZATION, keys, now).await)
             }
-            Act::Claim => shown(spool.claim(ORGANIZATION, now, 3).await.unwrap()),
-            Act::ClaimUrged => shown(spool.claim_urged(ORGANIZATION, now).await.unwrap()),
-            Act::Hurry => format!("{:?}", spool.hurry(ORGANIZATION, now).await),
-            Act::GiveUp { seconds } => {
+            Act::Resend { to, ids } => {
+                let to = to.map(|place| ARCHIVES[place].to_owned());
+                let (organization, since, ids) = (ORGANIZATION.to_owned(), Timestamp::from_millis(START), ids.clone());
+                let resend = Resend { organization, since, until: now, to, after: None, at: now, ids };
+                format!("{:?}", spool.resend(resend).await)
+            }
+            Act::LetGo { seconds } => {
+                let before = seconds.map(|seconds| (ORGANIZATION.to_owned(), now.minus(Duration::from_secs(seconds))));
+                format!("{:?}", spool.let_go(before.into_iter().collect()).await)
+            }
+            Act::GiveUp { archive, seconds } => {
                 let (until, reply) = (now.minus(Duration::from_secs(*seconds)), "down".to_owned());
                 let setback = Setback { route: "smtp://a.example:25".into(), reply, reply_is_smtp: false };
-                format!("{:?}", spool.give_up(ORGANIZATION, until, setback, now).await)
+                format!("{:?}", spool.give_up(&at(*archive), until, setback, now).await)
             }
             Act::Gather { seed } => {
                 let gathered = spool.gather(ORGANIZATION, ReportSeed { date: now, ..*seed }).await.unwrap();
                 let claims = spool.claim_reports(ORGANIZATION, now, 9).await.unwrap();
                 let fields: Vec<_> = claims.into_iter().map(|claim| claim.fields).collect();
                 for report in &fields {
-                    spool.settle_report(report.id, Outcome::Acked { reply: "250".into() }, now).await.unwrap();
+                    spool
+                        .settle_report(report.id, Outcome::Acked { reply: "250".into(), retain: false }, now)
+                        .await
+                        .unwrap();
                 }
                 format!("{gathered} {fields:?}")
             }
-            Act::Ack { .. } => format!("{:?}", spool.settle(id, Outcome::Acked { reply: "250".into() }, now).await),
+            Act::Ack { retain, .. } => {
+                let outcome = Outcome::Acked { reply: "250".into(), retain: *retain };
+                format!("{:?}", spool.settle(id, outcome, now).await)
+            }
             Act::Defer { wait_s, .. } => {
                 let next_attempt = now.plus(Duration::from_secs(*wait_s));
                 let outcome = Outcome::Deferred { reply: "451".into(), next_attempt };
@@ -164,7 +208,7 @@ impl Pair {
 
     fn which(&self, act: &Act) -> usize {
         match act {
-            Act::Ack { which }
+            Act::Ack { which, .. }
             | Act::Defer { which, .. }
             | Act::Fail { which }
             | Act::Unclaim { which }
@@ -175,10 +219,14 @@ impl Pair {
 
     /// Everything that can be seen.
     async fn seen(&self, spool: &dyn Spool) -> Vec<String> {
-        let mut seen = vec![format!("{:?}", spool.agenda(ORGANIZATION).await.unwrap())];
-        seen.push(format!("{:?}", spool.backlog(ORGANIZATION).await.unwrap()));
-        let now = self.house.world.now();
-        seen.push(format!("{:?}", spool.waiting(ORGANIZATION, now, 3, now).await.unwrap()));
+        let (mut seen, now) = (Vec::new(), self.house.world.now());
+        for archive in (0..ARCHIVES.len()).map(at) {
+            seen.push(format!("{:?}", spool.agenda(&archive).await.unwrap()));
+            seen.push(format!("{:?}", spool.backlog(&archive).await.unwrap()));
+            seen.push(format!("{:?}", spool.waiting(&archive, now, 3, now).await.unwrap()));
+            let since = Timestamp::from_millis(START);
+            seen.push(format!("{:?}", spool.acked_since(&archive, since).await.unwrap()));
+        }
         for state in std::iter::once(None).chain(State::ALL.map(Some)) {
             let filter = Filter { state, ..Filter::default() };
             seen.push(format!("{state:?} {:?}", spool.list(filter, 1_000).await.unwrap()));
@@ -195,9 +243,9 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 200, ..ProptestConfig::default() })]
     #[test]
-    fn both_spools_agree_after_whatever_was_done_and_after_a_kill(acts in prop::collection::vec(act(), 1..30)) {
+    fn both_spools_agree_after_whatever_was_done_and_after_a_kill(acts in prop::collection::vec(act(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut pair = Pair::new();

@@ -201,7 +201,7 @@ async fn after_a_failed_sync_nothing_is_written_before_it_is_opened_again() {
         let refused = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 300_000]).await;
         assert!(matches!(refused, Err(SpoolError::Failing(_))));
         assert!(house.spool.decide(prepared.queue_id, Verdict::Accepted).await.is_err());
-        assert!(house.spool.claim(ORGANIZATION, house.world.now(), 9).await.is_err());
+        assert!(house.spool.claim(&ORGANIZATION.into(), house.world.now(), 9).await.is_err());
     }
     assert!(house.files().is_empty());
     assert_eq!(house.world.in_state(State::Prepared).await, prepared.records, "what is there can still be read");

@@ -29,8 +29,8 @@ async fn a_command_beside_the_daemon_sees_and_moves_records() {
     changes.borrow_and_update();
     beside.operate(second, Operation::Retry, now).await.unwrap();
     changes.changed().await.unwrap();
-    assert_eq!(house.spool.next_due(ORGANIZATION).await.unwrap(), Some(now));
-    let claims = house.spool.claim(ORGANIZATION, now, 9).await.unwrap();
+    assert_eq!(house.spool.next_due(&ORGANIZATION.into()).await.unwrap(), Some(now));
+    let claims = house.spool.claim(&ORGANIZATION.into(), now, 9).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.fields.id).collect::<Vec<_>>(), [second]);
     // The daemon lives: what it is sending is not stale.
     let discard = Operation::Discard { reason: "asked for".into() };
@@ -77,7 +77,7 @@ async fn without_a_daemon_what_was_being_sent_counts_as_waiting() {
     let (reborn, recovered) = House::open(copy, Arc::clone(&house.world.clock));
     assert_eq!(recovered, Recovered { records: 3, unknown: 1 });
     assert_eq!(reborn.world.in_state(State::Discarded).await, [fresh]);
-    assert_eq!(reborn.spool.claim(ORGANIZATION, now, 9).await.unwrap()[0].fields.id, tried);
+    assert_eq!(reborn.spool.claim(&ORGANIZATION.into(), now, 9).await.unwrap()[0].fields.id, tried);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn beside_the_daemon_nothing_is_taken_or_sent() {
     let taken = prepare(&beside, &message, b"octets", now).await;
     assert!(matches!(taken, Err(SpoolError::NotNow(_))));
     assert!(beside.decide(first.queue_id, Verdict::Refused).await.is_err());
-    assert!(beside.claim(ORGANIZATION, now, 9).await.is_err());
+    assert!(beside.claim(&ORGANIZATION.into(), now, 9).await.is_err());
     assert!(beside.claim_reports(ORGANIZATION, now, 9).await.is_err());
     assert!(beside.unclaim(first.record()).await.is_err());
     assert_eq!(house.world.live().await.len(), 1);

@@ -54,7 +54,7 @@ async fn attempts_cut_off_are_due_again_as_they_were() {
     assert_eq!(reborn.world.in_state(State::Deferred).await, [again]);
     assert_eq!(reborn.world.in_state(State::Held).await, [held]);
     assert_eq!(reborn.world.in_state(State::Failed).await, [failed]);
-    let claims = reborn.spool.claim(ORGANIZATION, reborn.world.now(), 9).await.unwrap();
+    let claims = reborn.spool.claim(&ORGANIZATION.into(), reborn.world.now(), 9).await.unwrap();
     assert_eq!(claims.iter().map(|claim| claim.status.attempts).collect::<Vec<_>>().iter().sum::<u32>(), 5);
     for claim in &claims {
         let before = sent.iter().find(|before| before.fields.id == claim.fields.id).unwrap();

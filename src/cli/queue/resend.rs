@@ -1,0 +1,136 @@
+//! `resend`: delivered records whose messages are kept go out once more.
+//!
+//! Nothing is passed over silently: what can't be sent again is counted, with the reason. A record whose earlier replay still
+//! waits is not doubled, so an interrupted command may simply be given again.
+
+use super::progress::Progress;
+use super::{Desk, PAGE};
+use crate::cli::Failure;
+use crate::cli::output::{complain, print_line};
+use crate::clock;
+use crate::mail::{Address, OsEntropy, RecordId, Timestamp};
+use crate::spool::{Resend, Resent, Spool};
+use std::time::Duration;
+
+/// Left to the daemon between two transactions.
+const BREATH: Duration = Duration::from_millis(20);
+/// Mail older than this is ignored by some archives: Mimecast's limit.
+const OLD: Duration = Duration::from_secs(30 * 86_400);
+
+/// Which records.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Chosen {
+    /// Of this organization.
+    #[arg(long, value_name = "NAME")]
+    organization: String,
+    /// Of messages that arrived then or later: a date or a time (RFC 3339).
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    since: Timestamp,
+    /// Of messages that arrived before this; default: now.
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+    until: Option<Timestamp>,
+    /// The journaling address of the organization that gets each record once; default: each goes to the archive that took it.
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    to: Option<Address>,
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.to_string())
+}
+
+impl Desk<'_> {
+    pub(super) async fn resend(&self, chosen: &Chosen) -> Result<(), Failure> {
+        let now = clock::system().now();
+        let to = self.target(chosen)?;
+        let mut all = Resent::default();
+        let mut progress = Progress::new("records looked at");
+        loop {
+            let resend = Resend {
+                organization: chosen.organization.clone(),
+                since: chosen.since,
+                until: chosen.until.unwrap_or(now),
+                to: to.clone(),
+                after: all.last,
+                at: now,
+                ids: (0..PAGE).map(|_| RecordId::new(now, &OsEntropy)).collect(),
+            };
+            let some = self.spool.resend(resend).await.map_err(|error| {
+                Failure::Failed(format!("{} records were made due again, then: {error}", all.resent))
+            })?;
+            if some.last.is_none() {
+                break;
+            }
+            all = all.plus(some);
+            progress.reach(usize::try_from(looked_at(&all)).unwrap_or(usize::MAX));
+            tokio::time::sleep(BREATH).await;
+        }
+        drop(progress);
+        print_line(&format!("{} records are sent again, marked as replays (X-Journal-Replay)", all.resent))?;
+        passed_over(&all).iter().for_each(|line| complain(line));
+        if let Some(oldest) = all.oldest.filter(|oldest| now.since(*oldest) >= OLD) {
+            complain(&format!(
+                "warning: the oldest of them is of {}; some archives ignore mail of that age while they accept it (Mimecast: \
+                 30 days): make sure there that they are kept",
+                oldest.rfc3339()
+            ));
+        }
+        if all.gone > 0 {
+            return Err(Failure::Failed(format!("{} records can't be sent again", all.gone)));
+        }
+        Ok(())
+    }
+
+    /// The key of the archive that gets everything, if one is named.
+    fn target(&self, chosen: &Chosen) -> Result<Option<String>, Failure> {
+        let Some(organization) = self.config.organization(&chosen.organization) else {
+            let known: Vec<_> = self.config.organizations.iter().map(|other| other.name.as_str()).collect();
+            let name = &chosen.organization;
+            return Err(Failure::Failed(format!("there is no organization {name:?}; there are {}", known.join(", "))));
+        };
+        let Some(to) = &chosen.to else { return Ok(None) };
+        if organization.archive(&to.mailbox_key()).is_none() {
+            let known: Vec<_> = organization.archives().map(|(address, _)| address.to_string()).collect();
+            return Err(Failure::Failed(format!(
+                "{to} is no archive of {}; its archives are {}",
+                organization.name,
+                known.join(", ")
+            )));
+        }
+        Ok(Some(to.mailbox_key()))
+    }
+}
+
+fn looked_at(all: &Resent) -> u64 {
+    all.resent + all.gone + all.undelivered + all.discarded + all.under_way + all.copies
+}
+
+/// What was not sent again, and why, a line each.
+fn passed_over(all: &Resent) -> Vec<String> {
+    [
+        (all.gone, "can't be: their messages are not kept (organization.retention)"),
+        (all.undelivered, "have not been delivered yet: see queue list"),
+        (all.discarded, "were discarded by an operator: see queue list --state discarded"),
+        (all.under_way, "wait to be sent again already"),
+        (all.copies, "are copies of others that are, for another archive"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, why)| format!("{count} records {why}"))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_passed_over_is_told_with_its_reason() {
+        assert!(passed_over(&Resent { resent: 7, ..Resent::default() }).is_empty());
+        let all = Resent { gone: 1, undelivered: 2, discarded: 3, under_way: 4, copies: 5, ..Resent::default() };
+        let lines = passed_over(&all);
+        assert_eq!(lines.len(), 5);
+        for (line, count) in lines.iter().zip(1..) {
+            assert!(line.starts_with(&format!("{count} records ")), "{line}");
+        }
+    }
+}
