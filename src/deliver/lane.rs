@@ -28,11 +28,13 @@ const SPOOL_REST: Duration = Duration::from_secs(5);
 const SHUT_REST: Duration = Duration::from_millis(250);
 
 /// Starts and ends lanes as the configuration says, until the end begins. Before its lanes start, and now and then, records
-/// follow a configuration that lacks their archive, and what was kept to be sent again for long enough is let go.
+/// follow a configuration that lacks their archive, and what was kept to be sent again for long enough is let go. After a
+/// change it looks soon and ever more rarely: what was on its way then comes to an end.
 pub(super) async fn supervise(office: Arc<Office>) {
     let mut config = office.config.clone();
     // A lane ends when its sender is dropped.
     let mut lanes: BTreeMap<(Archive, Freight), watch::Sender<()>> = BTreeMap::new();
+    let mut next_look = SHORT_SLEEP;
     while !office.drain.has_begun() {
         let current = Arc::clone(&config.borrow_and_update());
         let wanted: BTreeSet<_> = current.organizations.iter().flat_map(lanes_of).collect();
@@ -44,8 +46,11 @@ pub(super) async fn supervise(office: Arc<Office>) {
         tokio::select! {
             biased;
             () = office.drain.begun() => {}
-            () = changed(&mut config) => office.circuits.hasten(office.clock.now()),
-            () = sleep(LONGEST_SLEEP) => {}
+            () = changed(&mut config) => {
+                office.circuits.hasten(office.clock.now());
+                next_look = SHORT_SLEEP;
+            }
+            () = sleep(next_look) => next_look = (next_look * 2).min(LONGEST_SLEEP),
         }
     }
 }

@@ -21,6 +21,7 @@
 mod common;
 
 mod admin;
+mod archives;
 mod auth;
 mod auth_identities;
 mod balancers;
