@@ -102,6 +102,8 @@ fn an_archive_that_is_down_keeps_its_copies_and_holds_nobody_up() {
     relay.wait_event("record.deferred", |_| true);
     let queue = waiting(&relay, 2);
     assert_eq!(queue.iter().map(|entry| entry["archive"].as_str().unwrap()).collect::<Vec<_>>(), [SECOND, SECOND]);
+    let table = String::from_utf8(relay.command(&["queue", "list"]).stdout).unwrap();
+    assert!(table.lines().next().unwrap().contains("ARCHIVE") && table.contains(SECOND), "{table}");
     assert!(second.route().starts_with(queue[0]["route"].as_str().unwrap()));
     relay.kill9();
     relay.launch();
@@ -149,7 +151,8 @@ fn an_archive_is_replaced_without_a_gap_and_without_a_double() {
     old.wait_for(1);
     reload(&relay, &both);
     send(&relay, "at both");
-    (old.wait_for(2), new.wait_for(1));
+    old.wait_for(2);
+    new.wait_for(1);
     // The old one fails for good while the new one takes its place, by way of a crash.
     old.down();
     send(&relay, "while it is down");

@@ -9,6 +9,9 @@ use crate::queue::State;
 use crate::spool::{Filter, Listing, Octets, Spool};
 use serde_json::{Value, json};
 
+/// Where the archive stands in the table.
+const ARCHIVE_COLUMN: usize = 2;
+
 impl Desk<'_> {
     pub(super) async fn list(
         &self,
@@ -17,14 +20,19 @@ impl Desk<'_> {
         as_json: bool,
     ) -> Result<(), Failure> {
         let now = clock::system().now();
-        let head = ["ID", "ORGANIZATION", "AGE", "STATE", "ATTEMPTS", "NEXT", "LAST REPLY"];
+        let head = ["ID", "ORGANIZATION", "ARCHIVE", "AGE", "STATE", "ATTEMPTS", "NEXT", "LAST REPLY"];
         let mut head = Some(head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>());
+        // Where each organization has one archive, nobody asks which.
+        let has_several = self.config.organizations.iter().any(|organization| !organization.also.is_empty());
         self.each_page(Filter { state, organization, after: None }, async |page| {
             if as_json {
                 let lines: String = page.iter().map(|entry| format!("{}\n", self.as_json(entry))).collect();
                 return Ok(print(lines.as_bytes())?);
             }
-            let rows: Vec<_> = head.take().into_iter().chain(page.iter().map(|entry| row(entry, now))).collect();
+            let mut rows: Vec<_> = head.take().into_iter().chain(page.iter().map(|entry| row(entry, now))).collect();
+            if !has_several {
+                rows.iter_mut().for_each(|row| drop(row.remove(ARCHIVE_COLUMN)));
+            }
             Ok(print(table(&rows).as_bytes())?)
         })
         .await?;
@@ -125,6 +133,7 @@ fn row(entry: &Listing, now: Timestamp) -> Vec<String> {
     vec![
         entry.id.to_string(),
         entry.organization.clone(),
+        entry.archive.clone(),
         span(now.since(entry.created)),
         entry.state.to_string(),
         entry.attempts.to_string(),
