@@ -135,12 +135,12 @@ impl Bench {
     /// Has the archive take everything that is due.
     async fn acknowledge(&self) {
         loop {
-            let claims = self.spool.claim(ORGANIZATION, self.now(), BATCH as usize).await.expect("claims");
+            let claims = self.spool.claim(&ORGANIZATION.into(), self.now(), BATCH as usize).await.expect("claims");
             if claims.is_empty() {
                 return;
             }
             let now = self.now();
-            let outcome = || Outcome::Acked { reply: "250 2.0.0 Ok: queued as 4d2XyZ0aBcz1".to_owned() };
+            let outcome = || Outcome::Acked { reply: "250 2.0.0 Ok: queued as 4d2XyZ0aBcz1".to_owned(), retain: false };
             let settled: Vec<_> =
                 claims.iter().map(|claim| self.spool.settle(claim.fields.id, outcome(), now)).collect();
             for one in settled {

@@ -99,7 +99,9 @@ impl Keeping {
     /// # Errors
     /// The answer to the end of data; nothing is kept then, also where the wait was given up.
     pub(super) async fn prepare(&mut self, draft: Draft) -> Result<Option<Unrecorded>, Reply> {
-        let organizations: Vec<_> = draft.records.iter().map(|record| record.fields.organization.clone()).collect();
+        // A message is missing in an organization's journal once, however many archives that has.
+        let first = draft.records.iter().filter(|record| record.fields.copy_of.is_none());
+        let organizations: Vec<_> = first.map(|record| record.fields.organization.clone()).collect();
         if self.bypassed.is_none() {
             let prepared = match self.intake.take() {
                 Some(intake) => timeout(SPOOL_TIMEOUT, self.parts.spool.prepare(intake, draft)).await,

@@ -5,7 +5,7 @@ use crate::mail::{OsEntropy, RecordId};
 use crate::receive::fixtures;
 use crate::receive::fixtures::spool;
 use crate::spool::fixtures::{Message, ORGANIZATION, draft};
-use crate::spool::{Filter, MemorySpool, Room, Spool};
+use crate::spool::{Copies, Filter, MemorySpool, Room, Spool};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -23,7 +23,8 @@ async fn pass(parts: &Parts, spool: &MemorySpool, way: OnFailure, failure: Optio
     keeping.begin(queue_id);
     keeping.append(OCTETS).await?;
     spool.fail_with(failure);
-    let draft = draft(&Message::new(1, &["bob@x.example"]), queue_id, OCTETS, parts.clock.now());
+    let message = Message::new(1, &["bob@x.example"]).to(&["a@one.example", "b@two.example"], Copies::EachIsNeeded);
+    let draft = draft(&message, queue_id, OCTETS, parts.clock.now());
     let passed = keeping.prepare(draft).await;
     spool.fail_with(None);
     passed
@@ -46,11 +47,11 @@ async fn a_spool_that_fails_at_the_end_refuses_the_message_or_lets_it_go_on_with
     let refused = pass(&parts, &spool, OnFailure::Tempfail, full()).await.unwrap_err();
     assert_eq!(refused.code(), 452);
     let unrecorded = pass(&parts, &spool, OnFailure::Bypass, full()).await.unwrap().unwrap();
-    assert_eq!(unrecorded.organizations, [ORGANIZATION]);
+    assert_eq!(unrecorded.organizations, [ORGANIZATION], "once, however many archives it has");
     assert_eq!(unrecorded.reason, "the spool is full: no room");
     assert_eq!(kept(&spool).await, []);
     assert!(pass(&parts, &spool, OnFailure::Bypass, None).await.unwrap().is_none());
-    assert_eq!(kept(&spool).await.len(), 1, "once it works, the next message has its record");
+    assert_eq!(kept(&spool).await.len(), 2, "once it works, the next message has its record at each archive");
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ fn run(way: Way) -> Took {
         entropy: Arc::new(SimEntropy::new(dice.fork("entropy"))),
         chronicle: chronicle.clone(),
         trace: trace.clone(),
-        config: Arc::new(Mutex::new(config(Shape { coalesce: ["0s", "0s"], bypass: false }, 0))),
+        config: Arc::new(Mutex::new(config(Shape { coalesce: ["0s", "0s"], bypass: false, also: false }, 0))),
         spool: Store::new(dice.fork("disk"), trace.clone()),
     };
     sim.host(RELAY, move || house.clone().live());

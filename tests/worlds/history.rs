@@ -156,6 +156,8 @@ pub struct Entry {
     pub id: String,
     pub state: String,
     pub organization: String,
+    /// The key of the archive that it goes to.
+    pub archive: String,
     pub shown: Shown,
 }
 
@@ -225,6 +227,8 @@ pub struct History {
     pub gaps: Vec<Gap>,
     /// The spool's failures are no reason to refuse mail.
     pub bypass: bool,
+    /// Whether an organization has a second archive.
+    pub also: bool,
     pub operated: Vec<Operated>,
     pub returned: Vec<Returned>,
     /// By record: the original of what was to be discarded.

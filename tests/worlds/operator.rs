@@ -132,6 +132,7 @@ fn entry(listing: Listing, supplements: Option<String>) -> Entry {
         id: listing.id.to_string(),
         state: listing.state.to_string(),
         organization: listing.organization,
+        archive: listing.archive,
         shown: Shown {
             message_id: listing.message_id,
             recipients: listing.recipients,

@@ -122,7 +122,8 @@ impl Plan {
         let moods = Peer::SERVERS.map(|peer| moods(&mut moods_dice, peer, calm_from)).to_vec();
         let archive = |general: &mut Dice| general.chance(70);
         let mut coalesce = || *general.pick(&["0s", "200ms", "3s"]);
-        let shape = Shape { coalesce: [coalesce(), coalesce()], bypass: dice.fork("bypass").chance(20) };
+        let (bypass, also) = (dice.fork("bypass").chance(20), dice.fork("also").chance(40));
+        let shape = Shape { coalesce: [coalesce(), coalesce()], bypass, also };
         Self {
             seed,
             tick: Duration::from_millis(*general.pick(&[20, 50, 50, 100])),

@@ -10,7 +10,7 @@ use journal_relay::config::{Config, Machine};
 use journal_relay::deliver::NoMemory;
 use journal_relay::mail::Entropy;
 use journal_relay::receive::Allowance;
-use journal_relay::spool::Spool;
+use journal_relay::spool::{Archive, Spool};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -22,6 +22,10 @@ const RESTART: Duration = Duration::from_secs(2);
 
 /// The organizations' names, and which archive each has.
 pub const ORGANIZATIONS: [(&str, &str); 2] = [("north", "one"), ("south", "two")];
+/// Whose records go to a second archive as well, where a world has that, …
+pub const ALSO_OF: &str = "north";
+/// … and there they are known as another organization's.
+pub const ALSO: (&str, &str) = ("north's second archive", "also");
 
 /// What the relay is told from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,8 +194,9 @@ impl House {
         let is_live = |entry: &&Entry| !matches!(entry.state.as_str(), "acked" | "discarded");
         let live = whole.iter().filter(is_live).cloned().collect();
         let mut is_due = false;
-        for (organization, _) in ORGANIZATIONS {
-            is_due |= spool.next_due(&organization.into()).await.ok().flatten().is_some();
+        for (organization, archive) in ORGANIZATIONS.into_iter().chain([(ALSO_OF, ALSO.1)]) {
+            let archive = Archive { organization: organization.to_owned(), key: format!("archive@{archive}.example") };
+            is_due |= spool.next_due(&archive).await.ok().flatten().is_some();
         }
         {
             let mut history = self.chronicle.write();
@@ -226,6 +231,8 @@ pub struct Shape {
     pub coalesce: [&'static str; 2],
     /// `spool.on_failure = "bypass"`.
     pub bypass: bool,
+    /// An organization has a second archive.
+    pub also: bool,
 }
 
 /// A configuration of the world; `version` changes what a reload may change.
@@ -248,6 +255,13 @@ pub fn config(shape: Shape, version: u64) -> String {
              journaling_route = \"smtp://{host}.example:25?tls=none\"\n\
              report_route = \"smtp://reports.example:25?tls=none\"\ncoalesce = \"{coalesce}\"\n"
         ));
+        if shape.also && name == ALSO_OF {
+            let (archive, host) = (ALSO.1, hosts[1]);
+            text.push_str(&format!(
+                "also = [{{ journaling_address = \"archive@{archive}.example\", \
+                 journaling_route = \"smtp://{host}.example:25?tls=none\" }}]\n"
+            ));
+        }
     }
     text
 }

@@ -45,6 +45,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let (trace, chronicle, power) = (Trace::new(clock.clone()), Chronicle::default(), Power::default());
     chronicle.write().mails.clone_from(&plan.mails);
     chronicle.write().bypass = plan.shape.bypass;
+    chronicle.write().also = plan.shape.also;
     let sink =
         LogSink { chronicle: chronicle.clone(), trace: trace.clone(), power: power.clone(), clock: clock.clone() };
     let log = Log { format: LogFormat::Json, level: tracing::Level::INFO, addresses: LogAddresses::Full };

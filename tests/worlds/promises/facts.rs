@@ -3,6 +3,7 @@
 use super::super::common::Record;
 use super::super::history::{Arrival, Entry, History, Peer, Trouble, Wrong};
 use super::super::mail::Mail;
+use super::super::relay::{ALSO, ALSO_OF};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 
@@ -77,10 +78,11 @@ impl<'h> Facts<'h> {
             .strip_prefix("amazonjournaling@")
             .and_then(|rest| rest.strip_suffix(".awsapps.com"))
             .ok_or_else(|| format!("it comes from {:?}", arrival.from))?;
+        let archive = arrival.recipients.first().map_or("", String::as_str);
         let record = Named {
             id: record.id().to_owned(),
             message_id: record.message_id().to_owned(),
-            organization: organization.to_owned(),
+            organization: whose(organization, archive),
             identity: self.history.mails[mail].identity,
             recipients: record.recipients().into_iter().map(str::to_owned).collect(),
             is_unknown: record.field("X-Journal-Outcome") == Some("unknown"),
@@ -98,7 +100,7 @@ impl<'h> Facts<'h> {
             Some(Named {
                 id: entry.id.clone(),
                 message_id: entry.shown.message_id.clone(),
-                organization: entry.organization.clone(),
+                organization: whose(&entry.organization, &entry.archive),
                 identity: sent.or_else(|| seen().map(|mail| self.history.mails[mail].identity))?,
                 recipients: entry.shown.recipients.clone(),
                 is_unknown: false,
@@ -106,6 +108,15 @@ impl<'h> Facts<'h> {
             })
         };
         self.history.spool.iter().filter(is_discarded).filter_map(named).collect()
+    }
+
+    /// The organizations that a mail concerns, as records know them, when these recipients were accepted.
+    pub fn concerned(&self, mail: &Mail, recipients: &[String]) -> Vec<&'static str> {
+        let mut concerned = mail.concerns(recipients);
+        if self.history.also && concerned.contains(&ALSO_OF) {
+            concerned.push(ALSO.0);
+        }
+        concerned
     }
 
     /// Which mail these octets are.
@@ -165,6 +176,12 @@ impl<'h> Facts<'h> {
             _ => false,
         })
     }
+}
+
+/// As whose a record counts: copies for a second archive are a journal of their own.
+fn whose(organization: &str, archive: &str) -> String {
+    let is_second = organization == ALSO_OF && archive == format!("archive@{}.example", ALSO.1);
+    if is_second { ALSO.0.to_owned() } else { organization.to_owned() }
 }
 
 /// Why what a server took may still be there at a later moment; none when it may not.

@@ -2,6 +2,7 @@
 //! gap, unless the relay died before it could be.
 
 use super::super::history::{Arrival, Logged, Wrong};
+use super::super::relay::{ALSO, ALSO_OF};
 use super::facts::Facts;
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ const SAYING: u64 = 3_000;
 /// Whether a message may lack its record: the log says so, or the relay died before it could.
 pub(super) fn is_bypassed(facts: &Facts<'_>, arrival: &Arrival, organization: &str) -> bool {
     let queue_id = facts.queue_id(arrival);
+    // One gap is told for all archives.
+    let organization = if organization == ALSO.0 { ALSO_OF } else { organization };
     facts.history.bypass
         && (lines(facts).any(|line| line.text("organization") == organization && line.text("queue_id") == queue_id)
             || facts.history.troubles.iter().any(|trouble| {

@@ -9,7 +9,7 @@ pub(super) fn journaled_before_released(facts: &Facts<'_>, complaints: &mut Vec<
     for arrival in facts.at_next_hop().filter(|arrival| arrival.taken) {
         // What it is when it is no mail is said elsewhere.
         let Some((number, mail)) = facts.relayed(arrival) else { continue };
-        for organization in mail.concerns(&arrival.recipients) {
+        for organization in facts.concerned(mail, &arrival.recipients) {
             let named: BTreeSet<&str> = facts
                 .counted()
                 .filter(|record| record.organization == organization && record.identity == mail.identity)

@@ -1,5 +1,6 @@
 //! 3 *Once*: one record per message and organization, supplements for later recipients alone, repeats with a reason.
 
+use super::super::relay::{ALSO, ALSO_OF};
 use super::facts::{Facts, Named, Received, excuse};
 use super::returns;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ pub(super) fn once(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     for record in facts.counted() {
         groups.entry((&record.organization, record.identity)).or_default().insert(&record.id, record);
     }
+    organizations_apart(facts, complaints);
     for ((organization, identity), records) in &groups {
         let records: Vec<_> = records.values().copied().collect();
         share(facts, organization, *identity, &records, complaints);
@@ -20,21 +22,32 @@ pub(super) fn once(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     }
 }
 
+/// Records of two organizations have no Message-ID in common; the copies for an organization's second archive have the first's.
+fn organizations_apart(facts: &Facts<'_>, complaints: &mut Vec<String>) {
+    let mut of: BTreeMap<&str, &str> = BTreeMap::new();
+    for record in &facts.records {
+        let organization = if record.organization == ALSO.0 { ALSO_OF } else { &record.organization };
+        if *of.entry(&record.message_id).or_insert(organization) != organization {
+            complaints.push(format!("3 once: two organizations share the Message-ID {}", record.message_id));
+        }
+    }
+}
+
 /// Each arrival of a record behind its first has a reason, and the same octets.
 fn repeats(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     let mut of_id: BTreeMap<&str, Vec<&Received<'_>>> = BTreeMap::new();
-    let mut of_message_id: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut of_message_id: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
     for record in &facts.records {
         of_id.entry(&record.id).or_default().push(record);
-        of_message_id.entry(&record.message_id).or_default().insert(&record.id);
+        of_message_id.entry((&record.organization, &record.message_id)).or_default().insert(&record.id);
     }
-    for (message_id, ids) in &mut of_message_id {
+    for ((organization, message_id), ids) in &mut of_message_id {
         // The name is the message's and its recipients', and one that was given up stands for no later copy.
         ids.retain(|id| !facts.is_discarded(id));
         if ids.len() < 2 {
             continue;
         }
-        complaints.push(format!("3 once: records {ids:?} share the Message-ID {message_id}"));
+        complaints.push(format!("3 once: records {ids:?} of {organization} share the Message-ID {message_id}"));
     }
     for (id, records) in of_id {
         for (place, record) in records.iter().enumerate().skip(1) {

@@ -1,7 +1,7 @@
 //! 5 *Quiet* and 7 *bounded*.
 
 use super::super::history::{Arrival, Peer, Wrong};
-use super::super::relay::ORGANIZATIONS;
+use super::super::relay::{ALSO, ALSO_OF, ORGANIZATIONS};
 use super::facts::{Facts, excuse};
 use journal_relay::queue::OCTETS_LOST;
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 const HANDFUL: usize = 6;
 
 pub(super) fn quiet(facts: &Facts<'_>, complaints: &mut Vec<String>) {
-    for (organization, archive) in ORGANIZATIONS {
-        let (archive, sender) =
-            (format!("archive@{archive}.example"), format!("amazonjournaling@{organization}.awsapps.com"));
+    for (organization, archive) in ORGANIZATIONS.into_iter().chain([ALSO]) {
+        let name = if organization == ALSO.0 { ALSO_OF } else { organization };
+        let (archive, sender) = (format!("archive@{archive}.example"), format!("amazonjournaling@{name}.awsapps.com"));
         for record in facts.records.iter().filter(|record| record.organization == organization) {
             if record.arrival.recipients != [archive.as_str()] || record.arrival.from != sender {
                 complaints.push(format!("5 quiet: record {} went to {:?}", record.id, record.arrival.recipients));
             }
         }
-        reports(facts, organization, complaints);
     }
+    ORGANIZATIONS.iter().for_each(|(organization, _)| reports(facts, organization, complaints));
     let of = |arrival: &&Arrival| arrival.at == Peer::Reports;
     for arrival in facts.history.arrivals.iter().filter(of) {
         let known = ORGANIZATIONS.iter().any(|(name, _)| arrival.recipients == [format!("postmaster@{name}.example")]);

@@ -87,7 +87,13 @@ fn logged(event: &str, fields: &[(&str, &str)]) -> Logged {
 }
 
 fn acked(id: &str) -> Entry {
-    Entry { id: id.to_owned(), state: "acked".to_owned(), organization: "south".to_owned(), shown: Shown::default() }
+    Entry {
+        id: id.to_owned(),
+        state: "acked".to_owned(),
+        organization: "south".to_owned(),
+        archive: "archive@two.example".to_owned(),
+        shown: Shown::default(),
+    }
 }
 
 /// One message, relayed, recorded, acknowledged.
