@@ -49,10 +49,9 @@ pub struct RouteState {
 pub fn routes_of(config: &Config) -> BTreeMap<String, Vec<String>> {
     let mut routes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for organization in &config.organizations {
-        for (route, address, freight) in [
-            (&organization.journaling_route, &organization.journaling_address, "records"),
-            (&organization.report_route, &organization.report_address, "reports"),
-        ] {
+        let records = organization.archives().map(|(address, route)| (route, address, "records"));
+        let reports = (&organization.report_route, &organization.report_address, "reports");
+        for (route, address, freight) in records.chain([reports]) {
             routes.entry(post::label(route, address)).or_default().push(format!("{freight} of {}", organization.name));
         }
     }

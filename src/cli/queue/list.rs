@@ -94,7 +94,6 @@ impl Desk<'_> {
         let mut object = json!({
             "id": entry.id,
             "organization": entry.organization,
-            "archive": entry.archive,
             "state": entry.state,
             "message_id": entry.message_id,
             "original_message_id": entry.original_message_id,
@@ -106,8 +105,10 @@ impl Desk<'_> {
             "last_reply": entry.last_reply,
             "route": self.route(entry),
         });
-        if let (Some(reason), Some(map)) = (&entry.reason, object.as_object_mut()) {
-            map.insert("reason".to_owned(), json!(reason));
+        let has_several = self.config.organization(&entry.organization).is_some_and(|of| !of.also.is_empty());
+        let more = [("reason", entry.reason.as_ref()), ("archive", has_several.then_some(&entry.archive))];
+        if let Some(map) = object.as_object_mut() {
+            map.extend(more.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
         }
         object
     }

@@ -4,7 +4,7 @@ use super::Teller;
 use super::letter::Letter;
 use crate::cli::Failure;
 use crate::cli::reach::way_to;
-use crate::config::{Config, Listener, Organization, Route};
+use crate::config::{Config, DeliveredWhen, Listener, Organization, Route};
 use crate::forward::{ClientFacts, Leg, NextHop, Settings};
 use crate::mail::{RecordId, Reply, ReversePath};
 use crate::queue::State;
@@ -138,11 +138,14 @@ impl Journey<'_> {
                 }
             }
             let states = || known.values().map(|(state, ..)| *state);
-            if !known.is_empty() && states().all(|state| state == State::Acked) {
+            let is_enough = self.organization.delivered_when == DeliveredWhen::Any;
+            let taken = states().filter(|state| *state == State::Acked).count();
+            if taken > 0 && (is_enough || taken == known.len()) {
                 return Ok(());
             }
-            if let Some(state) = states().find(|state| matches!(state, State::Failed | State::Held | State::Discarded))
-            {
+            let stuck = |state: &State| matches!(state, State::Failed | State::Held | State::Discarded);
+            // Where one archive is enough another one may still take it.
+            if let Some(state) = states().find(stuck).filter(|_| !is_enough || states().all(|state| stuck(&state))) {
                 return Err(Failure::Failed(format!("the record is {state}; queue show tells more")));
             }
             if known.is_empty() && begun.elapsed() >= RECORD_WAIT {
@@ -173,8 +176,9 @@ impl Journey<'_> {
     fn tell_of(&self, entry: &Listing, is_known: bool) -> Result<(), Failure> {
         let id = entry.id.to_string();
         if !is_known {
-            let text = format!("{id} of {}", self.organization.name);
-            self.teller.tell("record", &text, json!({ "record": id, "organization": self.organization.name }))?;
+            let (name, archive) = (&self.organization.name, &entry.archive);
+            let text = format!("{id} of {name}, for {archive}");
+            self.teller.tell("record", &text, json!({ "record": id, "organization": name, "archive": archive }))?;
         }
         let Some(reply) = &entry.last_reply else { return Ok(()) };
         let next = entry.next_attempt.filter(|_| entry.state == State::Deferred).map(|at| at.rfc3339());

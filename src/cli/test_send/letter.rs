@@ -35,7 +35,8 @@ impl Letter {
 }
 
 fn text(organization: &Organization, mailbox: &Address, mark: Uuid, message_id: &str, now: Timestamp) -> String {
-    let Organization { name, journaling_address, .. } = organization;
+    let name = &organization.name;
+    let archives = organization.archives().map(|(address, _)| format!("    {address}"));
     let lines = [
         format!("Date: {}", now.rfc5322()),
         format!("From: <{mailbox}>"),
@@ -52,7 +53,7 @@ fn text(organization: &Organization, mailbox: &Address, mark: Uuid, message_id: 
         "Nobody needs to do anything.".to_owned(),
         String::new(),
         "Its record goes to".to_owned(),
-        format!("    {journaling_address}"),
+        archives.collect::<Vec<_>>().join("\r\n"),
         String::new(),
     ];
     lines.join("\r\n")

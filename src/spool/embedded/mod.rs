@@ -12,6 +12,7 @@
 
 mod attempts;
 mod batch;
+mod beside;
 mod copies;
 mod core;
 mod decide;
@@ -49,6 +50,7 @@ use crate::clock::SharedClock;
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
+use beside::Beside;
 use decide::{Body, Prepared};
 use prometheus_client::metrics::histogram::Histogram;
 use readers::Readers;
@@ -435,21 +437,6 @@ fn put_back(writer: &Writer, id: RecordId) {
         step.effects.something_is_due();
         Ok(())
     }));
-}
-
-/// A place beside the daemon, if there is one.
-struct Beside {
-    disk: SharedDisk,
-    directory: PathBuf,
-}
-
-impl Beside {
-    /// Whether no daemon runs: then what is being sent waits in truth. Asked within the transaction that relies on it: a
-    /// daemon that starts meanwhile writes behind it.
-    fn is_daemonless(&self) -> Result<bool, SpoolError> {
-        let taken = self.disk.is_locked(&self.directory);
-        taken.map(|taken| !taken).map_err(|error| SpoolError::Failing(format!("{}: {error}", self.directory.display())))
-    }
 }
 
 fn failed<T: Send + 'static>(error: SpoolError) -> Pending<T> {
