@@ -32,7 +32,7 @@ const DIRECTIONS: [&str; 4] = ["incoming", "outgoing", "internal", "none"];
 /// What becomes of a message: taken by the next hop, refused for good or for now, lost behind its final dot.
 const MESSAGE_OUTCOMES: [&str; 4] = ["accepted", "refused", "deferred", "unknown"];
 /// What becomes of a record, and messages that get none by the configuration.
-const RECORD_OUTCOMES: [&str; 6] = ["committed", "merged", "acked", "deferred", "failed", "exempt"];
+const RECORD_OUTCOMES: [&str; 7] = ["committed", "merged", "acked", "superseded", "deferred", "failed", "exempt"];
 
 /// What a notification tells, and those that could not be sent.
 const REPORT_KINDS: [&str; 5] = ["failed", "delayed", "restored", "bypassed", "suppressed"];
@@ -131,7 +131,8 @@ impl Metrics {
                 self.count_record(seen, "acked", scratch);
                 counted.delivery.observe(seen.age_ms as f64 / 1_000.0);
             }
-            "record.committed" | "record.merged" | "record.deferred" | "record.failed" | "record.exempt" => {
+            "record.committed" | "record.merged" | "record.superseded" | "record.deferred" | "record.failed"
+            | "record.exempt" => {
                 self.count_record(seen, seen.event.trim_start_matches("record."), scratch);
             }
             "record.bypassed" => {

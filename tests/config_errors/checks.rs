@@ -152,3 +152,42 @@ fn an_address_without_a_mailbox_cannot_be_written_to() {
          which has no mailbox; allowed is any other address",
     )]);
 }
+
+#[test]
+fn a_further_archive_is_checked_as_the_first_one_is() {
+    check_added(&[
+        (
+            "also = [{ journaling_address = \"A@ARCHIVE.example\" }]\n",
+            "c.toml:11:32: duplicate archive \"a@archive.example\": it stands in line 9 of organization \"acme\" \
+             already; each is allowed once",
+        ),
+        (
+            "also = [{ journaling_address = \"amazonjournaling@acme.awsapps.com\" }]\n",
+            "c.toml:11:32: organization.also.journaling_address = \"amazonjournaling@acme.awsapps.com\": an \
+             organization's sender, which has no mailbox; allowed is any other address",
+        ),
+        (
+            "also = [{ journaling_address = \"b@vault.example\", journaling_route = \"smtp://127.0.0.1:25\" }]\n",
+            "c.toml:11:70: organization.also.journaling_route = \"smtp://127.0.0.1:25\": a loop, it leads to our own \
+             listener \"incoming\" at \"127.0.0.1:25\"; allowed is any other server",
+        ),
+        (
+            "also = [{ journaling_route = \"mx\", name = \"x\" }]\n",
+            "c.toml:11:9: [[organization.also]] lacks the key \"journaling_address\"; required are journaling_address\n\
+             c.toml:11:36: unknown key \"name\" in [[organization.also]]; allowed are journaling_address, journaling_route",
+        ),
+        (
+            "delivered_when = \"one\"\nretention = \"11y\"\n",
+            "c.toml:11:18: organization.delivered_when = \"one\": unknown; allowed are \"all\", \"any\"\n\
+             c.toml:12:13: organization.retention = \"11y\": not a duration; allowed is a whole number with ms, s, m, h \
+             or d, such as \"90s\", \"15m\" or \"8d\"",
+        ),
+        (
+            "retention = \"3651d\"\n",
+            "c.toml:11:13: organization.retention = \"3651d\": too long; at most \"3650d\" is allowed",
+        ),
+    ]);
+    let eight: Vec<_> = (1..=8).map(|number| format!("{{ journaling_address = \"a@{number}.example\" }}")).collect();
+    let too_many = format!("also = [{}]\n", eight.join(", "));
+    check_added(&[(&too_many, "c.toml:11:8: organization.also: found 8 archives; at most 7 are allowed")]);
+}

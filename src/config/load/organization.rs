@@ -48,8 +48,6 @@ const ALSO: Kind = Kind {
 };
 /// Archives besides the first one: copies of every record are kept until each has its own.
 const MOST_ALSO: usize = 7;
-/// The longest time for which octets of delivered records are kept.
-const LONGEST_RETENTION: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// An organization and where the values stand that are compared with others'.
 #[derive(Debug)]
@@ -88,7 +86,7 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
     let (also, also_at) = read_also(section).into_iter().unzip();
     let labels = [("all", DeliveredWhen::All), ("any", DeliveredWhen::Any)];
     let delivered_when = section.text("delivered_when", values::one_of(&labels));
-    let retention = section.text("retention", retention).map(|retention| retention.value);
+    let retention = section.text("retention", values::duration).map(|retention| retention.value);
     let sender = read_sender(section, name.as_ref());
     let labels = [("bcc", UnlistedRecipients::Bcc), ("recipient", UnlistedRecipients::Recipient)];
     let unlisted_recipients = section.text("unlisted_recipients", values::one_of(&labels));
@@ -149,11 +147,6 @@ fn read_also(organization: Section<'_>) -> Vec<(AlsoArchive, (usize, usize))> {
         Some((archive, (address.at, route.at)))
     };
     sections.into_iter().filter_map(read).collect()
-}
-
-fn retention(text: &str) -> Result<Duration, String> {
-    let time = values::duration(text)?;
-    if time <= LONGEST_RETENTION { Ok(time) } else { Err(r#"too long; at most "3660d" is allowed"#.to_owned()) }
 }
 
 fn reason(text: &str) -> Result<String, String> {
