@@ -5,6 +5,7 @@ mod failures;
 mod neighbours;
 mod restarts;
 mod savepoints;
+mod upgrade;
 
 use super::steps::{Step, StepError};
 use super::*;
