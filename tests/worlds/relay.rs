@@ -249,19 +249,28 @@ pub fn config(shape: Shape, version: u64) -> String {
     // The archives change places: each takes what comes for the other.
     let hosts = if version % 4 == 2 { ["two", "one"] } else { ["one", "two"] };
     for (((name, archive), coalesce), host) in ORGANIZATIONS.into_iter().zip(shape.coalesce).zip(hosts) {
-        text.push_str(&format!(
-            "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\n\
-             journaling_address = \"archive@{archive}.example\"\nreport_address = \"postmaster@{name}.example\"\n\
-             journaling_route = \"smtp://{host}.example:25?tls=none\"\n\
-             report_route = \"smtp://reports.example:25?tls=none\"\ncoalesce = \"{coalesce}\"\n"
-        ));
+        let mut archives = vec![(archive, host)];
         if shape.also && name == ALSO_OF {
-            let (archive, host) = (ALSO.1, hosts[1]);
-            text.push_str(&format!(
-                "also = [{{ journaling_address = \"archive@{archive}.example\", \
-                 journaling_route = \"smtp://{host}.example:25?tls=none\" }}]\n"
-            ));
+            archives.push((ALSO.1, hosts[1]));
         }
+        if version % 4 == 3 {
+            // Which one is the first makes no difference to anybody.
+            archives.reverse();
+        }
+        let keys = |(archive, host): (&str, &str), between: &str| {
+            format!(
+                "journaling_address = \"archive@{archive}.example\"{between}\
+                 journaling_route = \"smtp://{host}.example:25?tls=none\""
+            )
+        };
+        let first = keys(archives.remove(0), "\n");
+        let also: Vec<_> = archives.into_iter().map(|archive| format!("{{ {} }}", keys(archive, ", "))).collect();
+        text.push_str(&format!(
+            "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\n{first}\n\
+             report_address = \"postmaster@{name}.example\"\nreport_route = \"smtp://reports.example:25?tls=none\"\n\
+             coalesce = \"{coalesce}\"\nalso = [{}]\n",
+            also.join(", ")
+        ));
     }
     text
 }
