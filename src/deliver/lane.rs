@@ -69,9 +69,11 @@ async fn look_after(office: &Office, config: &Config) {
         }
     }
     let now = office.clock.now();
-    let kept = |of: &Organization| Some((of.name.clone(), now.minus(of.retention?)));
-    let before: BTreeMap<_, _> = config.organizations.iter().filter_map(kept).collect();
-    while let Ok(1..) = office.spool.let_go(before.clone()).await {}
+    let kept = |of: &Organization| (of.name.clone(), now.minus(of.retention.unwrap_or_default()));
+    let before: BTreeMap<_, _> = config.organizations.iter().map(kept).collect();
+    // One that has left the configuration may come back, or only have been misspelt.
+    let rest = now.minus(config.retry.give_up);
+    while let Ok(1..) = office.spool.let_go(before.clone(), rest).await {}
 }
 
 /// Records whose archive is gone go to another one.

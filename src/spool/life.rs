@@ -175,6 +175,11 @@ pub(super) fn give_up(kept: &mut Kept, setback: &Setback, now: Timestamp) -> Res
     Ok(notice.at_archive(&kept.archive).with_reply(&setback.route, &setback.reply, setback.reply_is_smtp))
 }
 
+/// Says that a record has failed, which was not told when it did.
+pub(super) fn failed(kept: &Kept, now: Timestamp) -> Notice {
+    Notice { cause: Cause::Refused, next_attempt: None, ..waits(kept, now) }
+}
+
 /// Says that a record waits.
 pub(super) fn waits(kept: &Kept, now: Timestamp) -> Notice {
     let standing = &kept.standing;

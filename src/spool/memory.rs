@@ -266,8 +266,8 @@ impl Spool for MemorySpool {
         self.now_due(|kept| Ok(kept.resend(&resend)))
     }
 
-    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize> {
-        self.now(|kept| Ok(kept.let_go(&before)))
+    fn let_go(&self, before: BTreeMap<String, Timestamp>, rest: Timestamp) -> Pending<usize> {
+        self.now(|kept| Ok(kept.let_go(&before, rest)))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -295,8 +295,13 @@ impl Spool for MemorySpool {
 
     fn operate(&self, id: RecordId, operation: Operation, now: Timestamp) -> Pending<Listing> {
         let done = self.now(|kept| {
+            life::operate(kept.record(id)?, &operation, now)?;
+            match operation {
+                Operation::Release => kept.released(id, now),
+                Operation::Discard { .. } => kept.hope_ended(id, now),
+                Operation::Hold | Operation::Retry => {}
+            }
             let record = kept.record(id)?;
-            life::operate(record, &operation, now)?;
             let (listing, event) = (life::listing(record), Event::discarded(record));
             if let Some(event) = event {
                 event.write();
@@ -405,9 +410,9 @@ impl Kept {
     /// Whether it is a decided record of the same message and organization.
     fn is_earlier_than(&self, new: &Self) -> bool {
         !matches!(self.standing.state, State::Prepared | State::Discarded)
-            && !self.standing.is_damaged()
+            && life::copies::stands_for_later(&self.standing)
             && self.fields.organization == new.fields.organization
-            && self.archive == new.archive
+            && (self.archive == new.archive || self.archive.is_empty())
             && self.fields.replay.is_none()
             && self.fields.original.identity == new.fields.original.identity
     }

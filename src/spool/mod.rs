@@ -168,9 +168,9 @@ pub trait Spool: Send + Sync + 'static {
     fn resend(&self, resend: Resend) -> Pending<Resent>;
 
     /// Lets go some hundreds of the octets that are kept to be sent again: of records that were delivered before the time that
-    /// `before` has for their organization, and of organizations that it lacks. Tells of how many records; until none are
+    /// `before` has for their organization, or before `rest` where it lacks that. Tells of how many records; until none are
     /// left it is asked again.
-    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize>;
+    fn let_go(&self, before: BTreeMap<String, Timestamp>, rest: Timestamp) -> Pending<usize>;
 
     /// A number that grows whenever something may have become due, by this process or another.
     fn changes(&self) -> watch::Receiver<u64>;

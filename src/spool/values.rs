@@ -301,6 +301,8 @@ pub struct Resend {
     pub until: Timestamp,
     /// The key of the archive that gets all of them, each once; none: each goes where it went.
     pub to: Option<String>,
+    /// The keys of the organization's archives: what went to another one goes to the first of them.
+    pub archives: Vec<String>,
     /// Those made after this one: how many are paged through.
     pub after: Option<RecordId>,
     /// When that is asked for.
@@ -316,7 +318,7 @@ pub struct Resent {
     pub resent: u64,
     /// Their octets are not kept (any more).
     pub gone: u64,
-    /// They have not been delivered yet: they wait, are held or have failed.
+    /// They have not been delivered yet, or an earlier replay of them: that waits, is held or has failed.
     pub undelivered: u64,
     /// An operator has given them up.
     pub discarded: u64,

@@ -1,7 +1,8 @@
 //! `resend`: delivered records whose messages are kept go out once more.
 //!
 //! Nothing is passed over silently: what can't be sent again is counted, with the reason. A record whose earlier replay still
-//! waits is not doubled, so an interrupted command may simply be given again.
+//! waits is not doubled; one whose replay was delivered meanwhile is sent once more where an interrupted command is given again
+//! without `--after`.
 
 use super::progress::Progress;
 use super::{Desk, PAGE};
@@ -32,6 +33,9 @@ pub(in crate::cli) struct Chosen {
     /// The journaling address of the organization that gets each record once; default: each goes to the archive that took it.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     to: Option<Address>,
+    /// Only records made after this one: where a command that was interrupted had come to.
+    #[arg(long, value_name = "ID")]
+    after: Option<RecordId>,
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -42,7 +46,8 @@ impl Desk<'_> {
     pub(super) async fn resend(&self, chosen: &Chosen) -> Result<(), Failure> {
         let now = clock::system().now();
         let to = self.target(chosen)?;
-        let mut all = Resent::default();
+        let archives = self.config.organization(&chosen.organization).map(|of| of.archive_keys().collect());
+        let mut all = Resent { last: chosen.after, ..Resent::default() };
         let mut progress = Progress::new("records looked at");
         loop {
             let resend = Resend {
@@ -50,12 +55,14 @@ impl Desk<'_> {
                 since: chosen.since,
                 until: chosen.until.unwrap_or(now),
                 to: to.clone(),
+                archives: archives.clone().unwrap_or_default(),
                 after: all.last,
                 at: now,
                 ids: (0..PAGE).map(|_| RecordId::new(now, &OsEntropy)).collect(),
             };
             let some = self.spool.resend(resend).await.map_err(|error| {
-                Failure::Failed(format!("{} records were made due again, then: {error}", all.resent))
+                let last = all.last.map_or_else(String::new, |last| format!("; go on with --after {last}"));
+                Failure::Failed(format!("{} records were made due again, then: {error}{last}", all.resent))
             })?;
             if some.last.is_none() {
                 break;
@@ -65,7 +72,17 @@ impl Desk<'_> {
             tokio::time::sleep(BREATH).await;
         }
         drop(progress);
-        print_line(&format!("{} records are sent again, marked as replays (X-Journal-Replay)", all.resent))?;
+        let Chosen { organization, since, .. } = chosen;
+        let (since, to) = (since.rfc3339(), to.as_deref());
+        tracing::warn!(
+            event = "records.resent",
+            organization,
+            since,
+            to,
+            records = all.resent,
+            "an operator has delivered records sent again"
+        );
+        print_line(&format!("{} are sent again, marked as replays (X-Journal-Replay)", count(all.resent)))?;
         passed_over(&all).iter().for_each(|line| complain(line));
         if let Some(oldest) = all.oldest.filter(|oldest| now.since(*oldest) >= OLD) {
             complain(&format!(
@@ -75,7 +92,7 @@ impl Desk<'_> {
             ));
         }
         if all.gone > 0 {
-            return Err(Failure::Failed(format!("{} records can't be sent again", all.gone)));
+            return Err(Failure::Failed(format!("{} can't be sent again", count(all.gone))));
         }
         Ok(())
     }
@@ -100,6 +117,10 @@ impl Desk<'_> {
     }
 }
 
+fn count(records: u64) -> String {
+    if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
+}
+
 fn looked_at(all: &Resent) -> u64 {
     all.resent + all.gone + all.undelivered + all.discarded + all.under_way + all.copies
 }
@@ -107,15 +128,15 @@ fn looked_at(all: &Resent) -> u64 {
 /// What was not sent again, and why, a line each.
 fn passed_over(all: &Resent) -> Vec<String> {
     [
-        (all.gone, "can't be: their messages are not kept (organization.retention)"),
-        (all.undelivered, "have not been delivered yet: see queue list"),
-        (all.discarded, "were discarded by an operator: see queue list --state discarded"),
-        (all.under_way, "wait to be sent again already"),
-        (all.copies, "are copies of others that are, for another archive"),
+        (all.gone, "not sent again, the message is not kept (organization.retention)"),
+        (all.undelivered, "not delivered yet, or an earlier replay has failed: see queue list"),
+        (all.discarded, "discarded by an operator: see queue list --state discarded"),
+        (all.under_way, "waiting to be sent again already"),
+        (all.copies, "a copy, for which that of another archive stands"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
-    .map(|(count, why)| format!("{count} records {why}"))
+    .map(|(number, why)| format!("{}: {why}", count(number)))
     .collect()
 }
 
@@ -130,7 +151,7 @@ mod tests {
         let lines = passed_over(&all);
         assert_eq!(lines.len(), 5);
         for (line, count) in lines.iter().zip(1..) {
-            assert!(line.starts_with(&format!("{count} records ")), "{line}");
+            assert!(line.starts_with(&format!("{}: ", super::count(count))), "{line}");
         }
     }
 }

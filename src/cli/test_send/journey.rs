@@ -162,7 +162,8 @@ impl Journey<'_> {
                 ));
             }
             if Instant::now() >= until {
-                let last = known.values().find_map(|(.., reply)| reply.clone());
+                let waits = known.values().filter(|(state, ..)| *state != State::Acked);
+                let last = waits.filter_map(|(.., reply)| reply.clone()).next();
                 let said = last.map_or_else(|| "nothing was said yet".to_owned(), |reply| format!("last: {reply}"));
                 return Err(Failure::Failed(format!(
                     "the archive has not taken the record within {} s; {said}; the record waits and will be tried again",
@@ -180,13 +181,19 @@ impl Journey<'_> {
             let text = format!("{id} of {name}, for {archive}");
             self.teller.tell("record", &text, json!({ "record": id, "organization": name, "archive": archive }))?;
         }
+        let archive = &entry.archive;
+        if let (State::Acked, Some(reason)) = (entry.state, &entry.reason) {
+            // No archive's reply: it counts as delivered.
+            let facts = json!({ "record": id, "archive": archive, "reason": reason });
+            return self.teller.tell("superseded", &format!("{archive}: {reason}"), facts);
+        }
         let Some(reply) = &entry.last_reply else { return Ok(()) };
         let next = entry.next_attempt.filter(|_| entry.state == State::Deferred).map(|at| at.rfc3339());
         let again = next.as_ref().map_or_else(String::new, |at| format!("; next attempt {at}"));
         self.teller.tell(
             entry.state.as_str(),
-            &format!("attempt {}: {reply}{again}", entry.attempts),
-            json!({ "record": id, "attempts": entry.attempts, "reply": reply, "next_attempt": next }),
+            &format!("{archive}, attempt {}: {reply}{again}", entry.attempts),
+            json!({ "record": id, "archive": archive, "attempts": entry.attempts, "reply": reply, "next_attempt": next }),
         )
     }
 

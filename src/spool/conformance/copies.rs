@@ -17,6 +17,13 @@ both! {
     a_failed_copy_is_told_only_when_no_other_can_be_taken
     records_follow_their_archive_s_new_address
     records_of_an_archive_that_is_gone_are_never_doubled_at_another
+    a_record_that_no_archive_took_is_never_let_go_whichever_archives_come_and_go
+    a_held_record_stays_when_its_archive_leaves
+    a_failure_is_told_once_the_last_hope_is_given_up_or_leaves
+    what_goes_to_another_archive_does_not_wait_for_the_one_that_is_gone
+    a_message_is_known_by_what_an_earlier_version_remembers_of_it
+    an_archive_that_comes_back_gets_what_it_never_had
+    a_held_failure_is_over_when_it_is_released_behind_another_s_acknowledgement
     two_archives_that_change_places_change_nothing
     octets_of_a_delivered_record_stay_for_as_long_as_they_are_to_be_kept
     a_delivered_record_is_sent_again_as_it_was_and_says_so
@@ -181,6 +188,92 @@ async fn records_of_an_archive_that_is_gone_are_never_doubled_at_another(world: 
     assert!(gone.reason.unwrap().contains("not in the configuration"));
 }
 
+async fn a_record_that_no_archive_took_is_never_let_go_whichever_archives_come_and_go(world: World) {
+    for (identity, copies) in [(1, Copies::EachIsNeeded), (2, Copies::OneIsEnough)] {
+        world.relay(&Message { identity, ..message(copies) }, Verdict::Accepted).await;
+        assert_eq!(follow(&world, &[TWO[1]]).await, Followers { redirected: 0, superseded: 1 });
+        // The way back, before anything was taken.
+        assert_eq!(follow(&world, &[TWO[0]]).await, Followers { redirected: 1, superseded: 0 });
+        assert_eq!(left(&world).await, [(TWO[0].to_owned(), State::Waiting)]);
+        world.clock.advance(WINDOW);
+        let claim = world.claim_at(TWO[0]).await.remove(0);
+        world.ack(claim.fields.id).await;
+    }
+}
+
+async fn a_held_record_stays_when_its_archive_leaves(world: World) {
+    let prepared = world.relay(&message(Copies::EachIsNeeded), Verdict::Accepted).await;
+    world.operate(prepared.records[0], Operation::Hold).await.unwrap();
+    assert_eq!(follow(&world, &[TWO[1]]).await, Followers::default());
+    world.operate(prepared.records[0], Operation::Release).await.unwrap();
+    assert_eq!(follow(&world, &[TWO[1]]).await, Followers { redirected: 0, superseded: 1 });
+}
+
+async fn a_failure_is_told_once_the_last_hope_is_given_up_or_leaves(world: World) {
+    for leaves in [false, true] {
+        world.relay(&Message { identity: u8::from(leaves), ..message(Copies::OneIsEnough) }, Verdict::Accepted).await;
+        let [one, two] = both_claimed(&world).await;
+        world.refuse(one.fields.id).await;
+        world.defer(two.fields.id, Duration::from_secs(9)).await;
+        assert_eq!(world.spool.agenda(&archive(TWO[0])).await.unwrap().notices, None);
+        if leaves {
+            assert_eq!(follow(&world, &[TWO[0]]).await, Followers { redirected: 0, superseded: 1 });
+        } else {
+            world.discard(two.fields.id).await.unwrap();
+        }
+        world.gather().await;
+        let claims = world.claim_reports().await;
+        let named = claims[0].fields.news.named().unwrap().single().unwrap();
+        assert_eq!(
+            (named.record, named.reply.as_str(), named.archive.as_str()),
+            (one.fields.id, "550 5.7.1 no", TWO[0])
+        );
+        let outcome = Outcome::Acked { reply: "250".into(), retain: false };
+        world.spool.settle_report(claims[0].fields.id, outcome, world.now()).await.unwrap();
+        world.discard(one.fields.id).await.unwrap();
+        world.clock.advance(Duration::from_secs(86_400));
+    }
+}
+
+async fn what_goes_to_another_archive_does_not_wait_for_the_one_that_is_gone(world: World) {
+    world.relay(&Message::new(1, &["a@x.example"]).to(&["old@one.example"], Copies::Alone), Verdict::Accepted).await;
+    world.clock.advance(WINDOW);
+    let claim = world.claim_at("old@one.example").await.remove(0);
+    world.defer(claim.fields.id, Duration::from_secs(3_600)).await;
+    follow(&world, &["new@one.example"]).await;
+    assert_eq!(world.claim_at("new@one.example").await.len(), 1);
+}
+
+async fn a_message_is_known_by_what_an_earlier_version_remembers_of_it(world: World) {
+    // It knew of no archives.
+    let before = Message::new(1, &["a@x.example"]);
+    delivered(&world, &before, false).await;
+    world.relay(&before.clone().to(&TWO, Copies::EachIsNeeded), Verdict::Accepted).await;
+    assert_eq!(left(&world).await, []);
+}
+
+async fn an_archive_that_comes_back_gets_what_it_never_had(world: World) {
+    let prepared = world.relay(&message(Copies::EachIsNeeded), Verdict::Accepted).await;
+    follow(&world, &[TWO[0]]).await;
+    world.clock.advance(WINDOW);
+    world.ack(world.claim_at(TWO[0]).await[0].fields.id).await;
+    world.relay(&message(Copies::EachIsNeeded), Verdict::Accepted).await;
+    let live = world.live().await;
+    assert_eq!((live.len(), live[0].archive.as_str(), live[0].state), (1, TWO[1], State::Waiting));
+    assert_ne!(live[0].id, prepared.records[1]);
+}
+
+async fn a_held_failure_is_over_when_it_is_released_behind_another_s_acknowledgement(world: World) {
+    world.relay(&message(Copies::OneIsEnough), Verdict::Accepted).await;
+    let [one, two] = both_claimed(&world).await;
+    world.refuse(one.fields.id).await;
+    world.operate(one.fields.id, Operation::Hold).await.unwrap();
+    world.ack(two.fields.id).await;
+    assert_eq!(left(&world).await, [(TWO[0].to_owned(), State::Held)]);
+    let released = world.operate(one.fields.id, Operation::Release).await.unwrap();
+    assert_eq!((released.state, left(&world).await), (State::Acked, vec![]));
+}
+
 async fn two_archives_that_change_places_change_nothing(world: World) {
     world.relay(&message(Copies::EachIsNeeded), Verdict::Accepted).await;
     assert_eq!(follow(&world, &[TWO[1], TWO[0]]).await, Followers::default());
@@ -201,7 +294,7 @@ async fn delivered(world: &World, message: &Message, retain: bool) -> Vec<Record
 
 async fn let_go(world: &World, older_than: Duration) -> usize {
     let before = [(ORGANIZATION.to_owned(), world.now().minus(older_than))];
-    world.spool.let_go(before.into()).await.unwrap()
+    world.spool.let_go(before.into(), Timestamp::from_millis(0)).await.unwrap()
 }
 
 async fn octets_of_a_delivered_record_stay_for_as_long_as_they_are_to_be_kept(world: World) {
@@ -215,9 +308,11 @@ async fn octets_of_a_delivered_record_stay_for_as_long_as_they_are_to_be_kept(wo
     world.clock.advance(day);
     assert_eq!(let_go(&world, day).await, 1);
     assert!(world.octets(kept).await.is_none());
-    // An organization that keeps nothing lets everything go.
+    // So do those of an organization that nobody knows any more, for a while.
     let kept = delivered(&world, &Message::new(3, &["a@x.example"]), true).await[0];
-    assert_eq!(world.spool.let_go([].into()).await.unwrap(), 1);
+    assert_eq!(world.spool.let_go([].into(), world.now()).await.unwrap(), 0);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.spool.let_go([].into(), world.now()).await.unwrap(), 1);
     assert!(world.octets(kept).await.is_none());
 }
 
@@ -227,6 +322,7 @@ fn resend(world: &World, to: Option<&str>) -> Resend {
         since: Timestamp::from_millis(START),
         until: world.now(),
         to: to.map(str::to_owned),
+        archives: keys(&["", TWO[0], TWO[1]]),
         after: None,
         at: world.now(),
         ids: (0..50).map(|_| RecordId::new(world.now(), &OsEntropy)).collect(),
@@ -257,7 +353,7 @@ async fn whatever_is_not_sent_again_is_counted(world: World) {
     delivered(&world, &Message::new(1, &["a@x.example"]), false).await;
     let discarded = world.relay(&Message::new(2, &["a@x.example"]), Verdict::Accepted).await.record();
     world.discard(discarded).await.unwrap();
-    delivered(&world, &message(Copies::OneIsEnough), true).await;
+    delivered(&world, &Message { identity: 3, ..message(Copies::OneIsEnough) }, true).await;
     delivered(&world, &Message::new(4, &["a@x.example"]), true).await;
     world.relay(&Message::new(5, &["a@x.example"]), Verdict::Accepted).await;
     world.clock.advance(Duration::from_secs(1));
@@ -266,6 +362,10 @@ async fn whatever_is_not_sent_again_is_counted(world: World) {
     assert_eq!(first, counted);
     let again = world.spool.resend(resend(&world, None)).await.unwrap();
     assert_eq!((again.resent, again.under_way), (0, 2), "an interrupted command may be given again");
+    let failed = world.claim_at("").await.remove(0);
+    world.refuse(failed.fields.id).await;
+    let again = world.spool.resend(resend(&world, None)).await.unwrap();
+    assert_eq!((again.resent, again.under_way, again.undelivered), (0, 1, 2));
     let after = Resend { after: first.last, ..resend(&world, None) };
     assert_eq!(world.spool.resend(after).await.unwrap(), Resent::default());
     let stranger = Resend { organization: "other".into(), ..resend(&world, None) };

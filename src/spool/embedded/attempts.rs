@@ -185,6 +185,11 @@ pub(super) fn operate(
     }
     life::operate(&mut kept, operation, now)?;
     rows::save_standing(step.db, id, &kept.standing)?;
+    match operation {
+        Operation::Release => copies::released(step, &mut kept, now)?,
+        Operation::Discard { .. } => copies::hope_ended(step, id, kept.copies, now)?,
+        Operation::Hold | Operation::Retry => {}
+    }
     if kept.standing.due().is_some() {
         step.effects.something_is_due();
     }

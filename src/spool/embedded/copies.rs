@@ -2,6 +2,7 @@
 //! archive leaves the configuration. What follows from what is [`life::copies`](crate::spool::life::copies)'s.
 
 use super::decide::forget_message;
+use super::news;
 use super::rows::{self, RecordRow};
 use super::steps::{Step, StepError};
 use crate::mail::{RecordId, Timestamp};
@@ -67,6 +68,32 @@ pub(super) fn may_still_be_taken(step: &mut Step<'_>, id: RecordId, copies: Copi
     Ok(copies == Copies::OneIsEnough && copies::is_hope(rows::others(step.db, id)?.iter().map(standing)))
 }
 
+/// A record ended, and no archive has taken it. Where it was the last of its copies that might have been taken and one was
+/// enough, those that have failed before are told now: until then they were no failure.
+pub(super) fn hope_ended(step: &mut Step<'_>, id: RecordId, copies: Copies, now: Timestamp) -> Result<(), StepError> {
+    if copies != Copies::OneIsEnough {
+        return Ok(());
+    }
+    let others = rows::others(step.db, id)?;
+    if copies::is_taken(others.iter().map(standing)) || copies::is_hope(others.iter().map(standing)) {
+        return Ok(());
+    }
+    for other in others.into_iter().filter(|other| other.standing.state == State::Failed) {
+        if let Ok(kept) = other.kept() {
+            news::keep(step, &kept.fields.organization, &life::failed(&kept, now), now)?;
+        }
+    }
+    Ok(())
+}
+
+/// A record that was held may go on; whether it is over instead, since another copy was taken meanwhile.
+pub(super) fn released(step: &mut Step<'_>, kept: &mut Kept, now: Timestamp) -> Result<(), StepError> {
+    if copies::is_dispensable(&kept.standing) {
+        is_over(step, kept, now)?;
+    }
+    Ok(())
+}
+
 /// Sends up to `limit` records of `organization` on whose archive is not among `archives`.
 pub(super) fn follow(
     step: &mut Step<'_>,
@@ -77,12 +104,14 @@ pub(super) fn follow(
 ) -> Result<Followers, StepError> {
     let mut followers = Followers::default();
     for row in strays(step.db, organization, archives, limit)? {
-        let RecordRow { id, mut standing, .. } = row;
+        let RecordRow { id, mut standing, copies: row_copies, .. } = row;
         let others = rows::others(step.db, id)?;
-        let others: Vec<_> = others.into_iter().map(|other| (other.archive, other.standing.state)).collect();
-        match copies::follow(&others, archives) {
+        match copies::follow(others.iter().map(|other| (other.archive.as_str(), &other.standing)), archives) {
             Followed::To(archive) => {
                 rows::redirect(step.db, id, &archive)?;
+                // What was said at the other one counts no more.
+                standing.hurry(now);
+                rows::save_standing(step.db, id, &standing)?;
                 followers.redirected += 1;
                 step.effects.something_is_due();
             }
@@ -90,6 +119,7 @@ pub(super) fn follow(
                 supersede(step, id, &mut standing, ARCHIVE_GONE, now)?;
                 rows::save_standing(step.db, id, &standing)?;
                 let (_, queue_id, _) = rows::find_standing(step.db, id)?;
+                hope_ended(step, id, row_copies, now)?;
                 forget_message(step, queue_id)?;
                 followers.superseded += 1;
             }
@@ -99,10 +129,10 @@ pub(super) fn follow(
     Ok(followers)
 }
 
-/// Records that are neither without a verdict nor being sent: those are looked at when they wait.
+/// Records that [may follow](copies::may_follow).
 fn strays(db: &Connection, organization: &str, archives: &[String], limit: usize) -> rusqlite::Result<Vec<RecordRow>> {
     const STRAYS: &str = "WHERE ended IS NULL AND organization = ? AND state IN ('waiting', 'deferred', 'failed') \
-         AND archive NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?";
+         AND NOT held AND archive NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?";
     rows::select(db, STRAYS, params![organization, keys(archives), i64::try_from(limit).unwrap_or(i64::MAX)])
 }
 
@@ -110,7 +140,8 @@ fn strays(db: &Connection, organization: &str, archives: &[String], limit: usize
 /// delays.
 pub(super) fn has_strays(db: &Connection, organization: &str, archives: &[String]) -> Result<bool, StepError> {
     const SOME: &str = "SELECT EXISTS (SELECT 1 FROM record WHERE ended IS NULL AND organization = ?1 \
-         AND state IN ('waiting', 'deferred', 'failed') AND archive NOT IN (SELECT value FROM json_each(?2))) \
+         AND state IN ('waiting', 'deferred', 'failed') AND NOT held \
+         AND archive NOT IN (SELECT value FROM json_each(?2))) \
          OR EXISTS (SELECT 1 FROM warned WHERE organization = ?1 AND archive = '')";
     Ok(db.prepare_cached(SOME)?.query_row(params![organization, keys(archives)], |row| row.get(0))?)
 }

@@ -108,16 +108,17 @@ fn decide_one(
     }
 }
 
-/// The decided records of the same message, organization and archive, oldest first. One that an operator has discarded stands for
+/// The decided records of the same message, organization and archive (of an earlier version's history: of whatever archive), oldest
+/// first. One that an operator has discarded stands for
 /// nothing: the archive never took it. Without a Message-ID only those matter that
 /// may still be joined or owe a retry: equal content without one may be many messages.
 fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
     const SAME: &str = "WHERE organization = ? AND identity = ? AND state NOT IN ('prepared', 'discarded') \
-         AND archive = ? AND replay_of IS NULL ORDER BY id";
+         AND archive IN (?, '') AND replay_of IS NULL ORDER BY id";
     const UNSEALED: &str = "WHERE organization = ? AND identity = ? AND sealed = 0 AND state = 'waiting' \
-         AND archive = ? ORDER BY id";
+         AND archive IN (?, '') ORDER BY id";
     const OWING: &str = "WHERE organization = ? AND identity = ? AND owes = 1 AND sealed = 1 AND state <> 'discarded' \
-         AND archive = ? AND replay_of IS NULL ORDER BY id";
+         AND archive IN (?, '') AND replay_of IS NULL ORDER BY id";
     let (organization, identity) = (&new.fields.organization, new.fields.original.identity.as_slice());
     let ask = |condition| rows::select(step.db, condition, params![organization, identity, new.archive]);
     let found = if new.fields.original.message_id.is_some() {
@@ -127,8 +128,8 @@ fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
         found.extend(ask(UNSEALED)?);
         found
     };
-    // One that can't be read, or has lost its octets, can't stand for another: nothing would be left to send.
-    let sound = found.into_iter().filter(|row| !row.standing.is_damaged());
+    // One that can't be read, or stands for nothing, can't stand for another.
+    let sound = found.into_iter().filter(|row| life::copies::stands_for_later(&row.standing));
     Ok(sound.filter_map(|row| row.kept().ok()).collect())
 }
 

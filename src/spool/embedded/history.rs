@@ -16,14 +16,18 @@ pub(super) const KEEP_DISCARDED: Duration = Duration::from_secs(365 * 86_400);
 /// Rows of each kind that are removed in one transaction.
 pub(super) const PRUNE_ROWS: usize = 500;
 
-/// What [`let_go`] would find: the records kept too long, by the condition's only parameter.
+/// What [`let_go`] would find: the records kept too long.
 const KEPT_TOO_LONG: &str = "FROM record WHERE retained \
-     AND ended < coalesce(CAST(?1 ->> organization AS INTEGER), ended + 1)";
+     AND ended < coalesce(CAST(?1 ->> organization AS INTEGER), ?2)";
 
 /// Whether there is anything to let go.
-pub(super) fn is_kept_too_long(db: &Connection, before: &BTreeMap<String, Timestamp>) -> Result<bool, StepError> {
+pub(super) fn is_kept_too_long(
+    db: &Connection,
+    before: &BTreeMap<String, Timestamp>,
+    rest: Timestamp,
+) -> Result<bool, StepError> {
     let text = format!("SELECT EXISTS (SELECT 1 {KEPT_TOO_LONG})");
-    Ok(db.prepare_cached(&text)?.query_row([times(before)?], |row| row.get(0))?)
+    Ok(db.prepare_cached(&text)?.query_row(params![times(before)?, rest.as_millis()], |row| row.get(0))?)
 }
 
 fn times(before: &BTreeMap<String, Timestamp>) -> Result<String, StepError> {
@@ -32,14 +36,18 @@ fn times(before: &BTreeMap<String, Timestamp>) -> Result<String, StepError> {
 }
 
 /// Lets some of the octets go that were kept to be sent again: of records that were delivered before the time that `before`
-/// has for their organization, and of organizations that it lacks; tells of how many records.
-pub(super) fn let_go(step: &mut Step<'_>, before: &BTreeMap<String, Timestamp>) -> Result<usize, StepError> {
-    let text = format!("SELECT id, queue_id {KEPT_TOO_LONG} ORDER BY organization, ended LIMIT ?2");
+/// has for their organization, or before `rest` where it lacks that; tells of how many records.
+pub(super) fn let_go(
+    step: &mut Step<'_>,
+    before: &BTreeMap<String, Timestamp>,
+    rest: Timestamp,
+) -> Result<usize, StepError> {
+    let text = format!("SELECT id, queue_id {KEPT_TOO_LONG} ORDER BY organization, ended LIMIT ?3");
     let limit = i64::try_from(PRUNE_ROWS).unwrap_or(i64::MAX);
     let over: Vec<(RecordId, QueueId)> = step
         .db
         .prepare_cached(&text)?
-        .query_map(params![times(before)?, limit], |row| Ok((word(row, 0)?, word(row, 1)?)))?
+        .query_map(params![times(before)?, rest.as_millis(), limit], |row| Ok((word(row, 0)?, word(row, 1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (id, queue_id) in &over {
         rows::retain(step.db, *id, false)?;
@@ -54,7 +62,7 @@ pub(super) fn prune(db: &Connection, now: Timestamp, keep: Duration) -> rusqlite
     let mut most = 0;
     for (table, condition, state, keep) in [
         ("record", "state = ? AND NOT retained", "acked", keep),
-        ("record", "state = ?", "discarded", keep.max(KEEP_DISCARDED)),
+        ("record", "state = ? AND NOT retained", "discarded", keep.max(KEEP_DISCARDED)),
         ("report", "state = ?", "failed", keep),
     ] {
         let text = format!(

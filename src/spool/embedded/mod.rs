@@ -328,17 +328,18 @@ impl Spool for EmbeddedSpool {
     }
 
     fn resend(&self, resend: Resend) -> Pending<Resent> {
-        self.writer.call(0, move |step| resending::resend(step, &resend), |_, _| {})
+        let store = Arc::clone(&self.store);
+        self.writer.call(0, move |step| resending::resend(step, &store, &resend), |_, _| {})
     }
 
-    fn let_go(&self, before: BTreeMap<String, Timestamp>) -> Pending<usize> {
+    fn let_go(&self, before: BTreeMap<String, Timestamp>, rest: Timestamp) -> Pending<usize> {
         let spool = self.clone();
         Box::pin(async move {
             let asked = before.clone();
-            if !spool.readers.ask(move |db| history::is_kept_too_long(db, &asked)).await? {
+            if !spool.readers.ask(move |db| history::is_kept_too_long(db, &asked, rest)).await? {
                 return Ok(0);
             }
-            spool.write(move |step| history::let_go(step, &before)).await
+            spool.write(move |step| history::let_go(step, &before, rest)).await
         })
     }
 

@@ -5,18 +5,20 @@ use super::rows::{self, RecordRow};
 use super::steps::{Step, StepError};
 use crate::mail::{QueueId, RecordId};
 use crate::queue::State;
+use crate::spool::files::OctetStore;
 use crate::spool::life;
+use crate::spool::life::copies::{self, Copy};
 use crate::spool::{Resend, Resent};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 /// Looks at as many records as there are ids, oldest first.
-pub(super) fn resend(step: &mut Step<'_>, resend: &Resend) -> Result<Resent, StepError> {
+pub(super) fn resend(step: &mut Step<'_>, store: &OctetStore, resend: &Resend) -> Result<Resent, StepError> {
     let mut resent = Resent::default();
     for (row, id) in rows_of(step.db, resend)?.into_iter().zip(&resend.ids) {
         resent.last = Some(row.id);
         match row.standing.state {
             State::Discarded => resent.discarded += 1,
-            State::Acked => one(step, resend, row, *id, &mut resent)?,
+            State::Acked => one(step, store, resend, (row, *id), &mut resent)?,
             _ => resent.undelivered += 1,
         }
     }
@@ -28,31 +30,31 @@ pub(super) fn resend(step: &mut Step<'_>, resend: &Resend) -> Result<Resent, Ste
 
 fn one(
     step: &mut Step<'_>,
+    store: &OctetStore,
     resend: &Resend,
-    row: RecordRow,
-    id: RecordId,
+    (row, id): (RecordRow, RecordId),
     resent: &mut Resent,
 ) -> Result<(), StepError> {
     let others = rows::others(step.db, row.id)?;
-    // For one archive the first delivered copy stands for all, unless that archive is still to get its own; else each goes where it went, and one that did not go nowhere.
-    let is_another_s = match &resend.to {
-        Some(to) => others.iter().any(|other| {
-            let is_on_its_way = other.archive == *to && other.standing.ended.is_none();
-            is_on_its_way || (other.id < row.id && other.standing.state == State::Acked)
-        }),
-        None => row.standing.reason.is_some(),
-    };
-    if is_another_s {
+    let copies = others.iter().map(|other| Copy { id: other.id, archive: &other.archive, standing: &other.standing });
+    let this = Copy { id: row.id, archive: &row.archive, standing: &row.standing };
+    let Some(archive) = copies::destination(&this, copies.collect(), resend.to.as_deref(), &resend.archives) else {
         resent.copies += 1;
         return Ok(());
-    }
-    let archive = resend.to.clone().unwrap_or_else(|| row.archive.clone());
-    if is_under_way(step.db, row.id, &archive)? {
-        resent.under_way += 1;
-        return Ok(());
+    };
+    match replay_under_way(step.db, row.id, &archive)? {
+        Some(State::Failed) => {
+            resent.undelivered += 1;
+            return Ok(());
+        }
+        Some(_) => {
+            resent.under_way += 1;
+            return Ok(());
+        }
+        None => {}
     }
     let kept = row.kept()?;
-    if !has_octets(step.db, kept.fields.original.queue_id)? {
+    if !has_octets(step.db, store, kept.fields.original.queue_id)? {
         resent.gone += 1;
         return Ok(());
     }
@@ -79,13 +81,17 @@ fn rows_of(db: &Connection, resend: &Resend) -> rusqlite::Result<Vec<RecordRow>>
     rows::select(db, OF_THE_TIME, wanted)
 }
 
-fn is_under_way(db: &Connection, id: RecordId, archive: &str) -> rusqlite::Result<bool> {
+fn replay_under_way(db: &Connection, id: RecordId, archive: &str) -> rusqlite::Result<Option<State>> {
     const UNDER_WAY: &str =
-        "SELECT EXISTS (SELECT 1 FROM record WHERE replay_of = ? AND archive = ? AND ended IS NULL)";
-    db.prepare_cached(UNDER_WAY)?.query_row([id.as_str(), archive], |row| row.get(0))
+        "SELECT state FROM record WHERE replay_of = ? AND archive = ? AND ended IS NULL ORDER BY id DESC LIMIT 1";
+    db.prepare_cached(UNDER_WAY)?.query_row([id.as_str(), archive], |row| rows::word(row, 0)).optional()
 }
 
-fn has_octets(db: &Connection, queue_id: QueueId) -> rusqlite::Result<bool> {
-    let mut statement = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM message WHERE queue_id = ?)")?;
-    statement.query_row([queue_id.as_str()], |row| row.get(0))
+/// Whether a message is kept, and its file there where it is in one.
+fn has_octets(db: &Connection, store: &OctetStore, queue_id: QueueId) -> rusqlite::Result<bool> {
+    let mut statement = db.prepare_cached("SELECT octets IS NULL, size FROM message WHERE queue_id = ?")?;
+    let found = statement.query_row([queue_id.as_str()], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)));
+    Ok(found.optional()?.is_some_and(|(in_file, size)| {
+        !in_file || store.disk().length(&store.path(queue_id)).is_ok_and(|length| length == size.unsigned_abs())
+    }))
 }

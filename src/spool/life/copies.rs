@@ -7,6 +7,7 @@
 //! out of the configuration its copies go to one that lacks them, and count as delivered only where none does.
 
 use super::{Kept, MessageUuid};
+use crate::mail::RecordId;
 use crate::queue::{Standing, State};
 
 /// Why a copy counts as delivered that another archive's acknowledgement stands for.
@@ -45,6 +46,12 @@ pub(in crate::spool) fn is_dispensable(standing: &Standing) -> bool {
     !standing.held && matches!(standing.state, State::Waiting | State::Deferred | State::Failed)
 }
 
+/// Whether a record, not discarded, stands for later transactions of its message at its archive: not where its octets are lost, so
+/// that nothing would be left to send, and not where its archive had left before it was taken, whoever has come back since.
+pub(in crate::spool) fn stands_for_later(standing: &Standing) -> bool {
+    !standing.is_damaged() && standing.reason.as_deref() != Some(ARCHIVE_GONE)
+}
+
 /// What becomes of a copy whose archive is not among `archives`, the keys of the configuration in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::spool) enum Followed {
@@ -54,11 +61,62 @@ pub(in crate::spool) enum Followed {
     Superseded,
 }
 
-/// Decides about a copy that is not being sent; `others` are the archives and states of the other copies.
-pub(in crate::spool) fn follow(others: &[(String, State)], archives: &[String]) -> Followed {
-    // What an operator gave up stands for nothing.
-    let has = |key: &String| others.iter().any(|(archive, state)| archive == key && *state != State::Discarded);
-    archives.iter().find(|key| !has(key)).map_or(Followed::Superseded, |key| Followed::To(key.clone()))
+/// Decides about a copy that waits or has failed; `others` are the archives of the other copies, and where those stand.
+pub(in crate::spool) fn follow<'a>(
+    others: impl Iterator<Item = (&'a str, &'a Standing)>,
+    archives: &[String],
+) -> Followed {
+    // What an operator gave up, and what only counts as delivered, is at no archive.
+    let counts = |standing: &Standing| standing.state != State::Discarded && standing.reason.is_none();
+    let has: Vec<&str> = others.filter(|(_, standing)| counts(standing)).map(|(archive, _)| archive).collect();
+    let lacks = |key: &&String| !has.contains(&key.as_str());
+    archives.iter().find(lacks).map_or(Followed::Superseded, |key| Followed::To(key.clone()))
+}
+
+/// One of the records of a transaction and organization.
+pub(in crate::spool) struct Copy<'a> {
+    pub(in crate::spool) id: RecordId,
+    pub(in crate::spool) archive: &'a str,
+    pub(in crate::spool) standing: &'a Standing,
+}
+
+impl Copy<'_> {
+    fn is_taken(&self) -> bool {
+        is_taken(std::iter::once(self.standing))
+    }
+}
+
+/// Where a delivered copy is sent again: `to`, or where it went, if that is still among `archives`, or to the first of them. None
+/// where another copy stands for it.
+pub(in crate::spool) fn destination(
+    this: &Copy<'_>,
+    others: Vec<Copy<'_>>,
+    to: Option<&str>,
+    archives: &[String],
+) -> Option<String> {
+    if let Some(to) = to {
+        // The first that was taken stands for all, unless that archive is still to get its own.
+        let on_its_way = |other: &Copy<'_>| other.archive == to && other.standing.ended.is_none();
+        let first = |other: &Copy<'_>| other.id < this.id && other.is_taken();
+        let another = others.iter().any(|other| on_its_way(other) || first(other));
+        return (this.is_taken() && !another).then(|| to.to_owned());
+    }
+    let is_configured = |copy: &Copy<'_>| archives.iter().any(|key| key == copy.archive);
+    if !this.is_taken() {
+        return None;
+    }
+    if is_configured(this) {
+        return Some(this.archive.to_owned());
+    }
+    // One that went to an archive which is gone: the first of those, if no archive that is left has had the record.
+    let another = others.iter().any(|other| is_configured(other) || (other.id < this.id && other.is_taken()));
+    archives.first().filter(|_| !another).cloned()
+}
+
+/// Whether a record may be sent on that waits for an archive which is gone: not while it is being sent, before its verdict, or
+/// against the will of an operator who holds it.
+pub(in crate::spool) fn may_follow(standing: &Standing) -> bool {
+    is_dispensable(standing)
 }
 
 #[cfg(test)]
@@ -69,22 +127,30 @@ mod tests {
         keys.iter().map(|key| (*key).to_owned()).collect()
     }
 
-    fn others(copies: &[(&str, State)]) -> Vec<(String, State)> {
-        copies.iter().map(|(key, state)| ((*key).to_owned(), *state)).collect()
+    fn standing(state: State, reason: Option<&str>) -> Standing {
+        Standing { state, reason: reason.map(str::to_owned), ..Standing::prepared() }
+    }
+
+    fn followed(others: &[(&str, Standing)], keys: &[&str]) -> Followed {
+        follow(others.iter().map(|(key, standing)| (*key, standing)), &archives(keys))
+    }
+
+    fn to(key: &str) -> Followed {
+        Followed::To(key.to_owned())
     }
 
     #[test]
     fn a_copy_without_archive_goes_to_the_first_one_that_has_none() {
-        let to = |key: &str| Followed::To(key.to_owned());
-        assert_eq!(follow(&[], &archives(&["new"])), to("new"), "the only archive has moved");
-        assert_eq!(follow(&others(&[("new", State::Waiting)]), &archives(&["new"])), Followed::Superseded);
-        assert_eq!(follow(&others(&[("new", State::Acked)]), &archives(&["new", "third"])), to("third"));
-        assert_eq!(follow(&others(&[("also", State::Sending)]), &archives(&["new", "also"])), to("new"));
+        let at = |key, state| [(key, standing(state, None))];
+        assert_eq!(followed(&[], &["new"]), to("new"), "the only archive has moved");
+        assert_eq!(followed(&at("new", State::Waiting), &["new"]), Followed::Superseded);
+        assert_eq!(followed(&at("new", State::Acked), &["new", "third"]), to("third"));
+        assert_eq!(followed(&at("also", State::Sending), &["new", "also"]), to("new"));
     }
 
     #[test]
-    fn a_copy_that_an_operator_gave_up_is_no_reason_to_let_another_go() {
-        let copies = others(&[("new", State::Discarded)]);
-        assert_eq!(follow(&copies, &archives(&["new"])), Followed::To("new".to_owned()));
+    fn a_copy_that_no_archive_took_is_no_reason_to_let_another_go() {
+        assert_eq!(followed(&[("new", standing(State::Discarded, Some("sent twice")))], &["new"]), to("new"));
+        assert_eq!(followed(&[("new", standing(State::Acked, Some(ARCHIVE_GONE)))], &["new"]), to("new"));
     }
 }

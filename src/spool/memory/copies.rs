@@ -3,7 +3,7 @@
 use super::{Everything, Options};
 use crate::mail::{RecordId, Timestamp};
 use crate::queue::{Standing, State};
-use crate::spool::life::copies::{self, ARCHIVE_GONE, Followed, TAKEN_ELSEWHERE};
+use crate::spool::life::copies::{self, ARCHIVE_GONE, Copy, Followed, TAKEN_ELSEWHERE};
 use crate::spool::life::{self, Event, Kept};
 use crate::spool::{Copies, Followers, Resend, Resent, SpoolError};
 use std::collections::BTreeMap;
@@ -75,6 +75,25 @@ impl Everything {
         !copies::is_hope(self.others_standing(id))
     }
 
+    pub(super) fn hope_ended(&mut self, id: RecordId, now: Timestamp) {
+        if !self.is_one_enough(id)
+            || copies::is_taken(self.others_standing(id))
+            || copies::is_hope(self.others_standing(id))
+        {
+            return;
+        }
+        let failed: Vec<_> = self.others(id).filter(|other| other.standing.state == State::Failed).cloned().collect();
+        for kept in failed {
+            self.keep_notice(&kept.fields.organization, life::failed(&kept, now), now);
+        }
+    }
+
+    pub(super) fn released(&mut self, id: RecordId, now: Timestamp) {
+        if self.records.get(&id).is_some_and(|kept| copies::is_dispensable(&kept.standing)) {
+            self.is_over(id, now);
+        }
+    }
+
     pub(super) fn may_still_be_taken(&self, id: RecordId) -> bool {
         self.is_one_enough(id) && copies::is_hope(self.others_standing(id))
     }
@@ -87,20 +106,23 @@ impl Everything {
     ) -> Result<Followers, SpoolError> {
         let is_stray = |kept: &&Kept| {
             kept.fields.organization == organization
-                && matches!(kept.standing.state, State::Waiting | State::Deferred | State::Failed)
+                && copies::may_follow(&kept.standing)
                 && !archives.contains(&kept.archive)
         };
         let strays: Vec<_> = self.records.values().filter(is_stray).map(|kept| kept.fields.id).collect();
         let mut followers = Followers::default();
         for id in strays {
-            let others: Vec<_> = self.others(id).map(|other| (other.archive.clone(), other.standing.state)).collect();
-            match copies::follow(&others, archives) {
+            let others = self.others(id).map(|other| (other.archive.as_str(), &other.standing));
+            match copies::follow(others, archives) {
                 Followed::To(archive) => {
-                    self.record(id)?.archive = archive;
+                    let record = self.record(id)?;
+                    record.archive = archive;
+                    record.standing.hurry(now);
                     followers.redirected += 1;
                 }
                 Followed::Superseded => {
                     self.supersede(id, ARCHIVE_GONE, now)?;
+                    self.hope_ended(id, now);
                     followers.superseded += 1;
                 }
             }
@@ -131,39 +153,38 @@ impl Everything {
     }
 
     fn resend_one(&mut self, resend: &Resend, kept: Kept, id: RecordId, resent: &mut Resent) {
+        fn copy(kept: &Kept) -> Copy<'_> {
+            Copy { id: kept.fields.id, archive: &kept.archive, standing: &kept.standing }
+        }
         let of = kept.fields.id;
-        let is_another_s = match &resend.to {
-            Some(to) => self.others(of).any(|other| {
-                let is_on_its_way = other.archive == *to && other.standing.ended.is_none();
-                is_on_its_way || (other.fields.id < of && other.standing.state == State::Acked)
-            }),
-            None => kept.standing.reason.is_some(),
+        let others = self.others(of).map(copy).collect();
+        let Some(archive) = copies::destination(&copy(&kept), others, resend.to.as_deref(), &resend.archives) else {
+            resent.copies += 1;
+            return;
         };
-        let archive = resend.to.clone().unwrap_or_else(|| kept.archive.clone());
-        let is_under_way = self.records.values().any(|other| {
+        let under_way = self.records.values().rfind(|other| {
             other.fields.replay.as_ref().is_some_and(|replay| replay.of == of)
                 && other.archive == archive
                 && other.standing.ended.is_none()
         });
-        if is_another_s {
-            resent.copies += 1;
-        } else if is_under_way {
-            resent.under_way += 1;
-        } else if !self.messages.contains_key(&kept.fields.original.queue_id) {
-            resent.gone += 1;
-        } else {
-            let received = kept.fields.original.received;
-            self.records.insert(id, life::replay(kept, id, archive, resend.at));
-            resent.resent += 1;
-            resent.oldest = Some(resent.oldest.map_or(received, |oldest| oldest.min(received)));
+        match under_way.map(|other| other.standing.state) {
+            Some(State::Failed) => resent.undelivered += 1,
+            Some(_) => resent.under_way += 1,
+            None if !self.messages.contains_key(&kept.fields.original.queue_id) => resent.gone += 1,
+            None => {
+                let received = kept.fields.original.received;
+                self.records.insert(id, life::replay(kept, id, archive, resend.at));
+                resent.resent += 1;
+                resent.oldest = Some(resent.oldest.map_or(received, |oldest| oldest.min(received)));
+            }
         }
     }
 
-    pub(super) fn let_go(&mut self, before: &BTreeMap<String, Timestamp>) -> usize {
+    pub(super) fn let_go(&mut self, before: &BTreeMap<String, Timestamp>, rest: Timestamp) -> usize {
         let is_over = |id: &RecordId| {
             self.records.get(id).is_none_or(|kept| {
-                let ended = kept.standing.ended;
-                before.get(&kept.fields.organization).is_none_or(|before| ended.is_none_or(|ended| ended < *before))
+                let before = before.get(&kept.fields.organization).copied().unwrap_or(rest);
+                kept.standing.ended.is_some_and(|ended| ended < before)
             })
         };
         let over: Vec<_> = self.retained.iter().filter(|id| is_over(id)).copied().collect();

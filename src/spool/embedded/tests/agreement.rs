@@ -162,12 +162,13 @@ impl Pair {
             Act::Resend { to, ids } => {
                 let to = to.map(|place| ARCHIVES[place].to_owned());
                 let (organization, since, ids) = (ORGANIZATION.to_owned(), Timestamp::from_millis(START), ids.clone());
-                let resend = Resend { organization, since, until: now, to, after: None, at: now, ids };
+                let archives = ARCHIVES.iter().skip(1).map(|key| (*key).to_owned()).collect();
+                let resend = Resend { organization, since, until: now, to, archives, after: None, at: now, ids };
                 format!("{:?}", spool.resend(resend).await)
             }
             Act::LetGo { seconds } => {
                 let before = seconds.map(|seconds| (ORGANIZATION.to_owned(), now.minus(Duration::from_secs(seconds))));
-                format!("{:?}", spool.let_go(before.into_iter().collect()).await)
+                format!("{:?}", spool.let_go(before.into_iter().collect(), now).await)
             }
             Act::GiveUp { archive, seconds } => {
                 let (until, reply) = (now.minus(Duration::from_secs(*seconds)), "down".to_owned());
