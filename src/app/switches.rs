@@ -9,7 +9,7 @@ use crate::config::{Config, Organization};
 use crate::drain::Drain;
 use crate::mail::Timestamp;
 use crate::spool::{Spool, SpoolError, Switched, Turn};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -21,6 +21,9 @@ const REST: Duration = Duration::from_secs(5);
 const MAX_WAITING: usize = 10_000;
 /// Entries of the spool that are looked at when the daemon starts.
 const MAX_PAUSES: usize = 100_000;
+
+/// What stands behind a reason that was there before.
+const AS_BEFORE: &str = " (switch_reason is that of the turn before)";
 
 /// Turns that the spool has not noted yet. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,29 +59,32 @@ impl Switches {
             match before {
                 Some(before) if before.journaling == organization.journaling => {}
                 // One that is new and on may have been here before, and off: then its pause ends, unknown to the log.
-                None if organization.journaling => self.note(organization, at),
-                _ => self.turned(organization, at),
+                None if organization.journaling => self.note(organization, at, organization.switch_reason.clone()),
+                Some(before) => self.turned(organization, at, before.switch_reason.as_ref()),
+                None => self.turned(organization, at, None),
             }
         }
     }
 
-    fn turned(&self, organization: &Organization, at: Timestamp) {
-        let Organization { name, journaling, switch_reason, .. } = organization;
+    /// `before` is the reason of the turn before this one.
+    fn turned(&self, organization: &Organization, at: Timestamp, before: Option<&String>) {
+        let Organization { name, journaling, .. } = organization;
+        let reason = reason_of(organization, before);
         tracing::warn!(
             event = "organization.switched",
             organization = %name,
             journaling,
             generation = self.book().generation,
-            reason = switch_reason.as_deref().unwrap_or("none given"),
+            reason = reason.as_deref().unwrap_or("none given"),
             "the switch of an organization was turned"
         );
-        self.note(organization, at);
+        self.note(organization, at, reason);
     }
 
-    fn note(&self, organization: &Organization, at: Timestamp) {
-        let Organization { name, journaling, switch_reason, .. } = organization;
+    fn note(&self, organization: &Organization, at: Timestamp, reason: Option<String>) {
+        let Organization { name, journaling, .. } = organization;
         let mut book = self.book();
-        let turn = Turn { at, generation: book.generation, reason: switch_reason.clone() };
+        let turn = Turn { at, generation: book.generation, reason };
         if book.turns.len() < MAX_WAITING {
             book.turns.push_back(Switched { organization: name.clone(), turn, journaling: *journaling });
         }
@@ -110,12 +116,17 @@ impl Switches {
     /// What the spool knows of the switches, held against the configuration in effect.
     async fn look_back(&self, spool: &dyn Spool, clock: &SharedClock) -> Result<(), SpoolError> {
         let pauses = spool.pauses(MAX_PAUSES).await?;
-        let open: BTreeSet<String> =
-            pauses.into_iter().filter(|pause| pause.on.is_none()).map(|pause| pause.organization).collect();
+        // Of each organization the last turn that is known: whether it is off since, and why.
+        let mut last: BTreeMap<String, (bool, Option<String>)> = BTreeMap::new();
+        for pause in pauses {
+            let turn = pause.on.as_ref().unwrap_or(&pause.off);
+            last.insert(pause.organization.clone(), (pause.on.is_none(), turn.reason.clone()));
+        }
         let config = Arc::clone(&self.book().current);
         for organization in &config.organizations {
-            if organization.journaling == open.contains(&organization.name) {
-                self.turned(organization, clock.now());
+            let (is_off, reason) = last.get(&organization.name).cloned().unwrap_or_default();
+            if organization.journaling == is_off {
+                self.turned(organization, clock.now(), reason.as_ref());
             }
         }
         Ok(())
@@ -138,4 +149,12 @@ impl Switches {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is said of a turn. A reason that stands in the file from the turn before may be somebody else's: whoever turns the
+/// switch by hand need not touch it.
+fn reason_of(organization: &Organization, before: Option<&String>) -> Option<String> {
+    let reason = organization.switch_reason.as_ref()?;
+    let before = before.map(|before| before.strip_suffix(AS_BEFORE).unwrap_or(before));
+    Some(if before == Some(reason.as_str()) { format!("{reason}{AS_BEFORE}") } else { reason.clone() })
 }

@@ -110,6 +110,31 @@ fn a_message_that_ends_when_the_switch_is_on_again_has_its_record() {
 }
 
 #[test]
+fn a_reason_that_was_there_before_is_not_told_as_the_reason_of_a_turn_by_hand() {
+    let (_next_hop, _archive, setup) = street();
+    let mut relay = setup.start();
+    said(&relay, &["organization", "disable", "acme", "--reason", "a move"]);
+    said(&relay, &["organization", "enable", "acme", "--reason", "legal withdrew"]);
+    let by_hand = |relay: &Relay, from: &str, to: &str| {
+        let toml = std::fs::read_to_string(relay.config()).unwrap();
+        assert!(toml.contains(from), "{toml}");
+        relay.configure(&toml.replacen(from, to, 1));
+    };
+    by_hand(&relay, "journaling = true", "journaling = false");
+    relay.ask_to_reload();
+    relay.wait_events("organization.switched", 3);
+    let off = relay.poll("the second gap", || gaps(&relay).pop().filter(|gap| gap["until"].is_null()));
+    let reason = off["reason"].as_str().unwrap();
+    assert!(reason.ends_with(": legal withdrew (switch_reason is that of the turn before)"), "{reason}");
+    // Nor where no daemon saw it.
+    relay.terminate();
+    by_hand(&relay, "journaling = false", "journaling = true");
+    relay.launch();
+    let on = relay.poll("its end", || gaps(&relay).pop().filter(|gap| gap["until"].is_string()));
+    assert!(!on["end_reason"].as_str().unwrap().ends_with("legal withdrew"), "{on}");
+}
+
+#[test]
 fn a_pause_ends_also_for_an_organization_that_was_gone_meanwhile() {
     let (_next_hop, _archive, setup) = street();
     let relay = setup.start();
