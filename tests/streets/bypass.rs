@@ -80,6 +80,11 @@ fn mail_passes_a_full_spool_without_a_record_and_the_gap_is_noted_and_told() {
     assert_eq!(relay.wait_events("record.bypassed", 3).len(), 3);
     std::fs::remove_file(&filler).unwrap();
     relay.wait_event("spool.pressure", |event| event.text("state") == "ok" && event.number("free_octets").is_some());
+    // New mail waits for the reserve, too, where that was given up.
+    relay.poll("the spool's reserve", || {
+        let count = |state| relay.events("spool.pressure").iter().filter(|event| event.text("state") == state).count();
+        (count("reserve_held") >= count("reserve_spent")).then_some(())
+    });
     client.mail("alice@example.org", &["bob@example.net"], &message("after")).starts("250");
     assert_eq!(Record::read(&archive.wait_for(2)[1].octets).original, message("after"));
     let first = relay.poll("a gap", || gaps(&relay).into_iter().next());
