@@ -67,6 +67,11 @@ impl<T> Sender<T> {
         self.0.read()
     }
 
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        Arc::strong_count(&self.0) > self.0.senders.load(Ordering::Acquire)
+    }
+
     /// Somebody more who watches; the value now is no news.
     pub fn subscribe(&self) -> Receiver<T> {
         Receiver { seen: self.0.version.load(Ordering::Acquire), shared: Arc::clone(&self.0) }

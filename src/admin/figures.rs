@@ -53,8 +53,7 @@ fn spool(registry: &mut Registry, watched: &Watched, figures: &Figures) {
         oldest.clone(),
     );
     let of = |organization: &str| ("organization", organization.to_owned());
-    for organization in watched.setups.first().map(|setup| setup.borrow().config.organizations.clone()).iter().flatten()
-    {
+    for organization in watched.config().iter().flat_map(|config| &config.organizations) {
         drop(oldest.get_or_create(&vec![of(&organization.name)]));
         for state in LIVE {
             drop(waiting.get_or_create(&vec![of(&organization.name), ("state", state.to_string())]));
@@ -76,8 +75,8 @@ fn spool(registry: &mut Registry, watched: &Watched, figures: &Figures) {
 
 fn routes(registry: &mut Registry, watched: &Watched) {
     let next_hops = gauges(registry, "next_hop_up", "Whether the next hop answered at the last connection");
-    for setup in &watched.setups {
-        let next_hop = &setup.borrow().next_hop;
+    for (_, setup) in watched.listeners() {
+        let next_hop = &setup.next_hop;
         if let Some(up) = next_hop.is_up() {
             next_hops.get_or_create(&vec![("next_hop", next_hop.label())]).set(i64::from(up));
         }

@@ -36,8 +36,9 @@ impl Health {
             return reasons;
         }
         let open = watched.drain.open_labels();
-        for (name, address) in &watched.listeners {
-            if !open.contains(&listener_label(*address)) {
+        for (address, setup) in watched.listeners() {
+            if !open.contains(&listener_label(address)) {
+                let name = &setup.listener.name;
                 reasons.push(format!("listener {name} does not accept"));
             }
         }
@@ -55,7 +56,7 @@ impl Health {
 }
 
 fn bypasses(watched: &Watched) -> bool {
-    watched.setups.iter().any(|setup| setup.borrow().config.spool.on_failure == OnFailure::Bypass)
+    watched.config().is_some_and(|config| config.spool.on_failure == OnFailure::Bypass)
 }
 
 /// What was found a moment ago, or is found now.
@@ -86,8 +87,8 @@ async fn spool(watched: &Watched) -> Option<String> {
 /// One that answers is enough; every silent one is named when none does.
 async fn next_hops(watched: &Watched) -> Option<String> {
     let mut silent = Vec::new();
-    for setup in &watched.setups {
-        let next_hop = Arc::clone(&setup.borrow().next_hop);
+    for (_, setup) in watched.listeners() {
+        let next_hop = Arc::clone(&setup.next_hop);
         match timeout(ANSWER_TIMEOUT, next_hop.check()).await {
             Ok(Ok(())) => return None,
             Ok(Err(error)) => silent.push(format!("{}: {error}", next_hop.label())),

@@ -22,6 +22,7 @@ pub use status::{Archive, Daemon, Failure, Gap, Line, Listener, Queue, Switch, j
 pub use summary::{Standing, standings};
 
 use crate::clock::SharedClock;
+use crate::config::Config;
 use crate::config::Token;
 use crate::deliver::Delivery;
 use crate::drain::Drain;
@@ -63,13 +64,32 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Rest after a failed accept.
 const REST: Duration = Duration::from_millis(100);
 
+/// A listener that is looked at.
+#[derive(Clone)]
+pub struct Entry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its configuration and its next hop.
+    pub setup: watch::Receiver<Arc<Setup>>,
+}
+
+impl Watched {
+    /// Where each listener listens, with what it works by.
+    fn listeners(&self) -> Vec<(SocketAddr, Arc<Setup>)> {
+        self.entrances.borrow().iter().map(|entry| (entry.address, Arc::clone(&entry.setup.borrow()))).collect()
+    }
+
+    /// The configuration in effect.
+    fn config(&self) -> Option<Arc<Config>> {
+        self.entrances.borrow().first().map(|entry| Arc::clone(&entry.setup.borrow().config))
+    }
+}
+
 /// What is looked at.
 #[derive(Clone)]
 pub struct Watched {
-    /// The listeners, each with its next hop.
-    pub setups: Vec<watch::Receiver<Arc<Setup>>>,
-    /// Their names and sockets.
-    pub listeners: Vec<(String, SocketAddr)>,
+    /// The listeners, as they are now.
+    pub entrances: watch::Receiver<Vec<Entry>>,
     /// Routes to archives.
     pub delivery: Delivery,
     /// Where records wait.
@@ -202,7 +222,7 @@ impl Office {
 impl Office {
     /// The token of the configuration in effect.
     fn token(&self) -> Option<Token> {
-        self.watched.setups.first()?.borrow().config.admin.as_ref()?.token.clone()
+        self.watched.config()?.admin.as_ref()?.token.clone()
     }
 
     async fn page(&self) -> Response<Full<Bytes>> {

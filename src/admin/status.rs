@@ -172,9 +172,7 @@ pub struct Failure {
 
 /// What a running daemon knows.
 pub(super) async fn gather(watched: &Watched, health: &Health) -> Vec<Line> {
-    let Some(config) = watched.setups.first().map(|setup| std::sync::Arc::clone(&setup.borrow().config)) else {
-        return Vec::new();
-    };
+    let Some(config) = watched.config() else { return Vec::new() };
     let now = watched.clock.now();
     let mut reasons = health.reasons(watched).await;
     let of_spool = timeout(SPOOL_TIMEOUT, spool_lines(&*watched.spool, now)).await;
@@ -198,13 +196,13 @@ pub(super) async fn gather(watched: &Watched, health: &Health) -> Vec<Line> {
         at: now.rfc3339(),
     })];
     let open = watched.drain.open_labels();
-    for ((name, address), setup) in watched.listeners.iter().zip(&watched.setups) {
-        let next_hop = std::sync::Arc::clone(&setup.borrow().next_hop);
+    for (address, setup) in watched.listeners() {
+        let (name, next_hop) = (&setup.listener.name, &setup.next_hop);
         let state = next_hop.is_up().map_or("unknown", |up| if up { "up" } else { "down" });
         lines.push(Line::Listener(Listener {
             name: name.clone(),
             address: address.to_string(),
-            accepts: !watched.drain.has_begun() && open.contains(&listener_label(*address)),
+            accepts: !watched.drain.has_begun() && open.contains(&listener_label(address)),
             sessions: watched.metrics.sessions(name),
             next_hop: next_hop.label(),
             next_hop_state: state.to_owned(),

@@ -7,6 +7,7 @@ use crate::forward::NextHop;
 use crate::journal::MacKey;
 use crate::mail::OsEntropy;
 use crate::net;
+use crate::receive::listener_label;
 use crate::spool::fixtures::{HandClock, options};
 use crate::spool::{MemorySpool, Room, SpoolError};
 use crate::telemetry::HashKey;
@@ -54,9 +55,12 @@ fn world(on_failure: &str) -> World {
         network: net::system(),
         policies: Arc::new(NoMemory),
     });
+    let serves = drain.clone();
+    // What says that a listener accepts.
+    drain.spawn(listener_label("127.0.0.1:25".parse().unwrap()), async move { serves.begun().await });
+    let entry = Entry { address: "127.0.0.1:25".parse().unwrap(), setup: setup.subscribe() };
     let watched = Watched {
-        setups: vec![setup.subscribe()],
-        listeners: Vec::new(),
+        entrances: watch::Sender::new(Vec::from([entry])).subscribe(),
         delivery,
         spool: Arc::new(spool.clone()),
         commit_seconds: Histogram::new([1.0]),

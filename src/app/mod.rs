@@ -13,6 +13,7 @@
 
 mod changes;
 mod ending;
+mod entrances;
 mod files;
 mod relay;
 mod signals;
@@ -217,7 +218,7 @@ async fn serve(file: &Path, config: Arc<Config>, given: Given) -> Result<(), Sta
         manager.reloading().await;
         changes.begin_reading();
         let counted = (&telemetry, &metrics);
-        if reload(file, &traced, &mut relay, counted) {
+        if reload(file, &traced, &mut relay, counted).await {
             changes.note_files(&relay.config());
             manager.ready(&listening(&relay)).await;
         } else {
@@ -278,10 +279,19 @@ fn load(file: &Path, traced: &[IpNet]) -> Result<Config, ConfigErrors> {
 }
 
 /// Reads the file anew and applies it; whether it is in effect.
-fn reload(file: &Path, traced: &[IpNet], relay: &mut Relay, (telemetry, metrics): (&Telemetry, &Metrics)) -> bool {
-    let loaded = load(file, traced).map_err(|errors| errors.to_string());
-    match loaded.map(Arc::new).and_then(|config| relay.reconfigure(Arc::clone(&config)).map(|()| config)) {
-        Ok(config) => {
+async fn reload(
+    file: &Path,
+    traced: &[IpNet],
+    relay: &mut Relay,
+    (telemetry, metrics): (&Telemetry, &Metrics),
+) -> bool {
+    let applied = match load(file, traced) {
+        Ok(config) => relay.reconfigure(Arc::new(config)).await,
+        Err(errors) => Err(errors.to_string()),
+    };
+    match applied {
+        Ok(()) => {
+            let config = relay.config();
             telemetry.reconfigure(&config.log);
             metrics.expect(&config);
             tracing::info!(event = "config.reloaded", file = %file.display(), "the new configuration is in effect");

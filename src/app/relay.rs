@@ -4,17 +4,17 @@
 //! simulation starts the same relay that the daemon does.
 
 use super::StartError;
+use super::entrances::Entrances;
 use super::switches::Switches;
 use crate::admin::{self, Door, Watched};
 use crate::clock::SharedClock;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::deliver::{self, Delivery, PolicyMemory, Resolver};
 use crate::drain::Drain;
-use crate::forward::{NextHop, Settings};
 use crate::journal::MacKey;
 use crate::mail::Entropy;
 use crate::net::SharedNetwork;
-use crate::receive::{self, Allowance, Files, Gaps, Parts, Places, Setup, TlsServer};
+use crate::receive::{self, Allowance, Files, Gaps, Parts, Places};
 use crate::spool::{Pressure, Spool};
 use crate::telemetry::{Metrics, Telemetry};
 use crate::watch;
@@ -31,7 +31,7 @@ pub const CLOSE: Duration = Duration::from_secs(10);
 /// How often whoever waits for the end is told what is still open.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How often idle connections to next hops are looked at.
-const IDLE_CHECK: Duration = Duration::from_secs(15);
+pub(super) const IDLE_CHECK: Duration = Duration::from_secs(15);
 
 /// What a relay lives in.
 #[derive(Clone)]
@@ -57,11 +57,9 @@ pub struct Relay {
     surroundings: Surroundings,
     drain: Drain,
     config: watch::Sender<Arc<Config>>,
-    setups: Vec<watch::Sender<Arc<Setup>>>,
-    addresses: Vec<(String, SocketAddr)>,
+    entrances: Entrances,
+    parts: Parts,
     delivery: Delivery,
-    pressure: Pressure,
-    gaps: Gaps,
     switches: Switches,
 }
 
@@ -79,24 +77,15 @@ impl Relay {
             "tried as a stranger: nobody but the organizations' domains can be reached"
         );
         let drain = Drain::default();
-        let mut bound = Vec::with_capacity(config.listeners.len());
-        for listener in &config.listeners {
-            let next_hop = next_hop(&config, listener, &surroundings.network)?;
-            let listening = receive::listen(&surroundings.network, listener.address).await;
-            let listening = listening.map_err(|error| StartError::Listen {
-                name: listener.name.clone(),
-                address: listener.address,
-                error,
-            })?;
-            bound.push((listening, setup(&config, listener, next_hop)?));
-        }
+        let mut entrances = Entrances::new(Arc::clone(&surroundings.network));
+        let plan = entrances.plan(&config).await?;
         let secret = surroundings.spool.secret(MacKey::draw(&*surroundings.entropy)).await?;
         let mac_key = MacKey::from_bytes(secret);
         let pressure = Pressure::new(largest_message(&config));
         drain.spawn("room of the spool", pressure.clone().watch(Arc::clone(&surroundings.spool), drain.clone()));
         let parts = Parts {
             spool: Arc::clone(&surroundings.spool),
-            pressure: pressure.clone(),
+            pressure,
             gaps: Gaps::default(),
             clock: Arc::clone(&surroundings.clock),
             entropy: Arc::clone(&surroundings.entropy),
@@ -110,9 +99,7 @@ impl Relay {
         let switches = Switches::of(Arc::clone(&config));
         let Surroundings { spool, clock, .. } = surroundings.clone();
         drain.spawn("switches", switches.clone().keep(spool, clock, drain.clone()));
-        let addresses =
-            bound.iter().map(|(listening, setup)| (setup.listener.name.clone(), listening.address)).collect();
-        let setups = bound.into_iter().map(|(listening, setup)| start_listener(listening, setup, &parts)).collect();
+        entrances.carry_out(plan, &config, &parts);
         let (config, configuration) = watch::channel(config);
         let delivery = deliver::start(deliver::Deliver {
             spool: Arc::clone(&surroundings.spool),
@@ -125,7 +112,7 @@ impl Relay {
             network: Arc::clone(&surroundings.network),
             policies: Arc::clone(&surroundings.policies),
         });
-        Ok(Self { surroundings, drain, config, setups, addresses, delivery, pressure, gaps: parts.gaps, switches })
+        Ok(Self { surroundings, drain, config, entrances, parts, delivery, switches })
     }
 
     /// The configuration in effect.
@@ -134,8 +121,8 @@ impl Relay {
     }
 
     /// The listeners' names, and where each listens.
-    pub fn addresses(&self) -> &[(String, SocketAddr)] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.entrances.addresses()
     }
 
     /// Delivery under way.
@@ -151,12 +138,11 @@ impl Relay {
             }
         }
         let watched = Watched {
-            setups: self.setups.iter().map(watch::Sender::subscribe).collect(),
-            listeners: self.addresses.clone(),
+            entrances: self.entrances.shown(),
             delivery: self.delivery.clone(),
             spool: Arc::clone(&self.surroundings.spool),
             commit_seconds,
-            pressure: self.pressure.clone(),
+            pressure: self.parts.pressure.clone(),
             clock: Arc::clone(&self.surroundings.clock),
             drain: self.drain.clone(),
             metrics,
@@ -169,20 +155,20 @@ impl Relay {
     /// Makes `config` the configuration of the next transaction and the next attempt, whole, or not at all.
     ///
     /// # Errors
-    /// Why it can't be, for people: sockets, their names and the spool's directory need a restart.
-    pub fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
-        let setups = self.prepare(&config)?;
+    /// Why it can't be, for people: a socket that can't be bound; the spool's directory and the address of `[admin]`, which need
+    /// a restart.
+    pub async fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
+        receive::prove_closed(&config).map_err(|open| StartError::from(open).to_string())?;
+        self.require_same_places(&config)?;
+        let plan = self.entrances.plan(&config).await.map_err(|error| error.to_string())?;
         self.switches.compare(&config, self.surroundings.clock.now());
-        for (sender, setup) in self.setups.iter().zip(setups) {
-            sender.send_replace(Arc::new(setup));
-        }
-        self.pressure.set_largest_message(largest_message(&config));
+        self.entrances.carry_out(plan, &config, &self.parts);
+        self.parts.pressure.set_largest_message(largest_message(&config));
         self.config.send_replace(config);
         Ok(())
     }
 
-    fn prepare(&self, config: &Arc<Config>) -> Result<Vec<Setup>, String> {
-        receive::prove_closed(config).map_err(|open| StartError::from(open).to_string())?;
+    fn require_same_places(&self, config: &Config) -> Result<(), String> {
         let old = self.config.borrow();
         let place = |config: &Config| (config.spool.path.clone(), config.spool.allow_volatile);
         if place(config) != place(&old) {
@@ -192,27 +178,7 @@ impl Relay {
         if admin(config) != admin(&old) {
             return Err("the address of [admin] can't change while the daemon runs: restart it".to_owned());
         }
-        let sockets = |config: &Config| -> Vec<_> {
-            config.listeners.iter().map(|listener| (listener.name.clone(), listener.address)).collect()
-        };
-        if sockets(config) != sockets(&old) {
-            return Err("names and addresses of listeners can't change while the daemon runs: restart it".to_owned());
-        }
-        let mut setups = Vec::with_capacity(self.setups.len());
-        for (sender, listener) in self.setups.iter().zip(&config.listeners) {
-            let current = sender.borrow();
-            // An unchanged next hop keeps its connections.
-            let same = current.listener.next_hop == listener.next_hop
-                && current.listener.client_identity == listener.client_identity
-                && current.config.hostname == config.hostname;
-            let next_hop = if same {
-                Arc::clone(&current.next_hop)
-            } else {
-                next_hop(config, listener, &self.surroundings.network).map_err(|error| error.to_string())?
-            };
-            setups.push(setup(config, listener, next_hop).map_err(|error| error.to_string())?);
-        }
-        Ok(setups)
+        Ok(())
     }
 
     /// Ends: no new work, what is open ends within [`GRACE`] or until `hurry` does, then connections and the spool are
@@ -230,7 +196,7 @@ impl Relay {
             tracing::warn!(event = "daemon.draining", open = ?self.drain.open_labels(), reason, "stopping with work still open");
         }
         // Cut short, it loses nothing: connections close by themselves, and start-up puts the spool in order.
-        let _ = tokio::time::timeout(CLOSE, self.close_idle()).await;
+        let _ = tokio::time::timeout(CLOSE, self.entrances.close_idle()).await;
         let _ = tokio::time::timeout(CLOSE, self.switches.write(&*self.surroundings.spool)).await;
         self.close_gaps().await;
         match tokio::time::timeout(CLOSE, self.surroundings.spool.close()).await {
@@ -264,8 +230,8 @@ impl Relay {
     /// Gaps that the spool has not noted are in the log alone from here on.
     async fn close_gaps(&self) {
         let Surroundings { spool, clock, entropy, .. } = &self.surroundings;
-        let _ = tokio::time::timeout(CLOSE, self.gaps.close(&**spool, clock, &**entropy)).await;
-        let messages = self.gaps.messages();
+        let _ = tokio::time::timeout(CLOSE, self.parts.gaps.close(&**spool, clock, &**entropy)).await;
+        let messages = self.parts.gaps.messages();
         if messages > 0 {
             tracing::error!(
                 event = "spool.pressure",
@@ -274,74 +240,8 @@ impl Relay {
             );
         }
     }
-
-    /// Ends the idle conversations with the next hops in order.
-    async fn close_idle(&self) {
-        for setup in &self.setups {
-            let next_hop = Arc::clone(&setup.borrow().next_hop);
-            next_hop.close_idle().await;
-        }
-    }
 }
 
 fn largest_message(config: &Config) -> u64 {
     config.listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or(0)
-}
-
-fn next_hop(config: &Config, listener: &Listener, network: &SharedNetwork) -> Result<Arc<NextHop>, StartError> {
-    let settings = Settings {
-        network: Arc::clone(network),
-        hello_name: config.hostname.clone(),
-        identity: listener.client_identity,
-        ..Settings::default()
-    };
-    NextHop::with_settings(listener.next_hop.clone(), settings)
-        .map_err(|error| StartError::NextHop { name: listener.name.clone(), error })
-}
-
-fn setup(config: &Arc<Config>, listener: &Listener, next_hop: Arc<NextHop>) -> Result<Setup, StartError> {
-    let refused = |why| StartError::Tls { name: listener.name.clone(), why };
-    let tls = listener.tls.as_ref().map(TlsServer::new).transpose().map_err(refused)?;
-    Ok(Setup { config: Arc::clone(config), listener: listener.clone(), next_hop, tls })
-}
-
-fn start_listener(listening: receive::Listening, setup: Setup, parts: &Parts) -> watch::Sender<Arc<Setup>> {
-    tracing::info!(
-        event = "listener.started",
-        listener = %setup.listener.name,
-        address = %listening.address,
-        next_hop = %setup.next_hop.label(),
-        "listening"
-    );
-    parts.drain.spawn(
-        format!("first look at {}", setup.next_hop.label()),
-        learn(Arc::clone(&setup.next_hop), parts.drain.clone()),
-    );
-    let (sender, receiver) = watch::channel(Arc::new(setup));
-    parts.drain.spawn("idle connections of a next hop", expire_idle(receiver.clone(), parts.drain.clone()));
-    parts.drain.spawn(receive::listener_label(listening.address), listening.serve(receiver, parts.clone()));
-    sender
-}
-
-/// Learns what the next hop offers before the first client asks.
-async fn learn(next_hop: Arc<NextHop>, drain: Drain) {
-    tokio::select! {
-        biased;
-        () = drain.begun() => {}
-        learnt = next_hop.learn() => if let Err(error) = learnt {
-            tracing::warn!(event = "route.state", route = %next_hop.label(), state = "down", %error, "the next hop can't be reached yet");
-        },
-    }
-}
-
-/// Lets connections go that no session has used for long, also when no session comes.
-async fn expire_idle(setup: watch::Receiver<Arc<Setup>>, drain: Drain) {
-    let mut ticks = tokio::time::interval(IDLE_CHECK);
-    loop {
-        tokio::select! {
-            biased;
-            () = drain.begun() => return,
-            _ = ticks.tick() => setup.borrow().next_hop.expire_idle(),
-        }
-    }
 }

@@ -86,13 +86,14 @@ pub async fn listen(network: &SharedNetwork, address: SocketAddr) -> io::Result<
 }
 
 impl Listening {
-    /// Accepts until the daemon drains.
-    pub async fn serve(self, setup: watch::Receiver<Arc<Setup>>, parts: Parts) {
+    /// Accepts until the daemon drains, or until nobody holds the sender of `end` any more.
+    pub async fn serve(self, setup: watch::Receiver<Arc<Setup>>, mut end: watch::Receiver<()>, parts: Parts) {
         let crowd = Crowd::default();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = parts.drain.begun() => return,
+                _ = end.changed() => return,
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {

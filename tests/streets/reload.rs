@@ -1,7 +1,9 @@
 //! A new configuration without a restart: all of it or nothing of it; and the second SIGTERM.
 
-use crate::common::{Client, Record, Relay, Setup, Sink, stuff};
+use crate::common::{Client, Record, Relay, Setup, Sink, free_port, own_loopback_address, stuff};
 use crate::message;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 fn send(relay: &Relay, mark: &str) {
     Client::ehlo(relay.address()).mail("alice@example.org", &["bob@example.net"], &message(mark)).starts("250");
@@ -59,6 +61,82 @@ fn waiting_records_follow_the_changed_route() {
     relay.configure(&Setup::new(&next_hop, &new).toml(&relay.spool()));
     relay.ask_to_reload();
     assert_eq!(Record::read(&new.wait_for(1)[0].octets).original, message("moved"));
+    relay.finish_clean(1);
+}
+
+/// The configuration with one more listener.
+fn and_listener(toml: &str, name: &str, address: SocketAddr, next_hop: &Sink) -> String {
+    format!(
+        "{toml}\n[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nnext_hop = \"{}\"\n\
+         trusted_networks = [\"127.0.0.0/8\"]\n",
+        next_hop.route()
+    )
+}
+
+#[test]
+fn listeners_come_and_go_with_a_reload_and_the_sessions_of_one_that_is_gone_go_on() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let setup = Setup::new(&next_hop, &archive).at_a_fixed_address();
+    let mut relay = setup.start();
+    let reload = |relay: &Relay, toml: &str| {
+        let before = relay.count("config.reloaded");
+        relay.configure(toml);
+        relay.ask_to_reload();
+        relay.wait_events("config.reloaded", before + 1);
+    };
+    let first = relay.address();
+    let mut old = Client::ehlo(first);
+    let one = setup.toml(&relay.spool());
+    let second = free_port(own_loopback_address());
+    reload(&relay, &and_listener(&one, "second", second, &next_hop));
+    relay.wait_event("listener.started", |event| event.text("listener") == "second");
+    let mut new = Client::ehlo(second);
+    old.mail("alice@example.org", &["bob@example.net"], &message("by the first")).starts("250");
+    new.mail("alice@example.org", &["bob@example.net"], &message("by the second")).starts("250");
+
+    // The first goes, the second gets another name and stays; whoever is connected to either stays connected.
+    let end = one.find("[[listener]]").unwrap();
+    let organizations = one.find("\n[[organization]]").unwrap();
+    let without_first = format!("{}{}", &one[..end], &one[organizations..]);
+    reload(&relay, &and_listener(&without_first, "renamed", second, &next_hop));
+    let stopped = relay.wait_event("listener.stopped", |_| true);
+    assert_eq!((stopped.text("listener"), stopped.text("address")), ("incoming", first.to_string().as_str()));
+    relay.poll("that nobody listens there", || Client::try_connect(first, Duration::from_secs(5)).err().map(drop));
+    old.mail("alice@example.org", &["bob@example.net"], &message("by the first, when it is gone")).starts("250");
+    new.mail("alice@example.org", &["bob@example.net"], &message("by the renamed one")).starts("250");
+    let by = relay.wait_events("message.accepted", 4);
+    assert_eq!(relay.count("session.closed"), 0);
+    assert!(by.iter().any(|event| event.text("listener") == "second"), "{by:?}");
+    archive.wait_for(4);
+
+    // Also who comes by a listener that is gone is journaled by the configuration of now.
+    let off = without_first.replacen("coalesce = \"0s\"", "coalesce = \"0s\"\njournaling = false", 1);
+    assert_ne!(off, without_first);
+    reload(&relay, &and_listener(&off, "renamed", second, &next_hop));
+    old.mail("alice@example.org", &["bob@example.net"], &message("when it is off")).starts("250");
+    relay.wait_event("record.exempt", |_| true);
+    drop((old, new));
+    relay.finish_clean(4);
+    assert_eq!(next_hop.count(), 5);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_changes_nothing() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let setup = Setup::new(&next_hop, &archive);
+    let mut relay = setup.start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut switched = setup.clone();
+    switched.organizations[0].more = "journaling = false".into();
+    let toml = switched.toml(&relay.spool());
+    relay.configure(&and_listener(&toml, "second", taken.local_addr().unwrap(), &next_hop));
+    relay.ask_to_reload();
+    let rejected = relay.wait_event("config.rejected", |_| true);
+    assert!(rejected.text("error").contains("second"), "{rejected:?}");
+    send(&relay, "still journaled");
+    archive.wait_for(1);
+    assert_eq!((relay.count("organization.switched"), relay.count("listener.stopped")), (0, 0));
+    relay.configure(&setup.toml(&relay.spool()));
     relay.finish_clean(1);
 }
 

@@ -175,7 +175,7 @@ impl House {
                 }
                 Order::Reload(text) => {
                     *self.config.lock().unwrap() = text.clone();
-                    relay.reconfigure(parse(&text)?)?;
+                    relay.reconfigure(parse(&text)?).await?;
                 }
                 Order::Look => self.look(&*spool).await,
                 Order::Wish(wish, which) => self.operator(&*spool).wish(wish, which).await,
