@@ -1,7 +1,7 @@
 //! Inbound sessions: listeners, the driver of the server-side state machine, relay control, and the transaction that
 //! joins a client, the spool and the next hop (proxy mode).
 //!
-//! Floor 4. The order of one transaction is `design.md`'s: replies of the next hop are the client's, octets stream to the
+//! Floor 4. In one transaction replies of the next hop are the client's, octets stream to the
 //! spool and the next hop as they arrive, and the final dot is passed on only when the spool has everything durable.
 //! What happens to records afterwards is `deliver`'s business.
 

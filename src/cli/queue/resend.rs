@@ -84,13 +84,7 @@ impl Desk<'_> {
         );
         print_line(&format!("{} are sent again, marked as replays (X-Journal-Replay)", count(all.resent)))?;
         passed_over(&all).iter().for_each(|line| complain(line));
-        if let Some(oldest) = all.oldest.filter(|oldest| now.since(*oldest) >= OLD) {
-            complain(&format!(
-                "warning: the oldest of them is of {}; some archives ignore mail of that age while they accept it (Mimecast: \
-                 30 days): make sure there that they are kept",
-                oldest.rfc3339()
-            ));
-        }
+        age_warning(&all, now).iter().for_each(|warning| complain(warning));
         if all.gone > 0 {
             return Err(Failure::Failed(format!("{} can't be sent again", count(all.gone))));
         }
@@ -121,6 +115,16 @@ fn count(records: u64) -> String {
     if records == 1 { "1 record".to_owned() } else { format!("{records} records") }
 }
 
+/// What there is to say of old mail.
+fn age_warning(all: &Resent, now: Timestamp) -> Option<String> {
+    let oldest = all.oldest.filter(|oldest| now.since(*oldest) >= OLD)?;
+    Some(format!(
+        "warning: the oldest of them is of {}; some archives ignore mail of that age while they accept it (Mimecast: 30 days): \
+         make sure there that they are kept",
+        oldest.rfc3339()
+    ))
+}
+
 fn looked_at(all: &Resent) -> u64 {
     all.resent + all.gone + all.undelivered + all.discarded + all.under_way + all.copies
 }
@@ -143,6 +147,17 @@ fn passed_over(all: &Resent) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_that_some_archives_ignore_for_their_age_are_warned_of() {
+        let now = Timestamp::parse("2026-11-26").unwrap();
+        let of = |oldest: Option<&str>| {
+            let oldest = oldest.map(|oldest| Timestamp::parse(oldest).unwrap());
+            age_warning(&Resent { oldest, ..Resent::default() }, now)
+        };
+        assert_eq!((of(None), of(Some("2026-10-28"))), (None, None));
+        assert!(of(Some("2026-10-27")).unwrap().contains("of 2026-10-27T00:00:00Z"));
+    }
 
     #[test]
     fn whatever_is_passed_over_is_told_with_its_reason() {
