@@ -27,6 +27,7 @@ both! {
     two_archives_that_change_places_change_nothing
     octets_of_a_delivered_record_stay_for_as_long_as_they_are_to_be_kept
     a_delivered_record_is_sent_again_as_it_was_and_says_so
+    a_replay_is_not_let_go_for_an_earlier_one
     whatever_is_not_sent_again_is_counted
     a_new_archive_gets_every_delivered_record_once
 }
@@ -347,6 +348,17 @@ async fn a_delivered_record_is_sent_again_as_it_was_and_says_so(world: World) {
     assert!(world.octets(of).await.is_some(), "it may be sent once more");
     assert_eq!(let_go(&world, Duration::ZERO).await, 1);
     assert!(world.octets(of).await.is_none());
+}
+
+async fn a_replay_is_not_let_go_for_an_earlier_one(world: World) {
+    delivered(&world, &Message::new(1, &["a@x.example"]), true).await;
+    world.clock.advance(Duration::from_secs(1));
+    world.spool.resend(resend(&world, Some(TWO[0]))).await.unwrap();
+    world.ack(world.claim_at(TWO[0]).await[0].fields.id).await;
+    world.spool.resend(resend(&world, Some(TWO[1]))).await.unwrap();
+    // The archive that was meant leaves; the other one has had a replay before, and this one was asked for since.
+    assert_eq!(follow(&world, &[TWO[0]]).await, Followers { redirected: 1, superseded: 0 });
+    assert_eq!(left(&world).await, [(TWO[0].to_owned(), State::Waiting)]);
 }
 
 async fn whatever_is_not_sent_again_is_counted(world: World) {

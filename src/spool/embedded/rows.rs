@@ -119,11 +119,13 @@ pub(super) fn waiting(
     select(db, WAITING, wanted)
 }
 
-/// The other records of the same transaction and organization, decided or not; of one that is sent again, the others that are.
+/// The other records of the same transaction and organization, decided or not; of one that is sent again, the others that are and
+/// are not over: a former replay is no answer to the wish for this one.
 pub(super) fn others(db: &Connection, id: RecordId) -> rusqlite::Result<Vec<RecordRow>> {
     const OTHERS: &str = "WHERE queue_id = (SELECT queue_id FROM record WHERE id = ?1) AND id <> ?1 \
          AND organization = (SELECT organization FROM record WHERE id = ?1) \
-         AND (replay_of IS NULL) = (SELECT replay_of IS NULL FROM record WHERE id = ?1) ORDER BY id";
+         AND (replay_of IS NULL) = (SELECT replay_of IS NULL FROM record WHERE id = ?1) \
+         AND (replay_of IS NULL OR ended IS NULL) ORDER BY id";
     select(db, OTHERS, [id.as_str()])
 }
 

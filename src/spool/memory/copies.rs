@@ -9,7 +9,8 @@ use crate::spool::{Copies, Followers, Resend, Resent, SpoolError};
 use std::collections::BTreeMap;
 
 impl Everything {
-    /// The other records of the same transaction and organization; of one that is sent again, the others that are.
+    /// The other records of the same transaction and organization; of one that is sent again, the others that are and are not
+    /// over.
     fn others(&self, id: RecordId) -> impl Iterator<Item = &Kept> {
         let one = self.records.get(&id);
         self.records.values().filter(move |other| {
@@ -18,6 +19,7 @@ impl Everything {
                     && other.fields.organization == one.fields.organization
                     && other.fields.original.queue_id == one.fields.original.queue_id
                     && other.fields.replay.is_some() == one.fields.replay.is_some()
+                    && (other.fields.replay.is_none() || other.standing.ended.is_none())
             })
         })
     }
