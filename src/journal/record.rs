@@ -141,7 +141,7 @@ fn write_headers(out: &mut Vec<u8>, fields: &RecordFields, sender: &Address, jou
 fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
     let original = &fields.original;
     write_plain(out, RECORD_FIELD, fields.id.as_str());
-    write_plain(out, "X-Journal-Received", &original.received.rfc3339());
+    write_plain(out, "X-Journal-Received", &original.received.rfc3339_in_records());
     write_plain(out, ORIGINAL_FIELD, &hex(&original.sha256));
     match original.reverse_path.as_str() {
         "" => write_plain(out, "X-Journal-Mail-From", "<>"),
@@ -158,7 +158,7 @@ fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
         write_text(out, "X-Journal-Supplement", first);
     }
     if let Some(replay) = &fields.replay {
-        write_plain(out, "X-Journal-Replay", &replay.at.rfc3339());
+        write_plain(out, "X-Journal-Replay", &replay.at.rfc3339_in_records());
     }
     // X-Journal-Mac belongs here, last; it covers everything else and is put in when that is written.
 }

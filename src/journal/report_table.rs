@@ -14,12 +14,12 @@ pub(super) fn table(named: &Named) -> Vec<String> {
 }
 
 fn row(notice: &Notice) -> String {
-    let at = if notice.cause == Cause::Waits { String::new() } else { notice.at.rfc3339() };
+    let at = if notice.cause == Cause::Waits { String::new() } else { notice.at.rfc3339_in_records() };
     [
         notice.record.to_string(),
         notice.message_id.clone(),
         notice.original_message_id.clone().unwrap_or_default(),
-        notice.created.rfc3339(),
+        notice.created.rfc3339_in_records(),
         notice.recipients.to_string(),
         notice.cause.as_str().to_owned(),
         notice.attempts.to_string(),

@@ -36,8 +36,18 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// As in logs: `2026-11-10T10:00:00.123Z` (RFC 3339).
+    /// As in logs and tables: `2026-11-10T10:00:00.120Z` (RFC 3339), with three digits behind the second, whatever they are:
+    /// columns of one width are read more easily.
     pub fn rfc3339(self) -> String {
+        let text = self.rfc3339_in_records();
+        let whole = text.strip_suffix('Z').unwrap_or(&text);
+        let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
+        format!("{seconds}.{fraction:0<3}Z")
+    }
+
+    /// As in records: `2026-11-10T10:00:00.12Z`, without zeros at the end. What is sealed is sent again octet for octet, also by
+    /// a later version, so this stays.
+    pub fn rfc3339_in_records(self) -> String {
         self.date_time().format(&Rfc3339).unwrap_or_default()
     }
 
@@ -85,7 +95,9 @@ mod tests {
     fn a_time_is_read_as_it_is_written_and_a_date_is_its_midnight() {
         assert_eq!(Timestamp::parse(&MOMENT.rfc3339()), Ok(MOMENT));
         assert_eq!(Timestamp::parse("2026-11-10T11:00:00.123+01:00"), Ok(MOMENT));
-        assert_eq!(Timestamp::parse("2026-11-10").unwrap().rfc3339(), "2026-11-10T00:00:00Z");
+        assert_eq!(Timestamp::parse("2026-11-10").unwrap().rfc3339(), "2026-11-10T00:00:00.000Z");
+        assert_eq!(Timestamp::from_millis(MOMENT.as_millis() - 3).rfc3339(), "2026-11-10T10:00:00.120Z");
+        assert_eq!(Timestamp::from_millis(MOMENT.as_millis() - 3).rfc3339_in_records(), "2026-11-10T10:00:00.12Z");
         for wrong in ["", "yesterday", "2026-13-01", "10.11.2026", "2026-11-10T10:00"] {
             assert!(Timestamp::parse(wrong).unwrap_err().contains("2026-11-10"), "{wrong:?}");
         }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 pub(super) fn json(line: &Line, now: Timestamp) -> Vec<u8> {
     let mut text = String::with_capacity(256);
     text.push_str("{\"timestamp\":");
-    quote(&mut text, &timestamp(now));
+    quote(&mut text, &now.rfc3339());
     text.push_str(",\"level\":");
     quote(&mut text, &line.level.as_str().to_ascii_lowercase());
     text.push_str(",\"event\":");
@@ -27,7 +27,7 @@ pub(super) fn json(line: &Line, now: Timestamp) -> Vec<u8> {
 
 /// `2026-11-10T10:00:00.123Z INFO record.acked reply="250 2.0.0 Ok" attempts=1 message="the archive took the record"`
 pub(super) fn text(line: &Line, now: Timestamp) -> Vec<u8> {
-    let mut text = format!("{} {} {}", timestamp(now), line.level.as_str(), words(line));
+    let mut text = format!("{} {} {}", now.rfc3339(), line.level.as_str(), words(line));
     text.push('\n');
     text.into_bytes()
 }
@@ -45,14 +45,6 @@ pub(super) fn words(line: &Line) -> String {
         put_word(&mut text, &line.message);
     }
     text
-}
-
-/// RFC 3339 with three digits behind the second, whatever they are: lines of one width are read more easily.
-fn timestamp(now: Timestamp) -> String {
-    let text = now.rfc3339();
-    let whole = text.strip_suffix('Z').unwrap_or(&text);
-    let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
-    format!("{seconds}.{fraction:0<3}Z")
 }
 
 fn put_json(text: &mut String, value: &Value) {
@@ -156,7 +148,7 @@ mod tests {
     #[test]
     fn a_moment_has_three_digits_behind_the_second() {
         for (millis, end) in [(0, "00.000Z"), (7, "00.007Z"), (120, "00.120Z"), (123, "00.123Z")] {
-            let text = timestamp(Timestamp::from_millis(1_794_304_800_000 + millis));
+            let text = Timestamp::from_millis(1_794_304_800_000 + millis).rfc3339();
             assert!(text.ends_with(end), "{text}");
         }
     }

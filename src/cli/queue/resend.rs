@@ -156,7 +156,7 @@ mod tests {
             age_warning(&Resent { oldest, ..Resent::default() }, now)
         };
         assert_eq!((of(None), of(Some("2026-10-28"))), (None, None));
-        assert!(of(Some("2026-10-27")).unwrap().contains("of 2026-10-27T00:00:00Z"));
+        assert!(of(Some("2026-10-27")).unwrap().contains("of 2026-10-27T00:00:00.000Z"));
     }
 
     #[test]
