@@ -1,13 +1,19 @@
 //! `docs/LOGS.md` against the source: every event that is written is described with its levels and fields, and nothing else is;
-//! examples are lines as the program writes them.
+//! examples are lines as the program writes them. [`blocks`]: what stands between fences anywhere in the documents.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::string_slice,
     clippy::indexing_slicing,
+    clippy::expect_used,
+    unreachable_pub,
+    dead_code,
     reason = "a test may stop at once"
 )]
+
+#[path = "documents/blocks.rs"]
+mod blocks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -107,7 +113,7 @@ fn described() -> BTreeMap<String, (Shape, Option<String>)> {
     let mut found = BTreeMap::new();
     for section in PAGE.split("\n### `").skip(1) {
         let (name, text) = section.split_once("`\n").unwrap();
-        let facts = text.trim_start().lines().next().unwrap();
+        let facts = text.trim_start().split("\n\n").next().unwrap().replace('\n', " ");
         let levels = facts.split('*').nth(1).unwrap_or_else(|| panic!("{name} has no level: {facts}"));
         let shape = Shape {
             levels: levels.split(", ").map(str::to_owned).collect(),

@@ -29,6 +29,8 @@ const BESIDE: &[&str] = &["config", "clock", "drain", "net", "telemetry", "watch
 const DOORS: &[(&str, &str)] = &[("receive", "forward")];
 /// Lines of a file, tests included.
 const MAX_LINES: usize = 450;
+/// Letters of a line of the documents, as wide as an editor's window.
+const MAX_WIDTH: usize = 130;
 
 fn sources() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
@@ -122,6 +124,29 @@ fn a_file_can_be_held_in_the_head() {
         let lines = text.lines().count();
         assert!(lines <= MAX_LINES, "{} has {lines} lines; {MAX_LINES} are allowed", path.display());
     }
+}
+
+/// Tables, what stands between fences (it is held to what a program prints), comments for tests, and what has no blank to be
+/// broken at are as wide as they are.
+#[test]
+fn a_line_of_the_documents_can_be_read_at_once() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut lines = 0;
+    for path in pages.chain([root.join("README.md")]) {
+        let (mut is_fenced, mut is_comment) = (false, false);
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            is_fenced ^= line.trim_start().starts_with("```");
+            is_comment |= line.starts_with("<!--");
+            let may_be_wide = is_fenced || is_comment || line.starts_with('|') || !line.trim().contains(' ');
+            let width = line.chars().count();
+            assert!(may_be_wide || width <= MAX_WIDTH, "{}:{}: {width} letters", path.display(), number + 1);
+            is_comment &= !line.ends_with("-->");
+            lines += 1;
+        }
+    }
+    assert!(lines > 1_000, "only {lines} lines found");
 }
 
 #[test]

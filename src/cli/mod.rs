@@ -191,11 +191,17 @@ mod tests {
         let mut commands = 0;
         for page in docs.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|it| it == "md")) {
             let text = std::fs::read_to_string(&page).unwrap();
-            let blocks = text.split("\n```").filter_map(|block| {
-                block.split_once('\n').filter(|(kind, _)| ["sh", "console"].contains(kind)).map(|(_, lines)| lines)
+            let blocks = text.split("\n```").filter_map(|block| block.split_once('\n'));
+            // Of a dialogue the lines behind a prompt are commands, of a script all of them.
+            let lines = blocks.flat_map(|(info, lines)| {
+                let kind = info.split(' ').next().unwrap();
+                lines.lines().filter_map(move |line| match kind {
+                    "console" => line.strip_prefix("$ "),
+                    "sh" => Some(line.trim_start()),
+                    _ => None,
+                })
             });
-            for line in blocks.flat_map(str::lines) {
-                let line = line.trim_start().trim_start_matches("$ ");
+            for line in lines {
                 if line.starts_with("journal-relay ") && !line.contains('…') && !line.ends_with('\\') {
                     let parsed = Arguments::try_parse_from(words(line));
                     assert!(

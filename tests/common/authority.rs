@@ -2,6 +2,7 @@
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,9 +34,20 @@ impl Authority {
 
     /// A certificate for these names.
     pub fn certify(&self, names: &[&str]) -> Certificate {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.sign(parameters(names))
+    }
+
+    /// One that is good from the first of these days to the second.
+    pub fn certify_between(&self, names: &[&str], from: (i32, u8, u8), until: (i32, u8, u8)) -> Certificate {
+        let mut params = parameters(names);
+        params.not_before = date_time_ymd(from.0, from.1, from.2);
+        params.not_after = date_time_ymd(until.0, until.1, until.2);
+        self.sign(params)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Certificate {
         let key = KeyPair::generate().expect("a key");
-        let made = CertificateParams::new(names).expect("names").signed_by(&key, &self.0).expect("a certificate");
+        let made = params.signed_by(&key, &self.0).expect("a certificate");
         Certificate { pem: made.pem(), key: key.serialize_pem(), der: made.der().to_vec() }
     }
 
@@ -55,6 +67,10 @@ impl Authority {
             .expect("versions");
         Arc::new(config.with_root_certificates(roots).with_no_client_auth())
     }
+}
+
+fn parameters(names: &[&str]) -> CertificateParams {
+    CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names")
 }
 
 impl Certificate {

@@ -33,6 +33,7 @@ mod check;
 mod chunks;
 mod commands;
 mod crash;
+mod documents;
 mod drain;
 mod envelope;
 mod exim;
