@@ -308,8 +308,8 @@ pub(super) fn is_unknown(verdict: Verdict) -> Option<bool> {
 /// A line of the log that is true once what it tells is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
-    /// `record.committed`
-    Committed { record: RecordId, organization: String, queue_id: QueueId },
+    /// `record.committed`; the archive where there are several.
+    Committed { record: RecordId, organization: String, queue_id: QueueId, archive: Option<String> },
     /// `record.merged`
     Merged { record: RecordId, organization: String, queue_id: QueueId, added: Vec<String> },
     /// `record.discarded`
@@ -327,6 +327,7 @@ impl Event {
             record: kept.fields.id,
             organization: kept.fields.organization.clone(),
             queue_id: kept.fields.original.queue_id,
+            archive: (kept.copies != Copies::Alone).then(|| kept.archive.clone()),
         }
     }
 
@@ -344,8 +345,8 @@ impl Event {
     /// Writes the line.
     pub(super) fn write(&self) {
         match self {
-            Self::Committed { record, organization, queue_id } => tracing::info!(
-                event = "record.committed", %record, organization, %queue_id, "the record waits to be sent"
+            Self::Committed { record, organization, queue_id, archive } => tracing::info!(
+                event = "record.committed", %record, organization, %queue_id, archive, "the record waits to be sent"
             ),
             Self::Merged { record, organization, queue_id, added } => tracing::info!(
                 event = "record.merged", %record, organization, %queue_id, added = added.len(), recipients = ?added,

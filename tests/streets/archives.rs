@@ -88,6 +88,22 @@ fn each_archive_gets_every_record_once_and_the_copies_differ_in_their_address_id
         assert_ne!((one.id(), one.field("X-Journal-Mac")), (two.id(), two.field("X-Journal-Mac")));
     }
     relay.finish_clean(6);
+    // The log says from the beginning which is for whom.
+    let committed = relay.events("record.committed");
+    let told: BTreeMap<_, _> = committed.iter().map(|it| (it.text("record"), it.text("archive"))).collect();
+    let sent =
+        of_first.values().map(|copy| (copy.id(), FIRST)).chain(of_second.values().map(|copy| (copy.id(), SECOND)));
+    assert_eq!(told, sent.collect());
+}
+
+#[test]
+fn a_record_for_the_only_archive_is_committed_without_its_name() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    send(&relay, "alone");
+    relay.finish_clean(1);
+    let [committed] = relay.events("record.committed").try_into().unwrap();
+    assert!(committed.0.get("archive").is_none(), "{committed:?}");
 }
 
 #[test]

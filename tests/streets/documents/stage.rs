@@ -64,7 +64,10 @@ pub struct Stage {
 
 impl Stage {
     pub fn set() -> Self {
-        let (next_hop, archive, second) = (Sink::start(), Sink::start(), Sink::start());
+        // In the order of their routes' names, as the pages' are: tables are sorted by it.
+        let mut sinks = [Sink::start(), Sink::start(), Sink::start()];
+        sinks.sort_by_key(Sink::route);
+        let [next_hop, archive, second] = sinks;
         let setup = Setup::new(&next_hop, &archive).at_a_fixed_address();
         let admin = free_port(own_loopback_address());
         let mut places: Vec<(String, String)> = vec![
