@@ -36,7 +36,7 @@ pub use fences::{Fence, Part, fences, pages, parts};
 pub use haproxy::HaProxy;
 pub use opensmtpd::{OpenSmtpd, can_stand_apart};
 pub use page::{Block, Page};
-pub use postfix::{Postfix, Running, free_port, installed, is_root, open_to_others};
+pub use postfix::{Postfix, Running, free_port, installed, open_to_others};
 pub use program::{Program, cpu_ticks, pause, signal};
 pub use record::{Record, Report, fields, strip_folded_received, strip_received};
 pub use relay::{Event, Relay, Setup, json_lines, run};

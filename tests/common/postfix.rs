@@ -275,7 +275,7 @@ pub fn required() -> bool {
     std::env::var("JOURNAL_RELAY_PEERS").is_ok_and(|value| value == "required")
 }
 
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status")
         .is_ok_and(|status| status.lines().any(|line| line.starts_with("Uid:\t0\t")))
 }
