@@ -143,11 +143,11 @@ fn execute(arguments: &Arguments) -> Result<(), Failure> {
             })
         }
         Command::Check(check) => check::check(&arguments.config, check),
-        Command::Record(record) => record::print_record(record, &Config::load(&arguments.config)?),
+        Command::Record(record) => record::print_record(record, &Config::load_without_files(&arguments.config)?),
         Command::TestSend(test) => test_send::test_send(test, &Config::load(&arguments.config)?),
         Command::Organization(command) => organization::execute(command, &arguments.config),
-        Command::Queue(command) => queue::execute(command, &Config::load(&arguments.config)?),
-        Command::Status(arguments_of) => status::status(arguments_of, &Config::load(&arguments.config)?),
+        Command::Queue(command) => queue::execute(command, &Config::load_without_files(&arguments.config)?),
+        Command::Status(arguments_of) => status::status(arguments_of, &Config::load_without_files(&arguments.config)?),
     }
 }
 

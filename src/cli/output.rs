@@ -34,6 +34,11 @@ pub(super) fn print_line(text: &str) -> io::Result<()> {
     print(format!("{text}\n").as_bytes())
 }
 
+/// Writes one object as one line to standard output.
+pub(super) fn print_object(object: &serde_json::Value) -> io::Result<()> {
+    print_line(&object.to_string())
+}
+
 /// A table with aligned columns, the last one as long as it likes. What steers a terminal is shown escaped, see [`shown`].
 pub(super) fn table(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();

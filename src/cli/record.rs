@@ -1,12 +1,13 @@
 //! `record`: the journal record that a message would get, on standard output. Nothing is sent or kept.
 
 use super::Failure;
-use super::output::{complain, print};
+use super::output::{complain, print, print_object};
 use crate::clock;
 use crate::config::{Config, Organization};
-use crate::journal::{ArchiveOffers, HeaderFacts, Observer, message_uuid, render};
+use crate::journal::{ArchiveOffers, HeaderFacts, Observer, RecordFields, message_id, message_uuid, render};
 use crate::mail::{Address, OsEntropy, QueueId, ReversePath};
 use crate::receive::{Envelope, draft_records};
+use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,9 @@ pub(super) struct Arguments {
     /// Whose record, when the message concerns several organizations.
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
+    /// One JSON object a line, for each organization that would have a record: what is known of it, without its octets.
+    #[arg(long)]
+    json: bool,
 }
 
 fn reverse_path(text: &str) -> Result<ReversePath, String> {
@@ -55,13 +59,18 @@ pub(super) fn print_record(arguments: &Arguments, config: &Config) -> Result<(),
     };
     let drafts = draft_records(config, &envelope, &observation, &facts, &OsEntropy);
     let wanted = |name: &str| arguments.organization.as_deref().is_none_or(|wanted| wanted == name);
-    let mut records: Vec<_> =
-        drafts.into_iter().map(|draft| draft.fields).filter(|record| wanted(&record.organization)).collect();
+    // Copies for further archives read the same but for To.
+    let first = |record: &RecordFields| record.copy_of.is_none() && wanted(&record.organization);
+    let mut records: Vec<_> = drafts.into_iter().map(|draft| draft.fields).filter(first).collect();
     let Some(mut record) = records.pop() else {
         return Err(Failure::Failed(
             "this message gets no record: it concerns no organization that journals it".to_owned(),
         ));
     };
+    if arguments.json {
+        records.push(record);
+        return Ok(records.iter().try_for_each(|record| print_object(&object(record, config)))?);
+    }
     if !records.is_empty() {
         let names: Vec<_> = records.iter().chain([&record]).map(|record| record.organization.as_str()).collect();
         return Err(Failure::Failed(format!(
@@ -73,6 +82,22 @@ pub(super) fn print_record(arguments: &Arguments, config: &Config) -> Result<(),
     let organization = organization(config, &record.organization)?;
     let rendering = render(&record, &organization.sender, &organization.journaling_address, ArchiveOffers::ALL, None);
     Ok(print(&[rendering.prefix.as_slice(), &octets, &rendering.suffix].concat())?)
+}
+
+/// What is known of a record that would be, by the keys of `queue list`.
+fn object(record: &RecordFields, config: &Config) -> Value {
+    let organization = config.organization(&record.organization);
+    let archives: Vec<_> = organization.into_iter().flat_map(Organization::archives).collect();
+    json!({
+        "organization": record.organization,
+        "message_id": message_id(message_uuid(record)),
+        "original_message_id": record.original.message_id,
+        "size": record.original.size,
+        "recipients": record.recipients.iter().map(|recipient| &recipient.address).collect::<Vec<_>>(),
+        "route": archives.first().map(|(_, route)| route.to_string()),
+        "sender": record.original.sender,
+        "archives": archives.iter().map(|(address, _)| address).collect::<Vec<_>>(),
+    })
 }
 
 /// The organization of that name.

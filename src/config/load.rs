@@ -2,12 +2,12 @@
 //!
 //! Every error names file, line and column, what was found and what is allowed; as many as can be told apart are
 //! collected, so that an operator mends a file in one go. Nothing is started, made or written here; besides the file
-//! itself only what it names (`password_file`, `token_file`, `ca_file`, certificates and keys) is read. What a value means is said in
-//! [`super`]; features of the contract that this version lacks stand in `later`, one line each.
+//! itself only what it names (`password_file`, `token_file`, `ca_file`, certificates and keys) is read, and not even that by
+//! [`Config::load_without_files`]. What a value means is said in [`super`]; features of the contract that this version lacks stand in `later`, one line each.
 
 use super::{Config, Log, LogAddresses, LogFormat, OnFailure, Retry, Spool};
 use ipnet::IpNet;
-use report::Report;
+use report::{Files, Report};
 use section::{Kind, Section};
 use std::fs::File;
 use std::io::Read;
@@ -56,12 +56,25 @@ impl Config {
         Self::parse(&text, path, &Machine::look())
     }
 
+    /// Like [`Config::load`], for what neither listens nor connects: no file that it names is opened, so that a missing certificate or
+    /// password keeps nobody from the spool. Listeners then have no identities, users of routes empty passwords, `[admin]` no token.
+    ///
+    /// Errors: as [`Config::load`], but for those of other files.
+    pub fn load_without_files(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = read_file(path)?;
+        Self::read(&text, path, &Machine::look(), Files::Leave)
+    }
+
     /// Reads and checks `text`, which came from `file` (a name for error messages alone), as on `machine`.
     ///
     /// Errors: not TOML; or an unknown key, a wrong type or value, a missing key, a duplicate, a loop, or a feature that
     /// this version lacks.
     pub fn parse(text: &str, file: &Path, machine: &Machine) -> Result<Self, ConfigErrors> {
-        let report = Report::new(file, text);
+        Self::read(text, file, machine, Files::Open)
+    }
+
+    fn read(text: &str, file: &Path, machine: &Machine, files: Files) -> Result<Self, ConfigErrors> {
+        let report = Report::new(file, text, files);
         let (document, syntax_errors) = DeTable::parse_recoverable(text);
         for error in &syntax_errors {
             report.note_syntax(error);
@@ -86,7 +99,7 @@ fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     String::from_utf8(bytes).map_err(|error| {
         let sound = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes().get(..sound).unwrap_or_default()).into_owned();
-        let report = Report::new(path, &text);
+        let report = Report::new(path, &text, Files::Leave);
         report.note(sound, "found an octet that is not UTF-8; a TOML file is UTF-8");
         report.into_errors()
     })

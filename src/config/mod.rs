@@ -23,7 +23,7 @@ pub use auth::ListenerAuth;
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place, duration};
 pub use route::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
-pub use tls::{Identity, ListenerTls, TlsMode};
+pub use tls::{CERTIFICATE_WARNING, Identity, ListenerTls, TlsMode};
 
 /// Everything one file says.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,11 +1,17 @@
 //! `[listener.tls]`: how a listener encrypts, and as whom.
 
+use crate::mail::Timestamp;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use x509_parser::parse_x509_certificate;
+
+/// A certificate that expires sooner is warned of.
+pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(21 * 86_400);
 
 /// `[listener.tls]`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +21,15 @@ pub struct ListenerTls {
     /// `certificate` and `key`, then those of `[[listener.tls.sni]]`. A client gets the first that has the name it asks for
     /// (RFC 6066, section 3) and a kind of key it can use, else the first.
     pub identities: Vec<Identity>,
+}
+
+impl ListenerTls {
+    /// The certificate that expires first, and when; none when no date can be read. Of each chain the server's own counts: others
+    /// may be there for clients of long ago.
+    pub fn first_to_expire(&self) -> Option<(&Identity, Timestamp)> {
+        let dated = |identity| Identity::expires(identity).map(|at| (identity, at));
+        self.identities.iter().filter_map(dated).min_by_key(|(_, at)| *at)
+    }
 }
 
 /// `listener.tls.mode`
@@ -70,6 +85,13 @@ impl Hash for Identity {
 }
 
 impl Identity {
+    /// notAfter of the certificate (RFC 5280, section 4.1.2.5).
+    pub fn expires(&self) -> Option<Timestamp> {
+        let (_, certificate) = parse_x509_certificate(self.chain.first()?).ok()?;
+        let seconds = certificate.validity().not_after.timestamp();
+        Some(Timestamp::from_millis(seconds.saturating_mul(1_000)))
+    }
+
     fn octets(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(self.private_key.secret_der()).chain(self.chain.iter().map(AsRef::as_ref))
     }

@@ -23,6 +23,7 @@ mod program;
 mod record;
 mod relay;
 mod sink;
+mod terminal;
 pub mod trial;
 mod wire;
 
@@ -41,6 +42,7 @@ pub use program::{Program, cpu_ticks, pause, signal};
 pub use record::{Record, Report, fields, strip_folded_received, strip_received};
 pub use relay::{Event, Relay, Setup, json_lines, run};
 pub use sink::{Answer, Gate, Sink, Stage, Transaction, drop_line, say};
+pub use terminal::on_terminal;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};

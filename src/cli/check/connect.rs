@@ -2,7 +2,7 @@
 //! sent. Each listener that runs is asked, too, see `stranger`.
 
 use super::super::Failure;
-use super::super::output::{print, table, tell_at_terminal};
+use super::super::output::{print, print_object, table, tell_at_terminal};
 use super::stranger;
 use crate::config::{Config, Listener, Organization, Route};
 use crate::deliver::{self, SystemResolver, Verdict};
@@ -10,6 +10,7 @@ use crate::forward::{ClientFacts, NextHop, Settings};
 use crate::mail::{Address, ReversePath};
 use crate::net;
 use crate::receive::{self, NOWHERE};
+use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,7 +51,7 @@ enum Place {
 }
 
 /// Tries everything and prints what came of it, in the order of the configuration.
-pub(super) fn try_everything(config: &Config) -> Result<(), Failure> {
+pub(super) fn try_everything(config: &Config, as_json: bool) -> Result<(), Failure> {
     let mut places = Vec::new();
     for listener in &config.listeners {
         places.extend([Place::NextHop(listener.clone()), Place::Listener(listener.clone())]);
@@ -69,6 +70,15 @@ pub(super) fn try_everything(config: &Config) -> Result<(), Failure> {
     let mut bad = 0;
     for (title, answer) in titles.into_iter().zip(answers) {
         bad += usize::from(!answer.is_fine);
+        if as_json {
+            let [kind, name, place] = title;
+            let Answer { is_fine, lines } = answer;
+            let kind = kind.replace(' ', "_");
+            print_object(
+                &json!({ "what": "place", "kind": kind, "name": name, "place": place, "ok": is_fine, "lines": lines }),
+            )?;
+            continue;
+        }
         let state = if answer.is_fine { "ok" } else { "FAILED" };
         let mut lines = answer.lines.into_iter();
         let mut row = title.to_vec();

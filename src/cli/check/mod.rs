@@ -1,13 +1,20 @@
 //! `check`: is the configuration sound, and what does it mean. `--connect` tries out what it leads to, see `connect`.
 
 mod connect;
+mod facts;
 mod stranger;
 
 use super::Failure;
-use super::output::{print, table};
-use crate::config::{ClientIdentity, Config, DeliveredWhen, Listener, ListenerAuth, Organization, TlsMode};
+use super::output::{complain, print, print_object, table};
+use crate::clock;
+use crate::config::{
+    CERTIFICATE_WARNING, ClientIdentity, Config, DeliveredWhen, Listener, ListenerAuth, Organization, TlsMode,
+};
+use crate::mail::Timestamp;
 use crate::receive::prove_closed;
 use crate::spool::require_lasting;
+use serde_json::Value;
+use std::io;
 use std::path::Path;
 
 /// What can be asked.
@@ -16,6 +23,9 @@ pub(super) struct Arguments {
     /// Also try every next hop and archive (EHLO, STARTTLS, MAIL, RCPT; no mail is sent), and every listener as a stranger
     #[arg(long)]
     connect: bool,
+    /// One JSON object a line; "what" tells of what kind
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints what the configuration says, and what its servers say.
@@ -24,13 +34,63 @@ pub(super) struct Arguments {
 /// [`Failure::Config`] with every mistake found, and for an open relay; with `--connect` [`Failure::Failed`] when a place can't
 /// be used.
 pub(super) fn check(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
-    let config = Config::load(file)?;
-    let refused = prove_closed(&config).map_err(|open| {
-        Failure::Config(format!("{}: this configuration makes an open relay: {open}", file.display()))
-    })?;
-    if !config.spool.allow_volatile {
-        require_lasting(&config.spool.path).map_err(|refusal| Failure::Config(refusal.to_string()))?;
+    let Arguments { connect, json } = *arguments;
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            print_all(if json { facts::mistakes(&errors) } else { Vec::new() })?;
+            return Err(errors.into());
+        }
+    };
+    let refused = match require_closed_and_lasting(file, &config) {
+        Ok(refused) => refused,
+        Err(why) => {
+            print_all(json.then(|| facts::mistake(file, None, &why)))?;
+            return Err(Failure::Config(why));
+        }
+    };
+    let warnings = warnings(&config, clock::system().now());
+    if json {
+        print_all(facts::sound(file, &config, refused))?;
+        print_all(warnings.iter().map(|(listener, warning)| facts::warning(listener, warning)))?;
+    } else {
+        print(table(&describe(file, &config, refused)).as_bytes())?;
     }
+    warnings.iter().for_each(|(listener, warning)| complain(&format!("warning: listener {listener}: {warning}")));
+    if connect { connect::try_everything(&config, json) } else { Ok(()) }
+}
+
+/// How many recipients elsewhere were refused to a stranger; or why nothing may be started so.
+fn require_closed_and_lasting(file: &Path, config: &Config) -> Result<usize, String> {
+    let refused = prove_closed(config)
+        .map_err(|open| format!("{}: this configuration makes an open relay: {open}", file.display()))?;
+    if !config.spool.allow_volatile {
+        require_lasting(&config.spool.path).map_err(|refusal| refusal.to_string())?;
+    }
+    Ok(refused)
+}
+
+fn print_all(objects: impl IntoIterator<Item = Value>) -> io::Result<()> {
+    objects.into_iter().try_for_each(|object| print_object(&object))
+}
+
+/// What will be wrong soon: by listener.
+fn warnings(config: &Config, now: Timestamp) -> Vec<(String, String)> {
+    let of_listener = |listener: &Listener| {
+        let (identity, expires) = listener.tls.as_ref()?.first_to_expire()?;
+        let certificate = identity.certificate.display();
+        if expires <= now {
+            return Some((listener.name.clone(), format!("{certificate} has expired, {}", expires.rfc3339())));
+        }
+        let left = expires.since(now);
+        let days = left.as_secs() / 86_400;
+        (left < CERTIFICATE_WARNING)
+            .then(|| (listener.name.clone(), format!("{certificate} expires in {days} days, {}", expires.rfc3339())))
+    };
+    config.listeners.iter().filter_map(of_listener).collect()
+}
+
+fn describe(file: &Path, config: &Config, refused: usize) -> Vec<Vec<String>> {
     let mut rows = vec![row("hostname", config.hostname.clone())];
     rows.push(row("spool", config.spool.path.display().to_string()));
     config.listeners.iter().for_each(|listener| describe_listener(listener, &mut rows));
@@ -40,8 +100,7 @@ pub(super) fn check(file: &Path, arguments: &Arguments) -> Result<(), Failure> {
         format!("{refused} recipients elsewhere were refused to a client that is not trusted"),
     ));
     rows.push(row("ok", format!("{} is sound", file.display())));
-    print(table(&rows).as_bytes())?;
-    if arguments.connect { connect::try_everything(&config) } else { Ok(()) }
+    rows
 }
 
 fn row(what: &str, text: String) -> Vec<String> {

@@ -4,7 +4,7 @@
 mod edit;
 
 use super::Failure;
-use super::output::{complain, print, print_line, table};
+use super::output::{complain, print, print_line, print_object, table};
 use crate::config::{Config, Organization};
 use crate::spool::disk;
 use crate::spool::{EmbeddedSpool, Pause, Spool as _, SpoolError};
@@ -42,6 +42,9 @@ pub(super) struct Turned {
     /// Why; kept in the configuration, in the log and with the gap.
     #[arg(long, value_name = "TEXT", value_parser = super::queue::reason)]
     reason: String,
+    /// One JSON object: the organization as in list, whether anything changed, and whether a daemon has noted it.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Does what the command says.
@@ -50,7 +53,11 @@ pub(super) struct Turned {
 /// [`Failure::Config`]: the file is not sound, before or after. [`Failure::Failed`]: there is no such organization, the file
 /// can't be written, or a daemon that runs has not taken it.
 pub(super) fn execute(command: &Command, file: &Path) -> Result<(), Failure> {
-    let config = Config::load(file)?;
+    let config = match command {
+        Command::List { .. } => Config::load_without_files(file),
+        // What is written must be what a daemon can take.
+        Command::Enable(_) | Command::Disable(_) => Config::load(file),
+    }?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::List { json } => runtime.block_on(list(&config, *json)),
@@ -105,14 +112,18 @@ async fn open_pauses(config: &Config) -> Result<BTreeMap<String, Pause>, SpoolEr
 }
 
 async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -> Result<(), Failure> {
-    let Turned { name, reason } = turned;
+    let Turned { name, reason, json: as_json } = turned;
     let word = if journaling { "on" } else { "off" };
     let Some(organization) = config.organizations.iter().find(|other| other.name == *name) else {
         let known: Vec<_> = config.organizations.iter().map(|other| other.name.as_str()).collect();
         return Err(Failure::Failed(format!("there is no organization {name:?}; there are {}", known.join(", "))));
     };
+    let tell = async |became: Became| match as_json {
+        true => Ok(print_object(&became.object(file, name).await?)?),
+        false => Ok(print_line(&format!("journaling of {name} is {word}{}", became.words()))?),
+    };
     if organization.journaling == journaling {
-        return Ok(print_line(&format!("journaling of {name} is {word} already"))?);
+        return tell(Became::SoAlready).await;
     }
     edit::turn(file, name, journaling, &format!("{}: {reason}", who())).await?;
     let runs = disk::system().is_locked(&config.spool.path).map_err(|error| {
@@ -122,7 +133,7 @@ async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -
         ))
     })?;
     if !runs {
-        return Ok(print_line(&format!("journaling of {name} is {word} from the next start on: no daemon runs"))?);
+        return tell(Became::Written).await;
     }
     let until = Instant::now() + PATIENCE;
     while open_pauses(config).await?.contains_key(name) == journaling {
@@ -135,7 +146,40 @@ async fn turn(config: &Config, file: &Path, turned: &Turned, journaling: bool) -
         }
         sleep(LOOK).await;
     }
-    Ok(print_line(&format!("journaling of {name} is {word}; the daemon has noted it"))?)
+    tell(Became::Noted).await
+}
+
+/// What became of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Became {
+    /// Nothing was to be done.
+    SoAlready,
+    /// It stands in the file; no daemon runs.
+    Written,
+    /// The running daemon works by it.
+    Noted,
+}
+
+impl Became {
+    fn words(self) -> &'static str {
+        match self {
+            Self::SoAlready => " already",
+            Self::Written => " from the next start on: no daemon runs",
+            Self::Noted => "; the daemon has noted it",
+        }
+    }
+
+    /// The organization as the file says now.
+    async fn object(self, file: &Path, name: &str) -> Result<serde_json::Value, Failure> {
+        let config = Config::load_without_files(file)?;
+        let open = open_pauses(&config).await.unwrap_or_default();
+        let mut said = config.organization(name).map_or_else(|| json!({}), |of| object(of, open.get(name)));
+        if let Some(map) = said.as_object_mut() {
+            map.insert("changed".to_owned(), (self != Self::SoAlready).into());
+            map.insert("noted".to_owned(), (self == Self::Noted).into());
+        }
+        Ok(said)
+    }
 }
 
 /// Who does it, as far as the system tells.

@@ -8,10 +8,11 @@
 use super::Desk;
 use super::progress::Progress;
 use crate::cli::Failure;
-use crate::cli::output::{complain, print_line};
+use crate::cli::output::{complain, print_line, print_object};
 use crate::journal::MacKey;
 use crate::mail::RecordId;
 use crate::spool::{Filter, Spool, SpoolError};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind};
@@ -35,7 +36,7 @@ enum Exported {
 }
 
 impl Desk<'_> {
-    pub(super) async fn export(&self, directory: &Path) -> Result<(), Failure> {
+    pub(super) async fn export(&self, directory: &Path, as_json: bool) -> Result<(), Failure> {
         let at = |error: io::Error| Failure::Failed(format!("{}: {error}", directory.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at)?;
         let key = self.key().await?;
@@ -58,22 +59,27 @@ impl Desk<'_> {
                     Exported::Gone => {}
                     Exported::Lost(why) => {
                         lost += 1;
+                        if as_json {
+                            print_object(&json!({ "id": entry.id, "error": why }))?;
+                        }
                         complain(&format!("{}: {why}", entry.id));
                     }
                 }
                 progress.reach(written + parts.len());
                 if parts.len() >= TOGETHER {
-                    written += publish(directory, &mut parts).map_err(at)?;
+                    written += publish(directory, &mut parts, as_json)?;
                 }
             }
-            written += publish(directory, &mut parts).map_err(at)?;
+            written += publish(directory, &mut parts, as_json)?;
             Ok(())
         })
         .await?;
         drop(progress);
         // The names last, too.
         File::open(directory).and_then(|opened| opened.sync_all()).map_err(at)?;
-        print_line(&format!("{written} records written to {}", directory.display()))?;
+        if !as_json {
+            print_line(&format!("{written} records written to {}", directory.display()))?;
+        }
         if lost == 0 { Ok(()) } else { Err(Failure::Failed(format!("{lost} records could not be read"))) }
     }
 
@@ -102,10 +108,15 @@ fn part_of(directory: &Path, id: RecordId) -> PathBuf {
 }
 
 /// Syncs what was written and gives it its own names; how many there were.
-fn publish(directory: &Path, parts: &mut Vec<(RecordId, File)>) -> io::Result<usize> {
-    parts.iter().try_for_each(|(_, file)| file.sync_all())?;
+fn publish(directory: &Path, parts: &mut Vec<(RecordId, File)>, as_json: bool) -> Result<usize, Failure> {
+    let at = |error: io::Error| Failure::Failed(format!("{}: {error}", directory.display()));
+    parts.iter().try_for_each(|(_, file)| file.sync_all()).map_err(at)?;
     for (id, _) in parts.iter() {
-        std::fs::rename(part_of(directory, *id), directory.join(format!("{id}.eml")))?;
+        let file = directory.join(format!("{id}.eml"));
+        std::fs::rename(part_of(directory, *id), &file).map_err(at)?;
+        if as_json {
+            print_object(&json!({ "id": id, "file": file.display().to_string() }))?;
+        }
     }
     let count = parts.len();
     parts.clear();

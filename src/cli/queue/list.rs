@@ -90,7 +90,8 @@ impl Desk<'_> {
         self.write_record(&mut std::io::stdout().lock(), (fields, &entry.archive), &kept(id, octets)?, &key)
     }
 
-    fn as_json(&self, entry: &Listing) -> Value {
+    /// The keys of a record, as every command prints it.
+    pub(super) fn as_json(&self, entry: &Listing) -> Value {
         let mut object = json!({
             "id": entry.id,
             "organization": entry.organization,

@@ -60,6 +60,9 @@ pub(super) enum Command {
         /// Every entry that is deferred or failed.
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+        /// One JSON object a line: each entry as it is now, or its id with the error.
+        #[arg(long)]
+        json: bool,
     },
     /// Keep entries from being sent.
     Hold(Chosen),
@@ -72,6 +75,9 @@ pub(super) enum Command {
         /// Why.
         #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
+        /// One JSON object a line: each entry as it is now, or its id with the error.
+        #[arg(long)]
+        json: bool,
     },
     /// Gaps in the journal: times in which mail was relayed without a record, because the spool could not take it
     /// (spool.on_failure = "bypass") or because journaling was switched off.
@@ -87,6 +93,9 @@ pub(super) enum Command {
     Export {
         /// The directory; made when it is missing.
         directory: PathBuf,
+        /// One JSON object a line: each entry with its file, or its id with the error.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -98,6 +107,9 @@ pub(super) struct Chosen {
     /// Every entry of this organization.
     #[arg(long, value_name = "NAME", conflicts_with = "ids")]
     organization: Option<String>,
+    /// One JSON object a line: each entry as it is now, or its id with the error.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What a reason must be.
@@ -140,22 +152,26 @@ impl Desk<'_> {
             Command::Show { id, record: true, .. } => self.show_record(*id).await,
             Command::Show { id, original: true, .. } => self.show_original(*id).await,
             Command::Show { id, json, .. } => self.show(*id, *json).await,
-            Command::Retry { ids, all: false } => self.steer(ids, &Operation::Retry).await,
-            Command::Retry { .. } => {
-                self.steer_all(&[Some(State::Deferred), Some(State::Failed)], None, &Operation::Retry).await
+            Command::Retry { ids, all: false, json } => self.steer(ids, &Operation::Retry, *json).await,
+            Command::Retry { json, .. } => {
+                self.steer_all(&[Some(State::Deferred), Some(State::Failed)], None, &Operation::Retry, *json).await
             }
-            Command::Hold(Chosen { ids, organization: None }) => self.steer(ids, &Operation::Hold).await,
-            Command::Hold(Chosen { organization, .. }) => {
-                self.steer_all(&[None], organization.clone(), &Operation::Hold).await
+            Command::Hold(Chosen { ids, organization: None, json }) => self.steer(ids, &Operation::Hold, *json).await,
+            Command::Hold(Chosen { organization, json, .. }) => {
+                self.steer_all(&[None], organization.clone(), &Operation::Hold, *json).await
             }
-            Command::Release(Chosen { ids, organization: None }) => self.steer(ids, &Operation::Release).await,
-            Command::Release(Chosen { organization, .. }) => {
-                self.steer_all(&[Some(State::Held)], organization.clone(), &Operation::Release).await
+            Command::Release(Chosen { ids, organization: None, json }) => {
+                self.steer(ids, &Operation::Release, *json).await
             }
-            Command::Discard { ids, reason } => self.steer(ids, &Operation::Discard { reason: reason.clone() }).await,
+            Command::Release(Chosen { organization, json, .. }) => {
+                self.steer_all(&[Some(State::Held)], organization.clone(), &Operation::Release, *json).await
+            }
+            Command::Discard { ids, reason, json } => {
+                self.steer(ids, &Operation::Discard { reason: reason.clone() }, *json).await
+            }
             Command::Gaps { json } => self.gaps(*json).await,
             Command::Resend(chosen) => self.resend(chosen).await,
-            Command::Export { directory } => self.export(directory).await,
+            Command::Export { directory, json } => self.export(directory, *json).await,
         }
     }
 

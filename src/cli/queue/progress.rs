@@ -1,6 +1,6 @@
 //! How far a long command has come, on a terminal alone: a line on standard error that is written over.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Stderr, Write};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -8,8 +8,10 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_millis(250);
 
 /// The line; it is gone when this is dropped.
-pub(super) struct Progress {
+pub(super) struct Progress<W: Write = Stderr> {
     what: &'static str,
+    output: W,
+    /// None: nobody watches.
     next: Option<Instant>,
     shown: bool,
 }
@@ -17,8 +19,13 @@ pub(super) struct Progress {
 impl Progress {
     /// Counts `what`.
     pub(super) fn new(what: &'static str) -> Self {
-        let next = io::stderr().is_terminal().then(|| Instant::now() + EVERY);
-        Self { what, next, shown: false }
+        Self::to(io::stderr(), io::stderr().is_terminal(), what)
+    }
+}
+
+impl<W: Write> Progress<W> {
+    fn to(output: W, is_terminal: bool, what: &'static str) -> Self {
+        Self { what, output, next: is_terminal.then(|| Instant::now() + EVERY), shown: false }
     }
 
     /// So many are done.
@@ -29,14 +36,43 @@ impl Progress {
         self.next = Some(Instant::now() + EVERY);
         self.shown = true;
         // A terminal that went away needs no progress.
-        let _ = write!(io::stderr(), "\r\u{1b}[K{count} {}", self.what).and_then(|()| io::stderr().flush());
+        let _ = write!(self.output, "\r\u{1b}[K{count} {}", self.what).and_then(|()| self.output.flush());
     }
 }
 
-impl Drop for Progress {
+impl<W: Write> Drop for Progress<W> {
     fn drop(&mut self) {
         if self.shown {
-            let _ = write!(io::stderr(), "\r\u{1b}[K");
+            let _ = write!(self.output, "\r\u{1b}[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_written_over_at_a_terminal_not_too_often_and_gone_in_the_end() {
+        for (is_terminal, expected) in [(true, "\r\u{1b}[K2 records\r\u{1b}[K4 records\r\u{1b}[K"), (false, "")] {
+            let mut written = Vec::new();
+            let mut progress = Progress::to(&mut written, is_terminal, "records");
+            progress.reach(1);
+            advance(EVERY).await;
+            progress.reach(2);
+            progress.reach(3);
+            advance(EVERY).await;
+            progress.reach(4);
+            drop(progress);
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_is_done_at_once_shows_nothing() {
+        let mut written = Vec::new();
+        Progress::to(&mut written, true, "records").reach(9);
+        assert!(written.is_empty());
     }
 }

@@ -7,10 +7,11 @@
 use super::progress::Progress;
 use super::{Desk, PAGE};
 use crate::cli::Failure;
-use crate::cli::output::{complain, print_line};
+use crate::cli::output::{complain, print_line, print_object};
 use crate::clock;
 use crate::mail::{Address, OsEntropy, RecordId, Timestamp};
 use crate::spool::{Resend, Resent, Spool};
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Left to the daemon between two transactions.
@@ -36,6 +37,9 @@ pub(in crate::cli) struct Chosen {
     /// Only records made after this one: where a command that was interrupted had come to.
     #[arg(long, value_name = "ID")]
     after: Option<RecordId>,
+    /// One JSON object: how many are sent again, and how many of each kind are not.
+    #[arg(long)]
+    json: bool,
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -82,7 +86,11 @@ impl Desk<'_> {
             records = all.resent,
             "an operator has delivered records sent again"
         );
-        print_line(&format!("{} are sent again, marked as replays (X-Journal-Replay)", count(all.resent)))?;
+        if chosen.json {
+            print_object(&chosen.object(&all, now))?;
+        } else {
+            print_line(&format!("{} are sent again, marked as replays (X-Journal-Replay)", count(all.resent)))?;
+        }
         passed_over(&all).iter().for_each(|line| complain(line));
         age_warning(&all, now).iter().for_each(|warning| complain(warning));
         if all.gone > 0 {
@@ -108,6 +116,26 @@ impl Desk<'_> {
             )));
         }
         Ok(Some(to.mailbox_key()))
+    }
+}
+
+impl Chosen {
+    /// What was asked for, and what came of it.
+    fn object(&self, all: &Resent, now: Timestamp) -> Value {
+        json!({
+            "organization": self.organization,
+            "since": self.since.rfc3339(),
+            "until": self.until.unwrap_or(now).rfc3339(),
+            "to": self.to,
+            "resent": all.resent,
+            "gone": all.gone,
+            "undelivered": all.undelivered,
+            "discarded": all.discarded,
+            "under_way": all.under_way,
+            "copies": all.copies,
+            "oldest": all.oldest.map(Timestamp::rfc3339),
+            "last": all.last,
+        })
     }
 }
 

@@ -3,11 +3,12 @@
 use super::progress::Progress;
 use super::{Desk, PAGE};
 use crate::cli::Failure;
-use crate::cli::output::{complain, print, print_line};
+use crate::cli::output::{complain, print, print_line, print_object};
 use crate::clock;
 use crate::mail::RecordId;
 use crate::queue::State;
 use crate::spool::{Filter, Listing, Operation, Pending, Spool, SpoolError};
+use serde_json::json;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,15 +18,19 @@ const BREATH: Duration = Duration::from_millis(20);
 
 impl Desk<'_> {
     /// Moves the entries named; every one that can't be is told and makes the command fail.
-    pub(super) async fn steer(&self, ids: &[RecordId], operation: &Operation) -> Result<(), Failure> {
+    pub(super) async fn steer(&self, ids: &[RecordId], operation: &Operation, as_json: bool) -> Result<(), Failure> {
         let mut failures = 0_usize;
         for ids in ids.chunks(PAGE) {
             let mut lines = String::new();
             for (id, result) in ids.iter().zip(self.move_together(ids, operation).await) {
                 match result {
+                    Ok(entry) if as_json => lines.push_str(&format!("{}\n", self.as_json(&entry))),
                     Ok(entry) => lines.push_str(&format!("{id}  {}\n", entry.state)),
                     Err(error) => {
                         failures += 1;
+                        if as_json {
+                            lines.push_str(&format!("{}\n", json!({ "id": id, "error": error.to_string() })));
+                        }
                         complain(&format!("{id}: {error}"));
                     }
                 }
@@ -46,6 +51,7 @@ impl Desk<'_> {
         states: &[Option<State>],
         organization: Option<String>,
         operation: &Operation,
+        as_json: bool,
     ) -> Result<(), Failure> {
         let (mut moved, mut passed) = (0_usize, 0_usize);
         let mut progress = Progress::new("entries");
@@ -55,7 +61,12 @@ impl Desk<'_> {
                 let ids: Vec<_> = page.iter().filter(|entry| is_meant(entry)).map(|entry| entry.id).collect();
                 for result in self.move_together(&ids, operation).await {
                     match result {
-                        Ok(_) => moved += 1,
+                        Ok(entry) => {
+                            moved += 1;
+                            if as_json {
+                                print_object(&self.as_json(&entry))?;
+                            }
+                        }
                         Err(SpoolError::NotNow(_) | SpoolError::NotFound(_)) => passed += 1,
                         Err(error) => return Err(Failure::Failed(format!("{moved} entries were done, then: {error}"))),
                     }
@@ -71,6 +82,9 @@ impl Desk<'_> {
             return Err(Failure::Failed(format!(
                 "neither the configuration nor the spool knows an organization {name:?}"
             )));
+        }
+        if as_json {
+            return Ok(());
         }
         let left = if passed == 0 { String::new() } else { format!("; {passed} had moved on meanwhile") };
         Ok(print_line(&format!("{moved} entries: {}{left}", done(operation)))?)
@@ -146,17 +160,17 @@ mod tests {
         let spool = EmbeddedSpool::open_beside(&world.directory.path().join("spool"), disk::system()).unwrap();
         let desk = Desk { spool, config: &config };
 
-        desk.steer_all(&[None], None, &Operation::Hold).await.unwrap();
+        desk.steer_all(&[None], None, &Operation::Hold, false).await.unwrap();
         assert_eq!(world.in_state(State::Held).await.len(), records);
         assert_eq!(world.in_state(State::Prepared).await.len(), 1, "what has no verdict is left alone");
         // Two a page, mostly: the first move may be on its way before the second is handed over.
         let commits = desk.spool.commits();
         assert!(commits < records as u64 / 8, "{commits} transactions for {records} entries");
 
-        desk.steer_all(&[Some(State::Held)], Some("two".into()), &Operation::Release).await.unwrap();
+        desk.steer_all(&[Some(State::Held)], Some("two".into()), &Operation::Release, false).await.unwrap();
         assert_eq!(world.in_state(State::Waiting).await.len(), usize::from(MESSAGES), "one organization's alone");
-        assert!(desk.steer_all(&[None], Some("nobody's".into()), &Operation::Hold).await.is_err());
+        assert!(desk.steer_all(&[None], Some("nobody's".into()), &Operation::Hold, false).await.is_err());
         // Known to the configuration, and nothing waits.
-        desk.steer_all(&[None], Some("yourorganization".into()), &Operation::Release).await.unwrap();
+        desk.steer_all(&[None], Some("yourorganization".into()), &Operation::Release, false).await.unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! `[admin]`: the address, and the token from its file.
 
+use super::report::Files;
 use super::section::{Kind, Section};
 use super::values;
 use crate::config::{Admin, Token};
@@ -20,9 +21,14 @@ pub(super) fn read(root: Section<'_>) -> Option<Admin> {
     let address = section.text("address", values::socket_address).map(|placed| placed.value);
     let token = section.text("token_file", |text| {
         let path = values::path(text)?;
-        Ok((read_token(&path)?, path))
+        let token = match section.report().files() {
+            Files::Open => Some(read_token(&path)?),
+            Files::Leave => None,
+        };
+        Ok((token, path))
     });
-    let (token, token_file): (Option<Token>, Option<PathBuf>) = token.map(|placed| placed.value).unzip();
+    let (token, token_file): (Option<Option<Token>>, Option<PathBuf>) = token.map(|placed| placed.value).unzip();
+    let token = token.flatten();
     Some(Admin { address: address?, token, token_file })
 }
 

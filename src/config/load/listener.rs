@@ -55,7 +55,10 @@ fn read(section: Section<'_>) -> Option<PlacedListener> {
 
     let name = section.text("name", values::name);
     let address = section.text("address", values::socket_address);
-    let next_hop = section.text_shown("next_hop", routes::next_hop, routes::without_password);
+    let next_hop = {
+        let files = section.report().files();
+        section.text_shown("next_hop", |text| routes::next_hop(text, files), routes::without_password)
+    };
     let networks = |key| {
         let list = section.list(key, values::own_network).map(|list| list.value).unwrap_or_default();
         list.into_iter().map(|network| network.value).collect()

@@ -1,6 +1,7 @@
 //! `[listener.tls]` and `[[listener.tls.sni]]`: certificates and keys are read here, so that a missing or foreign one is an
 //! error of the configuration and not of the first handshake.
 
+use super::report::Files;
 use super::section::{Kind, Section};
 use super::values;
 use crate::config::{Identity, ListenerTls, TlsMode};
@@ -25,15 +26,26 @@ pub(super) fn read(listener: Section<'_>) -> Option<ListenerTls> {
             ("required", TlsMode::Required),
         ]),
     );
-    let first = identity(section);
+    let others = section.tables("sni", SNI);
     // All are read, whatever the first one lacks: mistakes are told at once.
-    let others: Vec<_> = section.tables("sni", SNI).into_iter().map(identity).collect();
-    let identities = std::iter::once(first).chain(others).collect::<Option<Vec<_>>>()?;
+    let identities: Vec<_> = std::iter::once(section).chain(others).filter_map(identity).collect();
+    let identities = identities.into_iter().collect::<Option<Vec<_>>>()?;
     Some(ListenerTls { mode: mode.map_or_else(TlsMode::default, |mode| mode.value), identities })
 }
 
-fn identity(section: Section<'_>) -> Option<Identity> {
+/// None inside: a mistake was noted; none at all: it was not to be read.
+fn identity(section: Section<'_>) -> Option<Option<Identity>> {
     section.require(&["certificate", "key"]);
+    match section.report().files() {
+        Files::Open => Some(read_both(section)),
+        Files::Leave => {
+            ["certificate", "key"].into_iter().for_each(|key| drop(section.text(key, values::path)));
+            None
+        }
+    }
+}
+
+fn read_both(section: Section<'_>) -> Option<Identity> {
     let chain = section.text("certificate", |path| values::path(path).and_then(read_chain));
     let key = section.text("key", |path| values::path(path).and_then(read_key));
     let ((certificate, chain), (key, private_key)) = (chain?.value, key?.value);

@@ -80,7 +80,8 @@ fn read(section: Section<'_>) -> Option<PlacedOrganization> {
     let report_address = section.text("report_address", values::address);
     let route = |key| {
         let default = Placed { value: Route::Mx(MxRoute::default()), at: section.at() };
-        section.text_shown(key, routes::route, routes::without_password).unwrap_or(default)
+        let files = section.report().files();
+        section.text_shown(key, |text| routes::route(text, files), routes::without_password).unwrap_or(default)
     };
     let (journaling_route, report_route) = (route("journaling_route"), route("report_route"));
     let (also, also_at) = read_also(section).into_iter().unzip();
@@ -140,7 +141,11 @@ fn read_also(organization: Section<'_>) -> Vec<(AlsoArchive, (usize, usize))> {
         section.require(&["journaling_address"]);
         let address = section.text("journaling_address", values::address);
         let route = section
-            .text_shown("journaling_route", routes::route, routes::without_password)
+            .text_shown(
+                "journaling_route",
+                |text| routes::route(text, section.report().files()),
+                routes::without_password,
+            )
             .unwrap_or(Placed { value: Route::Mx(MxRoute::default()), at: section.at() });
         let address = address?;
         let archive = AlsoArchive { journaling_address: address.value, journaling_route: route.value };

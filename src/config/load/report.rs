@@ -74,9 +74,19 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// Whether files that the configuration names are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    /// What they hold is used, and one that can't be read is an error.
+    Open,
+    /// Their names are enough.
+    Leave,
+}
+
 /// Gathers what is wrong while a file is read.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
+    files: Files,
     file: &'a Path,
     text: &'a str,
     /// Octet offsets and messages, in the order found.
@@ -84,8 +94,8 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, notes: RefCell::default() }
+    pub(super) fn new(file: &'a Path, text: &'a str, files: Files) -> Self {
+        Self { files, file, text, notes: RefCell::default() }
     }
 
     /// Notes that at octet `offset` something is wrong.
@@ -102,6 +112,11 @@ impl<'a> Report<'a> {
             format!("not TOML: {}", error.message())
         };
         self.note(span.start, message);
+    }
+
+    /// What becomes of files that are named.
+    pub(super) fn files(&self) -> Files {
+        self.files
     }
 
     /// Whether nothing is noted so far.

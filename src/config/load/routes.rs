@@ -5,6 +5,7 @@
 //! delivery. What is said of a wrong URL never repeats its password.
 
 use super::listener_tls;
+use super::report::Files;
 use crate::config::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
@@ -27,21 +28,21 @@ const ALLOWED_NEXT_HOP: &str = "allowed are smtp://host:port, smtps://host:port 
 const ALLOWED_ROUTE: &str = "allowed are mx, smtp://host:port, smtps://host:port, lmtp://host:port and maildir:/path";
 
 /// Where a listener's mail goes on to.
-pub(super) fn next_hop(text: &str) -> Result<Route, String> {
+pub(super) fn next_hop(text: &str, files: Files) -> Result<Route, String> {
     match scheme(text) {
         // A contract of the protocol, not of this version: RFC 2033, section 4.2, gives one reply for each recipient after
         // the data, and the client of a proxy can be given but one.
         "lmtp" => Err(format!("LMTP replies for each recipient can't be the client's one reply; {ALLOWED_NEXT_HOP}")),
-        "smtp" | "smtps" | "maildir" => read(text, ALLOWED_NEXT_HOP),
+        "smtp" | "smtps" | "maildir" => read(text, ALLOWED_NEXT_HOP, files),
         _ => Err(format!("not a next hop; {ALLOWED_NEXT_HOP}")),
     }
 }
 
 /// Where records or reports go.
-pub(super) fn route(text: &str) -> Result<Route, String> {
+pub(super) fn route(text: &str, files: Files) -> Result<Route, String> {
     match text.split_once('?').unwrap_or((text, "")) {
-        ("mx", query) => mx(query).map(Route::Mx),
-        _ => read(text, ALLOWED_ROUTE),
+        ("mx", query) => mx(query, files).map(Route::Mx),
+        _ => read(text, ALLOWED_ROUTE, files),
     }
 }
 
@@ -57,13 +58,13 @@ fn scheme(text: &str) -> &str {
     text.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
-fn read(text: &str, allowed: &str) -> Result<Route, String> {
+fn read(text: &str, allowed: &str, files: Files) -> Result<Route, String> {
     if text.chars().any(|letter| letter.is_control() || letter == '\u{2028}' || letter == '\u{2029}') {
         return Err(format!("a control character can't stand in a route; {allowed}"));
     }
     match scheme(text) {
         "maildir" => maildir(text),
-        "smtp" | "smtps" | "lmtp" => smtp(text, allowed).map(Route::Smtp),
+        "smtp" | "smtps" | "lmtp" => smtp(text, allowed, files).map(Route::Smtp),
         _ => Err(format!("not a route; {allowed}")),
     }
 }
@@ -77,7 +78,7 @@ fn maildir(text: &str) -> Result<Route, String> {
     Ok(Route::Maildir(PathBuf::from(path)))
 }
 
-fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
+fn smtp(text: &str, allowed: &str, files: Files) -> Result<SmtpRoute, String> {
     if text.contains(' ') {
         return Err(format!("a space can't stand in a URL; {allowed}"));
     }
@@ -98,17 +99,17 @@ fn smtp(text: &str, allowed: &str) -> Result<SmtpRoute, String> {
         None if protocol == Protocol::Lmtp => LMTP_PORT,
         None => SMTP_PORT,
     };
-    let credentials = credentials(&url, options.password_file.as_deref())?;
-    let server = options.server(SmtpRoute::to(host(&url, allowed)?, port, options.tls(implicit)?))?;
+    let credentials = credentials(&url, options.password_file.as_deref(), files)?;
+    let server = options.server(SmtpRoute::to(host(&url, allowed)?, port, options.tls(implicit)?), files)?;
     Ok(SmtpRoute { protocol, credentials, ..server })
 }
 
 /// `mx`, with what stands behind its `?`.
-fn mx(query: &str) -> Result<MxRoute, String> {
+fn mx(query: &str, files: Files) -> Result<MxRoute, String> {
     let options = Options::read(Some(query), true)?;
     let (sts, dane) = (is_on("sts", options.sts.as_deref())?, is_on("dane", options.dane.as_deref())?);
     let route = MxRoute { sts, dane, ..MxRoute::default() };
-    Ok(MxRoute { server: options.server(SmtpRoute { tls: options.tls(false)?, ..route.server })?, ..route })
+    Ok(MxRoute { server: options.server(SmtpRoute { tls: options.tls(false)?, ..route.server }, files)?, ..route })
 }
 
 fn is_on(key: &str, value: Option<&str>) -> Result<bool, String> {
@@ -197,23 +198,26 @@ impl Options {
     }
 
     /// `server`, whose demand on TLS is known, with all that the options say.
-    fn server(&self, server: SmtpRoute) -> Result<SmtpRoute, String> {
+    fn server(&self, server: SmtpRoute, files: Files) -> Result<SmtpRoute, String> {
         let is_verified = matches!(server.tls, Tls::Required | Tls::Implicit);
         let ca_file = self.ca_file.as_ref().map(PathBuf::from);
         if let Some(path) = &ca_file {
             if !is_verified {
                 return Err("ca_file= has a meaning with tls=required or smtps:// only".to_owned());
             }
-            check_ca_file(path)?;
+            if files == Files::Open {
+                check_ca_file(path)?;
+            }
         }
         let fingerprints = fingerprints(self.fingerprint.as_deref())?;
         if !fingerprints.is_empty() && (ca_file.is_some() || !is_verified) {
             return Err("fingerprint= has a meaning with tls=required or smtps:// and without ca_file= only".to_owned());
         }
         let identity = match (self.certificate.as_ref().map(PathBuf::from), self.key.as_ref().map(PathBuf::from)) {
-            (Some(certificate), Some(key)) if server.tls != Tls::None => {
-                Some(listener_tls::read_identity(certificate, key)?)
-            }
+            (Some(certificate), Some(key)) if server.tls != Tls::None => match files {
+                Files::Open => Some(listener_tls::read_identity(certificate, key)?),
+                Files::Leave => None,
+            },
             (None, None) => None,
             _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
         };
@@ -257,11 +261,12 @@ fn host(url: &Url, allowed: &str) -> Result<String, String> {
     DomainPattern::parse(&host).map(|name| name.as_text()).map_err(|_| refuse())
 }
 
-fn credentials(url: &Url, password_file: Option<&str>) -> Result<Option<(String, String)>, String> {
+fn credentials(url: &Url, password_file: Option<&str>, files: Files) -> Result<Option<(String, String)>, String> {
     let user = decode(url.username())?;
     let password = match (url.password(), password_file) {
         (Some(_), Some(_)) => return Err("a password and password_file= together; one of them is allowed".to_owned()),
         (Some(password), None) => Some(decode(password)?),
+        (None, Some(_)) if files == Files::Leave => Some(String::new()),
         (None, Some(path)) => Some(read_password(Path::new(path))?),
         (None, None) => None,
     };

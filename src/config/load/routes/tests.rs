@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn route(text: &str) -> Result<Route, String> {
+    super::route(text, Files::Open)
+}
+
+fn next_hop(text: &str) -> Result<Route, String> {
+    super::next_hop(text, Files::Open)
+}
+
 fn smtp_route(text: &str) -> SmtpRoute {
     match route(text) {
         Ok(Route::Smtp(smtp)) => smtp,
