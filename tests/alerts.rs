@@ -13,7 +13,7 @@ use std::fs;
 use std::process::Command;
 
 /// The contract's metrics, as they are exposed; of a histogram its base.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 17] = [
     "journal_relay_messages_total",
     "journal_relay_records_total",
     "journal_relay_records_waiting",
@@ -26,6 +26,8 @@ const METRICS: [&str; 15] = [
     "journal_relay_sessions",
     "journal_relay_next_hop_up",
     "journal_relay_archive_up",
+    "journal_relay_ready",
+    "journal_relay_certificate_expiry_timestamp_seconds",
     "journal_relay_delivery_seconds",
     "journal_relay_build_info",
     "journal_relay_config_generation",

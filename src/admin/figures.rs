@@ -1,6 +1,7 @@
 //! The exposition: what was counted, and what is asked of the rooms at this moment.
 
 use super::Watched;
+use super::health::Health;
 use crate::queue::State;
 use crate::spool::Figures;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -11,17 +12,24 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// For the spool to say what waits.
-const SPOOL_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the spool to say what waits, and for what readiness is found by: together, so that a scrape (10 s, as Prometheus has it)
+/// gets an answer when it matters most.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 type Labels = Vec<(&'static str, String)>;
 
 /// The text of OpenMetrics 1.0.
-pub(super) async fn exposition(watched: &Watched) -> Result<String, String> {
+pub(super) async fn exposition(watched: &Watched, health: &Health) -> Result<String, String> {
     let mut now = Registry::with_prefix("journal_relay");
     routes(&mut now, watched);
+    certificates(&mut now, watched);
+    let (figures, reasons) =
+        tokio::join!(timeout(PATIENCE, watched.spool.figures()), timeout(PATIENCE, health.reasons(watched)));
+    let ready: Gauge = Gauge::default();
+    ready.set(i64::from(reasons.is_ok_and(|reasons| reasons.is_empty())));
+    now.register("ready", "Whether mail would be taken and journaled, as /readyz tells", ready);
     // A spool that can't answer hides nothing else.
-    match timeout(SPOOL_TIMEOUT, watched.spool.figures()).await {
+    match figures {
         Ok(Ok(figures)) => spool(&mut now, watched, &figures),
         Ok(Err(error)) => tracing::warn!(event = "admin.incomplete", %error, "the spool's figures are missing"),
         Err(_) => tracing::warn!(event = "admin.incomplete", error = "no answer", "the spool's figures are missing"),
@@ -84,6 +92,18 @@ fn routes(registry: &mut Registry, watched: &Watched) {
     let archives = gauges(registry, "archive_up", "Whether the route worked at its last attempt");
     for (route, up) in watched.delivery.route_states() {
         archives.get_or_create(&vec![("route", route)]).set(i64::from(up));
+    }
+}
+
+/// When the certificate of a listener that expires first does; one whose date can't be read has none.
+fn certificates(registry: &mut Registry, watched: &Watched) {
+    let help = "When the listener's certificate expires, in seconds since 1970; of several the first to expire";
+    let expiry = gauges(registry, "certificate_expiry_timestamp_seconds", help);
+    for (_, setup) in watched.listeners() {
+        if let Some((_, at)) = setup.listener.tls.as_ref().and_then(|tls| tls.first_to_expire()) {
+            let labels = vec![("listener", setup.listener.name.clone())];
+            expiry.get_or_create(&labels).set(at.as_millis().div_euclid(1_000));
+        }
     }
 }
 

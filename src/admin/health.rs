@@ -7,6 +7,7 @@ use crate::spool::SpoolError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 /// How long an answer of the spool or of a next hop holds: whoever asks more often causes no more work.
@@ -42,15 +43,17 @@ impl Health {
                 reasons.push(format!("listener {name} does not accept"));
             }
         }
+        let (found_of_spool, found_of_next_hops) =
+            tokio::join!(fresh(&self.spool, spool(watched)), fresh(&self.next_hops, next_hops(watched)));
         let mut of_spool = Vec::new();
         if let (Some(room), true) = watched.pressure.state() {
             of_spool.push(format!("spool: too little room, {} octets free", room.free_octets));
         }
-        of_spool.extend(fresh(&self.spool, spool(watched)).await);
+        of_spool.extend(found_of_spool);
         // Ready is who journals: with bypass mail goes on, and whoever asks must be able to tell.
         let note = if bypasses(watched) { BYPASS } else { "" };
         reasons.extend(of_spool.into_iter().map(|reason| reason + note));
-        reasons.extend(fresh(&self.next_hops, next_hops(watched)).await);
+        reasons.extend(found_of_next_hops);
         reasons
     }
 }
@@ -84,16 +87,30 @@ async fn spool(watched: &Watched) -> Option<String> {
     }
 }
 
-/// One that answers is enough; every silent one is named when none does.
+/// One that answers is enough; every silent one is named when none does. All are asked at once, so that this takes no longer than
+/// one of them may.
 async fn next_hops(watched: &Watched) -> Option<String> {
-    let mut silent = Vec::new();
-    for (_, setup) in watched.listeners() {
+    let mut asked = JoinSet::new();
+    for (number, (_, setup)) in watched.listeners().into_iter().enumerate() {
         let next_hop = Arc::clone(&setup.next_hop);
-        match timeout(ANSWER_TIMEOUT, next_hop.check()).await {
-            Ok(Ok(())) => return None,
-            Ok(Err(error)) => silent.push(format!("{}: {error}", next_hop.label())),
-            Err(_) => silent.push(format!("{}: no answer within {} s", next_hop.label(), ANSWER_TIMEOUT.as_secs())),
+        asked.spawn(async move {
+            let why = match timeout(ANSWER_TIMEOUT, next_hop.check()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            };
+            (number, why.map(|why| format!("{}: {why}", next_hop.label())))
+        });
+    }
+    let mut silent = Vec::new();
+    while let Some(answered) = asked.join_next().await {
+        match answered {
+            Ok((_, None)) => return None,
+            Ok((number, Some(why))) => silent.push((number, why)),
+            Err(failed) => silent.push((usize::MAX, failed.to_string())),
         }
     }
+    silent.sort();
+    let silent: Vec<_> = silent.into_iter().map(|(_, why)| why).collect();
     Some(format!("no next hop answers: {}", silent.join("; ")))
 }

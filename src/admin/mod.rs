@@ -12,6 +12,7 @@ mod chart;
 mod figures;
 mod health;
 mod page;
+mod places;
 mod samples;
 mod status;
 mod summary;
@@ -43,6 +44,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use places::{Place, Places};
 use prometheus_client::metrics::histogram::Histogram;
 use samples::{Sample, Samples};
 use std::convert::Infallible;
@@ -50,10 +52,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time; for one more the longest silent one gives way (`places`).
 const MAX_CONNECTIONS: usize = 16;
 /// For one connection, from its first octet to its last: one request each.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -147,18 +148,15 @@ pub fn open(doors: Vec<Door>, watched: Watched) {
 }
 
 async fn serve(door: Door, office: Arc<Office>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS);
     let is_private = matches!(door, Door::Control(_));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match door.accept().await {
             Ok(stream) => {
+                let Some(place) = places.take().await else { return };
                 let office = Arc::clone(&office);
                 let drain = office.watched.drain.clone();
-                drain.spawn_unawaited(async move {
-                    converse(stream, office, is_private).await;
-                    drop(place);
-                });
+                drain.spawn_unawaited(async move { converse(stream, office, is_private, place).await });
             }
             Err(error) => {
                 tracing::warn!(event = "listener.failed", address = door.address(), %error, "can't accept a connection");
@@ -168,15 +166,22 @@ async fn serve(door: Door, office: Arc<Office>) {
     }
 }
 
-async fn converse(stream: Stream, office: Arc<Office>, is_private: bool) {
+async fn converse(stream: Stream, office: Arc<Office>, is_private: bool, place: Place) {
+    let heard = &place;
     let service = service_fn(move |request| {
+        heard.heard();
         let office = Arc::clone(&office);
         async move { Ok::<_, Infallible>(office.answer(&request, is_private).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(MAX_HEAD);
     // A client that goes away or sends no HTTP has its answer already.
-    let _ = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(stream), service)).await;
+    let conversation = timeout(CONNECTION_TIMEOUT, http.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        biased;
+        _ = conversation => {}
+        () = place.given_away() => {}
+    }
 }
 
 struct Office {
@@ -196,6 +201,13 @@ impl Office {
         if !is_private && !access::may_see(path, request.headers(), self.token().as_ref()) {
             return unauthorized();
         }
+        let config = self.watched.config();
+        if !is_private && let Some(name) = config.and_then(|config| access::stranger(request, &config)) {
+            return text(
+                StatusCode::MISDIRECTED_REQUEST,
+                &format!("{name:?} is no name of this relay's; hosts of [admin] may list it\n"),
+            );
+        }
         match path {
             "/" => self.page().await,
             "/style.css" => respond(StatusCode::OK, "text/css; charset=utf-8", page::STYLE.to_owned()),
@@ -210,7 +222,7 @@ impl Office {
                 let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
                 respond(status, "application/json", format!("{body}\n"))
             }
-            "/metrics" => match figures::exposition(&self.watched).await {
+            "/metrics" => match figures::exposition(&self.watched, &self.health).await {
                 Ok(body) => respond(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
                 Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
             },

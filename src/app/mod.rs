@@ -11,6 +11,7 @@
 //!
 //! A spool that is lost for the process ends the daemon, so that whoever watches it starts it anew; see [`StartError::Broken`].
 
+mod certificates;
 mod changes;
 mod ending;
 mod entrances;

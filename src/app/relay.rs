@@ -4,6 +4,7 @@
 //! simulation starts the same relay that the daemon does.
 
 use super::StartError;
+use super::certificates;
 use super::entrances::Entrances;
 use super::switches::Switches;
 use crate::admin::{self, Door, Watched};
@@ -101,6 +102,8 @@ impl Relay {
         drain.spawn("switches", switches.clone().keep(spool, clock, drain.clone()));
         entrances.carry_out(plan, &config, &parts);
         let (config, configuration) = watch::channel(config);
+        let clock = Arc::clone(&surroundings.clock);
+        drain.spawn("certificates' dates", certificates::watch_over(config.subscribe(), clock, drain.clone()));
         let delivery = deliver::start(deliver::Deliver {
             spool: Arc::clone(&surroundings.spool),
             config: configuration,

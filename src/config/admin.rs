@@ -14,6 +14,8 @@ const KEY: &[u8] = b"journal-relay [admin] token";
 pub struct Admin {
     /// Where.
     pub address: SocketAddr,
+    /// Names by which it may be asked without a token, besides addresses and its own.
+    pub hosts: Vec<String>,
     /// What whoever asks must know; none: nothing. `/livez` and `/readyz` are told without.
     pub token: Option<Token>,
     /// The file that it was read from.

@@ -20,7 +20,7 @@ fn the_admin_address_is_an_address_and_has_to_be_there() {
         ("[admin]\n", "c.toml:11:1: [admin] lacks the key \"address\"; required are address"),
         (
             "[admin]\nport = 8025\naddress = \"127.0.0.1:8025\"\n",
-            "c.toml:12:1: unknown key \"port\" in [admin]; allowed are address, token_file",
+            "c.toml:12:1: unknown key \"port\" in [admin]; allowed are address, hosts, token_file",
         ),
     ]);
 }

@@ -1,5 +1,6 @@
 //! What load balancers and Prometheus see: /livez, /readyz and /metrics of the real program.
 
+use crate::certificates::lasting;
 use crate::common::{Client, Relay, Setup, Sink, free_port};
 use crate::message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +145,8 @@ fn every_promised_metric_is_there_with_its_labels_and_no_other() {
     let names = "messages_total{listener,direction,outcome} records_total{organization,outcome} \
                  records_waiting{organization,state} oldest_waiting_seconds{organization} bypassed_total{organization} \
                  reports_total{organization,kind} spool_bytes spool_free_bytes spool_commit_seconds sessions{listener} \
-                 next_hop_up{next_hop} archive_up{route} delivery_seconds build_info{version} config_generation";
+                 next_hop_up{next_hop} archive_up{route} ready certificate_expiry_timestamp_seconds{listener} \
+                 delivery_seconds build_info{version} config_generation";
     let contract: BTreeMap<String, BTreeSet<String>> = names
         .split_whitespace()
         .map(|series| {
@@ -156,7 +158,8 @@ fn every_promised_metric_is_there_with_its_labels_and_no_other() {
     let page: BTreeMap<_, _> = promised().into_iter().map(|(name, (_, labels))| (name, labels)).collect();
     assert_eq!(page, contract);
     let (next_hop, archive) = (Sink::start(), Sink::start());
-    let (mut relay, admin) = start(Setup::new(&next_hop, &archive));
+    let place = tempfile::tempdir().unwrap();
+    let (mut relay, admin) = start(lasting(90, place.path(), &next_hop, &archive));
     let (_, before) = get(admin, "/metrics");
     for series in [
         "journal_relay_bypassed_total{organization=\"acme\"}",

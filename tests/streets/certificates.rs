@@ -1,12 +1,15 @@
-//! A listener's certificate that expires soon: told before it does, by `check`; and what is done without
+//! A listener's certificate that expires soon: told before it does, by `check`, in the log and as a metric; and what is done without
 //! the files that the configuration names.
 
+use crate::admin::{get, start, value};
 use crate::common::{Authority, Client, Relay, Setup, Sink, Stage, json_lines, say};
 use crate::message;
 use std::path::Path;
 
+const DAY_S: f64 = 86_400.0;
+
 /// A listener whose certificate lasts so many days.
-fn lasting(days: u64, place: &Path, next_hop: &Sink, archive: &Sink) -> Setup {
+pub fn lasting(days: u64, place: &Path, next_hop: &Sink, archive: &Sink) -> Setup {
     Authority::new().certify_for_days(&["relay.example.org"], days).write(place, "relay");
     let file = |suffix: &str| place.join(format!("relay.{suffix}")).display().to_string();
     let mut setup = Setup::new(next_hop, archive);
@@ -36,6 +39,35 @@ fn check_warns_of_a_certificate_that_expires_within_three_weeks_and_the_configur
         let listener = lines.iter().find(|line| line["what"] == "listener").unwrap();
         assert!(listener["certificate_expires"].as_str().unwrap().starts_with("20"), "{listener}");
     }
+}
+
+#[test]
+fn the_daemon_warns_of_it_at_the_start_and_of_a_new_one_after_a_reload_and_tells_the_time_as_a_metric() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let place = tempfile::tempdir().unwrap();
+    let (mut relay, admin) = start(lasting(10, place.path(), &next_hop, &archive));
+    let warned = relay.wait_event("certificate.expires", |_| true);
+    assert_eq!((warned.text("level"), warned.text("listener"), warned.number("days")), ("warn", "incoming", Some(9)));
+    assert!(warned.text("certificate").ends_with("relay.pem"), "{warned:?}");
+    let left = || {
+        let (_, metrics) = get(admin, "/metrics");
+        let expires = value(&metrics, "journal_relay_certificate_expiry_timestamp_seconds{listener=\"incoming\"}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        (expires.unwrap_or_else(|| panic!("{metrics}")) - now) / DAY_S
+    };
+    assert!((9.0..=10.0).contains(&left()), "{}", left());
+    // One that lasts is told of by the metric alone, one that does not by the log, too.
+    for (days, warnings) in [(90, 1), (5, 2)] {
+        Authority::new().certify_for_days(&["relay.example.org"], days).write(place.path(), "relay");
+        let generation = relay.count("config.reloaded");
+        relay.ask_to_reload();
+        relay.wait_events("config.reloaded", generation + 1);
+        relay.poll("the new time", || (left().ceil() as u64 == days).then_some(()));
+        relay.wait_events("certificate.expires", warnings);
+    }
+    relay.finish_clean(0);
+    let days: Vec<_> = relay.events("certificate.expires").iter().map(|event| event.number("days").unwrap()).collect();
+    assert_eq!(days, [9, 4]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub(super) const ADMIN: Kind = Kind { path: "admin", title: "[admin]", keys: &["address", "token_file"] };
+pub(super) const ADMIN: Kind = Kind { path: "admin", title: "[admin]", keys: &["address", "hosts", "token_file"] };
 /// Letters of a token: fewer can be guessed, more fit no header.
 const TOKEN_LETTERS: std::ops::RangeInclusive<usize> = 16..=1_024;
 /// Octets that are read of its file, a line end counted.
@@ -29,7 +29,9 @@ pub(super) fn read(root: Section<'_>) -> Option<Admin> {
     });
     let (token, token_file): (Option<Option<Token>>, Option<PathBuf>) = token.map(|placed| placed.value).unzip();
     let token = token.flatten();
-    Some(Admin { address: address?, token, token_file })
+    let hosts = section.list("hosts", values::hostname).map(|list| list.value).unwrap_or_default();
+    let hosts = hosts.into_iter().map(|host| host.value).collect();
+    Some(Admin { address: address?, hosts, token, token_file })
 }
 
 /// The file's one line.

@@ -60,7 +60,7 @@ fn the_example_is_a_sound_configuration() {
 #[test]
 fn every_default_that_the_example_shows_is_the_one_in_force() {
     let (written_out, shown) = example_of_defaults(true);
-    assert_eq!(shown.len(), 30, "{shown:?}");
+    assert_eq!(shown.len(), 31, "{shown:?}");
     assert_eq!(parse(&written_out), parse(&example_of_defaults(false).0));
 }
 
@@ -90,10 +90,10 @@ fn the_example_shows_every_key() {
         assert!(EXAMPLE.lines().any(|shown| shown.starts_with(&format!("#{key} = "))), "{key}");
     }
     assert_eq!(keys(first("organization")), sorted(organization::ORGANIZATION));
-    // The address alone has to be there, and a token is a file that one makes.
-    assert_eq!(keys(root["admin"].get_ref().as_table().unwrap()), ["address"]);
+    // A token is a file that one makes.
+    assert_eq!(keys(root["admin"].get_ref().as_table().unwrap()), ["address", "hosts"]);
     assert!(EXAMPLE.lines().any(|line| line.starts_with("#token_file = ")));
-    assert_eq!(admin::ADMIN.keys, ["address", "token_file"]);
+    assert_eq!(admin::ADMIN.keys, ["address", "hosts", "token_file"]);
     for kind in [SPOOL, RETRY, LOG] {
         assert_eq!(keys(root[kind.path].get_ref().as_table().unwrap()), sorted(kind));
     }
