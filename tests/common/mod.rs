@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "these programs stand outside the relay: deadlines are real time here")]
 
 mod authority;
+mod browser;
 mod client;
 mod corpus;
 mod dovecot;
@@ -28,6 +29,7 @@ pub mod trial;
 mod wire;
 
 pub use authority::{Authority, Certificate};
+pub use browser::Browser;
 pub use client::{Client, Reply, stuff};
 pub use corpus::{Sample, Wire as SampleWire, corpus};
 pub use dovecot::Dovecot;

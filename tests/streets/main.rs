@@ -53,6 +53,7 @@ mod once;
 mod open_relay;
 mod opensmtpd;
 mod outages;
+mod page;
 mod pages;
 mod peers;
 mod queue;
