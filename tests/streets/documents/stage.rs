@@ -101,7 +101,9 @@ impl Stage {
             for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
                 let path = entry.unwrap().path();
                 let Ok(text) = std::fs::read_to_string(&path) else { continue };
-                let text = text.replace(FIRST, &self.here(FIRST));
+                // What a page starts beside the stage's own daemon has a port of its own for health, too.
+                let admin = free_port(own_loopback_address()).to_string();
+                let text = text.replace(FIRST, &self.here(FIRST)).replace(ADMIN, &admin);
                 std::fs::write(there.join(path.file_name().unwrap()), text).unwrap();
             }
         }
