@@ -7,7 +7,7 @@ use super::line::Line;
 use super::verdict::Cause;
 use crate::journal::{ArchiveOffers, BodyKind, Rendering, ReportRendering};
 use crate::mail::{Address, RecordId, ReversePath};
-use crate::spool::Octets;
+use crate::spool::{Chunks, Octets};
 use bytes::Bytes;
 use std::io;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -89,7 +89,8 @@ impl From<Option<Octets>> for Original {
     fn from(octets: Option<Octets>) -> Self {
         let length = octets.as_ref().map_or(0, Octets::len);
         let open = move || match &octets {
-            Some(octets) => off_the_runtime(|| octets.chunks()).map(|chunks| Box::new(chunks) as Pieces),
+            Some(Octets::Inline(octets)) => Ok(Box::new(std::iter::once(Ok(octets.clone()))) as Pieces),
+            Some(octets) => off_the_runtime(|| octets.chunks()).map(|chunks| Box::new(OffTheRuntime(chunks)) as Pieces),
             None => Ok(Box::new(std::iter::empty()) as Pieces),
         };
         Self { length, open: Box::new(open) }
@@ -103,7 +104,19 @@ impl Letter {
     }
 }
 
-/// Reads from a file without holding up the other tasks of this thread, where the runtime has others to move them to.
+/// Pieces that are read where blocking is allowed.
+struct OffTheRuntime(Chunks);
+
+impl Iterator for OffTheRuntime {
+    type Item = io::Result<Bytes>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        off_the_runtime(|| self.0.next())
+    }
+}
+
+/// Reads from a file without holding up the other tasks of this thread, where the runtime has others to move them to. That
+/// costs another thread its sleep: octets in memory are not worth it.
 fn off_the_runtime<T>(read: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
@@ -144,7 +157,7 @@ impl Slices {
     /// The next piece of the original; none when it is over, or can't be read.
     fn original(&mut self) -> Option<Bytes> {
         while self.piece.is_empty() {
-            match off_the_runtime(|| self.pieces.next()) {
+            match self.pieces.next() {
                 Some(Ok(piece)) => self.piece = piece,
                 Some(Err(error)) => {
                     self.line.poison(Cause::Ours(format!("the original can't be read: {error}")));
