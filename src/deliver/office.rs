@@ -127,7 +127,8 @@ impl Office {
     pub(super) async fn carry(&self, parcel: Parcel, pass: Pass, slot: OwnedSemaphorePermit) {
         match parcel {
             Parcel::Record(claim) => self.carry_record(claim, pass, slot).await,
-            Parcel::Report(claim) => self.carry_report(claim, pass, slot).await,
+            // What is rare stands beside: a task is moved several times before it begins.
+            Parcel::Report(claim) => Box::pin(self.carry_report(claim, pass, slot)).await,
         }
     }
 

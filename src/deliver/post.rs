@@ -88,8 +88,8 @@ impl Post {
                 let target = Target::from(server.clone());
                 Verdict::of(self.send_to(&target, &opener, letter).await, &server.to_string())
             }
-            Route::Mx(mx) => self.send_to_exchangers(mx, &opener, letter).await,
-            Route::Maildir(path) => Verdict::of(self.keep(path, letter).await, &route.to_string()),
+            Route::Mx(mx) => Box::pin(self.send_to_exchangers(mx, &opener, letter)).await,
+            Route::Maildir(path) => Verdict::of(Box::pin(self.keep(path, letter)).await, &route.to_string()),
         }
     }
 
@@ -114,8 +114,9 @@ impl Post {
                 }
             }
         }
-        let mut connection = Connection::open(server, opener).await?;
-        let result = connection.send(letter).await;
+        // What is rare stands beside: a record's task is moved several times before it begins.
+        let mut connection = Box::pin(Connection::open(server, opener)).await?;
+        let result = Box::pin(connection.send(letter)).await;
         self.put_back(server, connection, &result).await;
         result
     }
@@ -123,7 +124,7 @@ impl Post {
     async fn put_back(&self, server: &Target, mut connection: Connection, result: &Result<Reply, Failure>) {
         let usable = match result {
             Ok(_) => true,
-            Err(failure) => failure.leaves_connection() && connection.reset().await,
+            Err(failure) => failure.leaves_connection() && Box::pin(connection.reset()).await,
         };
         if !usable {
             // Dropped as it is: behind half a message, even QUIT would be taken for a line of it.
@@ -131,7 +132,7 @@ impl Post {
         }
         let of_no_use = if self.drain.has_begun() { Some(connection) } else { self.pool.put(server, connection) };
         if let Some(connection) = of_no_use {
-            connection.quit().await;
+            Box::pin(connection.quit()).await;
         }
     }
 
