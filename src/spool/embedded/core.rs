@@ -369,10 +369,16 @@ fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::
 ///
 /// A start does so before it promises anything. After a sync that failed the system shows octets of the log that never
 /// reached the disk: what was committed behind them would be lost with the power, though it had been synced. The database's
-/// pages are written anew here, and the log begins anew.
+/// pages are written anew here, and the log begins anew: with a row, since what ends a log is not synced by itself, and
+/// with the power lost before the next commit the old one would be there again, torn, and be taken for the newer.
 pub(super) fn carry_over(db: &Connection) -> rusqlite::Result<()> {
+    const BEGIN_ANEW: &str =
+        "INSERT OR REPLACE INTO probe (id, at) VALUES (2, coalesce((SELECT at FROM probe WHERE id = 2), 0) + 1)";
     let busy: bool = db.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?.query_row([], |row| row.get(0))?;
-    if busy { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)) } else { Ok(()) }
+    if busy {
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+    }
+    db.prepare_cached(BEGIN_ANEW)?.execute([]).map(drop)
 }
 
 /// Moves with the commits of other connections.

@@ -24,6 +24,7 @@ fn after_a_sync_that_failed_nothing_is_promised_and_nothing_promised_is_lost() {
     for_each(0..syncs.len() as u64, |which| {
         let (at, context) = &syncs[which as usize];
         run(fail_at(*at, context));
+        run(start_in_vain(*at, context));
     });
 }
 
@@ -54,6 +55,21 @@ async fn nothing_is_promised(desk: &Desk, context: &str) {
     }
     assert!(desk.claim().await.is_err(), "{context}");
     assert!(desk.spool.close().await.is_err(), "{context}: closed as if nothing had been");
+}
+
+/// The power is lost right behind the start in the same boot, before anything has come.
+async fn start_in_vain(at: u64, context: &str) {
+    let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, at));
+    disk.plan(at, Fault::FailedSync);
+    let mut open = None;
+    let _ = day_at(&mut open, &books, &disk).await;
+    let again = disk.after_kill();
+    let Ok(desk) = books.copy().open_with(&again, journal_relay::spool::CHECKPOINT_PAGES) else { return };
+    for aftermath in aftermaths(at) {
+        let context = format!("{context}, started again in vain, then lost the power, {aftermath:?}");
+        check(&books.copy(), &again.after_power_cut(aftermath), &context).await;
+    }
+    drop((open, desk));
 }
 
 /// What the system shows is not what the disk has. New promises must be kept all the same.
