@@ -171,7 +171,11 @@ async fn converse(stream: Stream, office: Arc<Office>, is_private: bool, place: 
     let service = service_fn(move |request| {
         heard.heard();
         let office = Arc::clone(&office);
-        async move { Ok::<_, Infallible>(office.answer(&request, is_private).await) }
+        async move {
+            let answer = office.answer(&request, is_private).await;
+            heard.answered();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false).max_buf_size(MAX_HEAD);

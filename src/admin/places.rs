@@ -1,11 +1,12 @@
-//! Who may be connected at a time, and who gives way: of those who have not finished their request's head the one that has taken
-//! longest goes when somebody new comes, so that who says nothing keeps nobody else from an answer.
+//! Who may be connected at a time, and who gives way when somebody new comes: of those who have not finished their request's
+//! head, and of those who have not taken their answer yet, the one that has come first. So who says nothing, or doesn't listen,
+//! keeps nobody else from an answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Those without a whole head yet, the oldest first: bounded by the places.
+/// Those who are waited for, the oldest first: bounded by the places.
 #[derive(Debug, Default)]
 struct Unheard {
     next: u64,
@@ -33,8 +34,8 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(count)), unheard: Arc::default() }
     }
 
-    /// A place for somebody who has come. Where none is free the one that has been unheard for longest gives way; where all are
-    /// being answered, an answer's end is waited for.
+    /// A place for somebody who has come. Where none is free the one that has been waited for longest gives way; where answers
+    /// are being made for all, the end of one is waited for.
     pub(super) async fn take(&self) -> Option<Place> {
         let free = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(free) => free,
@@ -56,9 +57,14 @@ impl Places {
 }
 
 impl Place {
-    /// Its head is whole: it keeps its place until it is answered.
+    /// Its head is whole: it keeps its place until its answer is made.
     pub(super) fn heard(&self) {
         lock(&self.unheard).waiting.remove(&self.number);
+    }
+
+    /// Its answer is made, and only has to be taken: from now on it gives way.
+    pub(super) fn answered(&self) {
+        lock(&self.unheard).waiting.insert(self.number, Arc::clone(&self.away));
     }
 
     /// Ends when it has to give way.
@@ -108,5 +114,21 @@ mod tests {
         assert!(timeout(moment, places.take()).await.is_err());
         drop(answered);
         assert!(timeout(moment, places.take()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_its_answer_gives_way() {
+        let places = Places::new(1);
+        let deaf = places.take().await.unwrap();
+        deaf.heard();
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, places.take()).await.is_err(), "its answer is being made");
+        deaf.answered();
+        let gives_way = async move {
+            deaf.given_away().await;
+            drop(deaf);
+        };
+        let (second, ()) = tokio::join!(places.take(), gives_way);
+        assert!(second.is_some());
     }
 }
