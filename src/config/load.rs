@@ -17,6 +17,7 @@ use toml::de::DeTable;
 
 mod admin;
 mod checks;
+mod files;
 mod later;
 mod limits;
 mod listener;

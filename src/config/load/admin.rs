@@ -1,10 +1,10 @@
 //! `[admin]`: the address, and the token from its file.
 
+use super::files;
 use super::report::Files;
 use super::section::{Kind, Section};
 use super::values;
 use crate::config::{Admin, Token};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ pub(super) fn read(root: Section<'_>) -> Option<Admin> {
 /// The file's one line.
 fn read_token(path: &Path) -> Result<Token, String> {
     let mut text = String::new();
-    File::open(path)
+    files::open(path)
         .and_then(|file| file.take(MAX_TOKEN_FILE + 1).read_to_string(&mut text))
         .map_err(|error| format!("can't be read: {error}"))?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));

@@ -1,6 +1,7 @@
 //! `[listener.tls]` and `[[listener.tls.sni]]`: certificates and keys are read here, so that a missing or foreign one is an
 //! error of the configuration and not of the first handshake.
 
+use super::files;
 use super::report::Files;
 use super::section::{Kind, Section};
 use super::values;
@@ -71,6 +72,7 @@ fn together(certificate: &Path, chain: &[CertificateDer<'static>], key: &Private
 }
 
 fn read_chain(path: PathBuf) -> Result<(PathBuf, Vec<CertificateDer<'static>>), String> {
+    files::require(&path).map_err(|error| unreadable(&path, &error.to_string()))?;
     let chain = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match chain {
         Ok(chain) if chain.is_empty() => Err(format!("no certificate in PEM form in {}", path.display())),
@@ -80,6 +82,7 @@ fn read_chain(path: PathBuf) -> Result<(PathBuf, Vec<CertificateDer<'static>>), 
 }
 
 fn read_key(path: PathBuf) -> Result<(PathBuf, PrivateKeyDer<'static>), String> {
+    files::require(&path).map_err(|error| unreadable(&path, &error.to_string()))?;
     match PrivateKeyDer::from_pem_file(&path) {
         Ok(key) => Ok((path, key)),
         Err(error) => Err(unreadable(&path, &error.to_string())),

@@ -4,13 +4,12 @@
 //! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
 //! delivery. What is said of a wrong URL never repeats its password.
 
-use super::listener_tls;
 use super::report::Files;
+use super::{files, listener_tls};
 use crate::config::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -281,7 +280,7 @@ fn credentials(url: &Url, password_file: Option<&str>, files: Files) -> Result<O
 /// The first line of the file; there may be no other.
 fn read_password(path: &Path) -> Result<String, String> {
     let mut text = String::new();
-    File::open(path)
+    files::open(path)
         .and_then(|file| file.take(MAX_PASSWORD_FILE + 1).read_to_string(&mut text))
         .map_err(|error| format!("password_file {} can't be read: {error}", path.display()))?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
@@ -294,6 +293,7 @@ fn read_password(path: &Path) -> Result<String, String> {
 
 fn check_ca_file(path: &Path) -> Result<(), String> {
     let refuse = |why: String| format!("ca_file {} can't be read: {why}", path.display());
+    files::require(path).map_err(|error| refuse(error.to_string()))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| refuse(error.to_string()))? {
         certificate.map_err(|error| refuse(error.to_string()))?;
