@@ -20,6 +20,40 @@ pub(super) fn tell_at_terminal(text: &str) {
     }
 }
 
+/// Standard output for what is written piece by piece. What a reader that went away does not take goes nowhere.
+pub(super) struct Output {
+    stdout: io::StdoutLock<'static>,
+    is_read: bool,
+}
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self { stdout: io::stdout().lock(), is_read: true }
+    }
+
+    fn unless_gone<T>(&mut self, done: io::Result<T>, otherwise: T) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_read = false;
+                Ok(otherwise)
+            }
+            done => done,
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let done = if self.is_read { self.stdout.write(octets) } else { Ok(octets.len()) };
+        self.unless_gone(done, octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = if self.is_read { self.stdout.flush() } else { Ok(()) };
+        self.unless_gone(done, ())
+    }
+}
+
 /// Writes octets to standard output. A reader that went away (`| head`) is no failure.
 pub(super) fn print(octets: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

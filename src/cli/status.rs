@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::mail::{self, span};
 use crate::net::{CONTROL, connect_control};
-use crate::spool::{EmbeddedSpool, Spool, disk};
+use crate::spool::{EmbeddedSpool, Spool, SpoolError, disk};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -56,8 +56,13 @@ pub(super) fn status(arguments: &Arguments, config: &Config) -> Result<(), Failu
             let why = format!("a daemon runs and does not tell its state: {}: {refusal}", socket.display());
             return Err(Failure::Failed(why));
         }
-        show(arguments, &without_daemon(config).await?)?;
-        Err(Failure::Failed("no daemon runs: this is what spool and configuration say".to_owned()))
+        let (lines, trouble) = without_daemon(config).await?;
+        show(arguments, &lines)?;
+        let why = match trouble {
+            None => "no daemon runs: this is what spool and configuration say".to_owned(),
+            Some(error) => format!("no daemon runs: this is what the configuration says; {error}"),
+        };
+        Err(Failure::Failed(why))
     })
 }
 
@@ -87,16 +92,26 @@ async fn ask(config: &Config) -> io::Result<Vec<Line>> {
     lines.map_err(io::Error::other)
 }
 
-async fn without_daemon(config: &Config) -> Result<Vec<Line>, Failure> {
+/// What spool and configuration say; of a spool that can't be read, why.
+async fn without_daemon(config: &Config) -> Result<(Vec<Line>, Option<SpoolError>), Failure> {
     let now = clock::system().now();
-    if matches!(config.spool.path.try_exists(), Ok(false)) {
-        return Ok(offline(config, None, now).await?);
-    }
+    let trouble = if matches!(config.spool.path.try_exists(), Ok(false)) {
+        None
+    } else {
+        match with_spool(config, now).await {
+            Ok(lines) => return Ok((lines, None)),
+            Err(error) => Some(error),
+        }
+    };
+    Ok((offline(config, None, now).await?, trouble))
+}
+
+async fn with_spool(config: &Config, now: mail::Timestamp) -> Result<Vec<Line>, SpoolError> {
     let spool = EmbeddedSpool::open_beside(&config.spool.path, disk::system())?;
     let lines = offline(config, Some(&spool), now).await;
     // What can't be closed in order was only read.
     let _ = spool.close().await;
-    Ok(lines?)
+    lines
 }
 
 fn show(arguments: &Arguments, lines: &[Line]) -> Result<(), Failure> {

@@ -81,8 +81,40 @@ fn without_a_daemon_status_says_so_and_what_the_spool_has() {
     let output = relay.command(&["status"]);
     let (told, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("not running") && complaint.contains("no daemon runs"), "{told}{complaint}");
+    // Damaged, it says no more, and the configuration what it can.
+    let _ = std::fs::remove_file(relay.spool().join("spool.sqlite-wal"));
+    std::fs::write(relay.spool().join("spool.sqlite"), [b'x'; 8_192]).unwrap();
+    let output = relay.command(&["status"]);
+    let (told, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("not running") && complaint.contains("not a database"), "{told}{complaint}");
     relay.configure("nonsense");
     assert_eq!(relay.command(&["status"]).status.code(), Some(78));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_of_what_shows_a_large_message() {
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
+    let (next_hop, mut archive) = (Sink::start(), Sink::start());
+    archive.down();
+    let setup = Setup::new(&next_hop, &archive);
+    let program = setup.program.clone();
+    let mut relay = setup.start();
+    let large = [message("large"), "a line of text\r\n".repeat(100_000).into_bytes()].concat();
+    Client::ehlo(relay.address()).mail("alice@example.org", &["bob@example.net"], &large).starts("250");
+    relay.wait_events("record.deferred", 1);
+    let id = relay.queue()[0]["id"].as_str().unwrap().to_owned();
+    for part in ["--original", "--record"] {
+        let mut command = Command::new(&program);
+        command.args(["queue", "show", &id, part, "--config"]).arg(relay.config());
+        let mut shown = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 10];
+        shown.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let output = shown.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{part}");
+    }
+    archive.up();
+    relay.finish_clean(1);
 }
 
 #[test]

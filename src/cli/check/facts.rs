@@ -12,7 +12,6 @@ pub(super) fn sound(file: &Path, config: &Config, refused: usize) -> Vec<Value> 
     let itself = json!({
         "what": "configuration",
         "file": file.display().to_string(),
-        "sound": true,
         "hostname": config.hostname,
         "spool": config.spool.path.display().to_string(),
         "refused": refused,

@@ -2,7 +2,7 @@
 
 use super::{Desk, write_octets};
 use crate::cli::Failure;
-use crate::cli::output::{print, print_line, table};
+use crate::cli::output::{Output, print, print_line, table};
 use crate::clock;
 use crate::mail::{RecordId, Timestamp, span};
 use crate::queue::State;
@@ -81,13 +81,13 @@ impl Desk<'_> {
 
     pub(super) async fn show_original(&self, id: RecordId) -> Result<(), Failure> {
         let (_, _, octets) = self.spool.show(id).await?;
-        write_octets(&mut std::io::stdout().lock(), &kept(id, octets)?)
+        write_octets(&mut Output::new(), &kept(id, octets)?)
     }
 
     pub(super) async fn show_record(&self, id: RecordId) -> Result<(), Failure> {
         let (fields, entry, octets) = self.spool.show(id).await?;
         let key = self.key().await?;
-        self.write_record(&mut std::io::stdout().lock(), (fields, &entry.archive), &kept(id, octets)?, &key)
+        self.write_record(&mut Output::new(), (fields, &entry.archive), &kept(id, octets)?, &key)
     }
 
     /// The keys of a record, as every command prints it.

@@ -78,14 +78,16 @@ impl Desk<'_> {
         drop(progress);
         let Chosen { organization, since, .. } = chosen;
         let (since, to) = (since.rfc3339(), to.as_deref());
-        tracing::warn!(
-            event = "records.resent",
-            organization,
-            since,
-            to,
-            records = all.resent,
-            "an operator has delivered records sent again"
-        );
+        if all.resent > 0 {
+            tracing::warn!(
+                event = "records.resent",
+                organization,
+                since,
+                to,
+                records = all.resent,
+                "an operator has delivered records sent again"
+            );
+        }
         if chosen.json {
             print_object(&chosen.object(&all, now))?;
         } else {
