@@ -20,26 +20,45 @@ type Certificate = (String, PathBuf, Timestamp);
 
 /// Warns until the end begins.
 pub(super) async fn watch_over(mut config: watch::Receiver<Arc<Config>>, clock: SharedClock, drain: Drain) {
-    let mut told: BTreeMap<Certificate, Instant> = BTreeMap::new();
+    // That one has expired is told once more when it does.
+    let mut told: BTreeMap<(Certificate, bool), Instant> = BTreeMap::new();
     loop {
-        let found = expiring(&config.borrow(), clock.now());
+        let time = clock.now();
+        let found = expiring(&config.borrow(), time);
+        let with_state = |certificate: Certificate| {
+            let is_over = has_expired(&certificate, time);
+            (certificate, is_over)
+        };
+        let found: Vec<_> = found.into_iter().map(with_state).collect();
         // What is not there any more is forgotten, so that this is bounded by the configuration.
         told.retain(|certificate, _| found.contains(certificate));
         let now = Instant::now();
         for certificate in found {
             if told.get(&certificate).is_none_or(|at| now.duration_since(*at) >= EVERY) {
-                tell(&certificate, clock.now());
+                tell(&certificate.0, time);
                 told.insert(certificate, now);
             }
         }
-        let since = told.values().min().map_or(Duration::ZERO, |at| now.duration_since(*at));
+        let wait = until_next(&told, now, time);
         tokio::select! {
             biased;
             () = drain.begun() => return,
             changed = config.changed() => if changed.is_err() { return },
-            () = sleep(EVERY.saturating_sub(since)) => {}
+            () = sleep(wait) => {}
         }
     }
+}
+
+/// When to look again: a day behind the last word on a certificate, or when one expires.
+fn until_next(told: &BTreeMap<(Certificate, bool), Instant>, now: Instant, time: Timestamp) -> Duration {
+    let since = told.values().min().map_or(Duration::ZERO, |at| now.duration_since(*at));
+    let ahead = told.keys().filter(|(_, is_over)| !is_over);
+    let expires = ahead.map(|((_, _, at), _)| at.since(time) + Duration::from_millis(1)).min();
+    expires.map_or(EVERY, |expires| expires.min(EVERY)).min(EVERY.saturating_sub(since))
+}
+
+fn has_expired((_, _, at): &Certificate, time: Timestamp) -> bool {
+    *at <= time
 }
 
 /// Each listener's first to expire, where that is soon.
@@ -60,4 +79,25 @@ fn tell((listener, certificate, at): &Certificate, now: Timestamp) {
     }
     let days = at.since(now).as_secs() / 86_400;
     tracing::warn!(event = "certificate.expires", listener, %certificate, expires, days, "the listener's certificate expires soon");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_look_is_a_day_later_or_when_a_certificate_expires() {
+        let time = Timestamp::from_millis(1_794_304_800_000);
+        let certificate = |after: Duration| ("incoming".to_owned(), PathBuf::from("cert.pem"), time.plus(after));
+        let told = |after: Duration, is_over| BTreeMap::from([((certificate(after), is_over), Instant::now())]);
+        let (minute, week) = (Duration::from_secs(60), 7 * EVERY);
+        let next = |told: &_| until_next(told, Instant::now(), time);
+        assert_eq!(next(&told(week, false)), EVERY);
+        assert_eq!(next(&told(minute, false)), minute + Duration::from_millis(1));
+        assert_eq!(next(&told(Duration::ZERO, true)), EVERY);
+        let an_hour_ago = told(week, false);
+        tokio::time::advance(60 * minute).await;
+        assert_eq!(next(&an_hour_ago), EVERY - 60 * minute);
+        assert!(!has_expired(&certificate(minute), time) && has_expired(&certificate(Duration::ZERO), time));
+    }
 }
