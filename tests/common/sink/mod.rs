@@ -365,6 +365,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let number = {
             let mut state = lock(&shared.state);
             if !state.listening {
+                // A child that is just being started holds a copy of the socket until it runs; closed here alone, it would go on
+                // taking connections for a moment.
+                let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
                 return;
             }
             state.connections += 1;
