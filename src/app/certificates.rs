@@ -1,5 +1,5 @@
-//! A warning before a listener's certificate expires: at the start, with a configuration that brings such a one, and once a day
-//! until another has taken its place.
+//! A warning before a listener's certificate expires: at the start, with a configuration that brings such a one, when it
+//! expires, and once a day until another has taken its place.
 
 use crate::clock::SharedClock;
 use crate::config::{CERTIFICATE_WARNING, Config};
@@ -20,16 +20,10 @@ type Certificate = (String, PathBuf, Timestamp);
 
 /// Warns until the end begins.
 pub(super) async fn watch_over(mut config: watch::Receiver<Arc<Config>>, clock: SharedClock, drain: Drain) {
-    // That one has expired is told once more when it does.
     let mut told: BTreeMap<(Certificate, bool), Instant> = BTreeMap::new();
     loop {
         let time = clock.now();
         let found = expiring(&config.borrow(), time);
-        let with_state = |certificate: Certificate| {
-            let is_over = has_expired(&certificate, time);
-            (certificate, is_over)
-        };
-        let found: Vec<_> = found.into_iter().map(with_state).collect();
         // What is not there any more is forgotten, so that this is bounded by the configuration.
         told.retain(|certificate, _| found.contains(certificate));
         let now = Instant::now();
@@ -57,16 +51,12 @@ fn until_next(told: &BTreeMap<(Certificate, bool), Instant>, now: Instant, time:
     expires.map_or(EVERY, |expires| expires.min(EVERY)).min(EVERY.saturating_sub(since))
 }
 
-fn has_expired((_, _, at): &Certificate, time: Timestamp) -> bool {
-    *at <= time
-}
-
-/// Each listener's first to expire, where that is soon.
-fn expiring(config: &Config, now: Timestamp) -> Vec<Certificate> {
+/// Each listener's first to expire, where that is soon, and whether it has: that is told once more.
+fn expiring(config: &Config, now: Timestamp) -> Vec<(Certificate, bool)> {
     let soon = now.plus(CERTIFICATE_WARNING);
     let of_listener = |listener: &crate::config::Listener| {
         let (identity, at) = listener.tls.as_ref()?.first_to_expire()?;
-        (at < soon).then(|| (listener.name.clone(), identity.certificate.clone(), at))
+        (at < soon).then(|| ((listener.name.clone(), identity.certificate.clone(), at), at <= now))
     };
     config.listeners.iter().filter_map(of_listener).collect()
 }
@@ -98,6 +88,5 @@ mod tests {
         let an_hour_ago = told(week, false);
         tokio::time::advance(60 * minute).await;
         assert_eq!(next(&an_hour_ago), EVERY - 60 * minute);
-        assert!(!has_expired(&certificate(minute), time) && has_expired(&certificate(Duration::ZERO), time));
     }
 }
