@@ -1,5 +1,5 @@
-//! The benchmark: what the relay, a Postfix that archives with `always_bcc`, and a bare program (the floor) make of the same
-//! work on this machine, round by round in turn, each with its queue on the disk.
+//! The benchmark: what the relay, a Postfix that archives with `always_bcc`, other mail servers and a bare program (the
+//! floor) make of the same work on this machine, round by round in turn, each with its queue on the disk.
 //!
 //! ```text
 //! cargo build --release && cargo run --release --example benchmark -- --work a,b --syncs
@@ -26,8 +26,10 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod floor;
+mod grow;
 mod load;
 mod measure;
+mod others;
 mod rounds;
 mod servers;
 mod sinks;
@@ -50,6 +52,9 @@ pub struct Options {
     /// Works, by letter, with commas between; "all" is each of them
     #[arg(long, default_value = "a", value_delimiter = ',')]
     work: Vec<String>,
+    /// Instead: how the cost of a message grows, in one round for each step
+    #[arg(long)]
+    grow: Vec<grow::Grow>,
     /// Rounds of each server
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -62,12 +67,13 @@ pub struct Options {
     /// Messages that arrive in work h while the archive is down
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     backlog: u64,
-    /// Leave Postfix out; it needs root
+    /// Who is measured, with commas between: relay, postfix, exim, haraka, floor. Who is not installed is left out; Postfix and
+    /// Exim need root
+    #[arg(long, default_value = "relay,postfix,floor", value_delimiter = ',')]
+    of: Vec<Kind>,
+    /// Where `npm install Haraka` was run; otherwise it is looked for in PATH
     #[arg(long)]
-    no_postfix: bool,
-    /// Leave the floor out
-    #[arg(long)]
-    no_floor: bool,
+    haraka: Option<PathBuf>,
     /// Count the calls that wait for the disk, in one more, slower round of each; needs strace
     #[arg(long)]
     syncs: bool,
@@ -110,16 +116,17 @@ impl Options {
         chosen.collect()
     }
 
+    /// Who takes part: those that are there and have what the work needs.
     fn kinds(&self, work: &Work) -> Vec<Kind> {
-        let mut kinds = vec![Kind::Relay];
-        if !self.no_postfix && common::installed(&["postfix"]) {
-            kinds.push(Kind::Postfix);
-        }
-        // The floor has no queue to hold a backlog in.
-        if !self.no_floor && !work.is_backlog {
-            kinds.push(Kind::Floor);
-        }
-        kinds
+        let is_there = |kind: &Kind| match kind {
+            Kind::Relay => true,
+            Kind::Postfix => common::installed(&["postfix"]),
+            Kind::Exim => others::has_exim(),
+            Kind::Haraka => others::haraka_program(self.haraka.as_deref()).is_some(),
+            // It has no queue to hold a backlog in.
+            Kind::Floor => !work.is_backlog,
+        };
+        self.of.iter().copied().filter(is_there).collect()
     }
 }
 
@@ -129,6 +136,12 @@ fn main() {
         floor::run(place);
     }
     assert!(options.program.is_file(), "{} is not there: cargo build --release", options.program.display());
+    for grow in &options.grow {
+        println!("{}", grow::grow(*grow, &options));
+    }
+    if !options.grow.is_empty() {
+        return;
+    }
     for work in options.works() {
         let kinds = options.kinds(&work);
         let mut rounds = Rounds::new();

@@ -48,7 +48,10 @@ impl Bench {
         let addresses = [free_port(own_loopback_address()), free_port(own_loopback_address())];
         let sinks = Sinks::start(addresses, work.away);
         let server = Server::start(kind, work, options, &sinks);
-        let mut load = Load::open(server.address, &work.shape, until);
+        let mut shape = work.shape.clone();
+        // Haraka answers 503 to an envelope that comes along with content.
+        shape.is_ahead &= kind != Kind::Haraka;
+        let mut load = Load::open(server.address, &shape, until);
         // Opens connections, starts processes, fills caches.
         let count = (10 * work.shape.sessions as u64).min(kind.messages(work) / 5).max(1);
         load.send(count, until);
@@ -69,40 +72,62 @@ impl Bench {
 
 /// One round.
 pub fn round(kind: Kind, work: &Work, options: &Options) -> Round {
+    Bench::prepare(kind, work, options).round(work, kind.messages(work))
+}
+
+/// Rounds of one server that remembers more and more messages.
+pub fn remembering(kind: Kind, work: &Work, options: &Options, steps: &[u64]) -> Vec<(u64, Round)> {
     let mut bench = Bench::prepare(kind, work, options);
-    let (count, own) = (kind.messages(work), Thread::current());
-    let warm = bench.sinks.count(Side::Archive);
-    let before = (bench.server.cpu(), own.cpu(), bench.sinks.cpu());
-    if work.is_backlog {
-        bench.sinks.turn(Side::Archive, true);
-    }
-    let mut outcome = bench.load.send(count, bench.until);
-    let load = own.cpu() - before.1;
-    if work.is_backlog {
-        assert!(bench.sinks.wait(Side::NextHop, warm + count, bench.until), "the next hop lacks messages");
-    }
-    let back = Instant::now();
-    bench.sinks.turn(Side::Archive, false);
-    bench.wait(warm + count);
-    let last = bench.sinks.last(Side::NextHop).max(bench.sinks.last(Side::Archive));
-    let first = bench.sinks.first(Side::Archive).expect("records have come");
-    let probed = bench.sinks.probed(Side::Archive).expect("connections have come");
-    let cpu = settled(|| bench.server.cpu(), bench.until) - before.0;
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let begun = if work.is_backlog { first } else { outcome.start };
-    Round {
-        cpu_us: each(cpu),
-        per_second: count as f64 / (last - begun).as_secs_f64(),
-        accepted_per_second: count as f64 / outcome.accepted.as_secs_f64(),
-        p50_ms: ms(quantile(&mut outcome.waits, 0.5)),
-        p99_ms: ms(quantile(&mut outcome.waits, 0.99)),
-        peak_mib: bench.server.peak_mib(),
-        load_us: each(load),
-        sinks_us: each(bench.sinks.cpu() - before.2),
-        syncs: f64::NAN,
-        after_return_ms: ms(first.saturating_duration_since(back)),
-        after_probe_ms: ms(first.saturating_duration_since(probed)),
+    let count = kind.messages(work);
+    let one = |step: &u64| {
+        let seen = bench.sinks.count(Side::Archive);
+        if let Some(more) = step.checked_sub(seen).filter(|more| *more > 0) {
+            bench.until = Instant::now() + Duration::from_secs(options.limit);
+            bench.load.send(more, bench.until);
+            bench.wait(seen + more);
+            settled(|| bench.server.cpu(), bench.until);
+        }
+        (bench.sinks.count(Side::Archive), bench.round(work, count))
+    };
+    steps.iter().map(one).collect()
+}
+
+impl Bench {
+    /// What becomes of so many messages.
+    fn round(&mut self, work: &Work, count: u64) -> Round {
+        let (own, warm) = (Thread::current(), self.sinks.count(Side::Archive));
+        let before = (self.server.cpu(), own.cpu(), self.sinks.cpu());
+        if work.is_backlog {
+            self.sinks.turn(Side::Archive, true);
+        }
+        let mut outcome = self.load.send(count, self.until);
+        let load = own.cpu() - before.1;
+        if work.is_backlog {
+            assert!(self.sinks.wait(Side::NextHop, warm + count, self.until), "the next hop lacks messages");
+        }
+        let back = Instant::now();
+        self.sinks.turn(Side::Archive, false);
+        self.wait(warm + count);
+        let last = self.sinks.last(Side::NextHop).max(self.sinks.last(Side::Archive));
+        let first = self.sinks.first(Side::Archive).expect("records have come");
+        let probed = self.sinks.probed(Side::Archive).expect("connections have come");
+        let cpu = settled(|| self.server.cpu(), self.until) - before.0;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let begun = if work.is_backlog { first } else { outcome.start };
+        Round {
+            cpu_us: each(cpu),
+            per_second: count as f64 / (last - begun).as_secs_f64(),
+            accepted_per_second: count as f64 / outcome.accepted.as_secs_f64(),
+            p50_ms: ms(quantile(&mut outcome.waits, 0.5)),
+            p99_ms: ms(quantile(&mut outcome.waits, 0.99)),
+            peak_mib: self.server.peak_mib(),
+            load_us: each(load),
+            sinks_us: each(self.sinks.cpu() - before.2),
+            syncs: f64::NAN,
+            after_return_ms: ms(first.saturating_duration_since(back)),
+            after_probe_ms: ms(first.saturating_duration_since(probed)),
+        }
     }
 }
 

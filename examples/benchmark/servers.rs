@@ -1,9 +1,10 @@
-//! Who is measured: the relay, Postfix and the floor, each with a queue on the disk in a directory of its own, started for one
+//! Who is measured: the relay, Postfix, Exim, Haraka and the floor, each with a queue on the disk in a directory of its own, started for one
 //! round and ended after it.
 
 use crate::Options;
-use crate::common::{Postfix, Program, Running, cpu_ticks, free_port, own_loopback_address};
-use crate::measure::{self, TICK};
+use crate::common::{Postfix, Program, Running, RunningExim, cpu_ticks, free_port, own_loopback_address};
+use crate::measure::{self, Group, TICK};
+use crate::others;
 use crate::sinks::{Side, Sinks};
 use crate::work::Work;
 use std::io::Read;
@@ -16,10 +17,12 @@ use std::time::{Duration, Instant};
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Which server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Kind {
     Relay,
     Postfix,
+    Exim,
+    Haraka,
     Floor,
 }
 
@@ -28,6 +31,8 @@ impl Kind {
         match self {
             Self::Relay => "journal-relay",
             Self::Postfix => "Postfix",
+            Self::Exim => "Exim",
+            Self::Haraka => "Haraka",
             Self::Floor => "floor",
         }
     }
@@ -36,7 +41,7 @@ impl Kind {
     pub fn messages(self, work: &Work) -> u64 {
         match self {
             Self::Relay | Self::Floor => work.messages,
-            Self::Postfix => work.messages_of_others,
+            Self::Postfix | Self::Exim | Self::Haraka => work.messages_of_others,
         }
     }
 }
@@ -44,6 +49,9 @@ impl Kind {
 enum Child {
     One(Program),
     Postfix(Running),
+    // The server ends before its group does.
+    Exim(RunningExim, Group),
+    Haraka(Program),
 }
 
 /// A server at work.
@@ -62,6 +70,14 @@ impl Server {
             Kind::Relay => Child::One(relay(address, work, options, sinks, home.path())),
             Kind::Floor => Child::One(floor(address, work, sinks, home.path())),
             Kind::Postfix => Child::Postfix(postfix(address, work, sinks, home.path())),
+            Kind::Exim => {
+                let (exim, group) = Group::start(|| others::exim(address, sinks, home.path()));
+                Child::Exim(exim, group)
+            }
+            Kind::Haraka => {
+                let program = others::haraka_program(options.haraka.as_deref()).expect("Haraka is there");
+                Child::Haraka(others::haraka(&program, address, sinks, home.path()))
+            }
         };
         let until = Instant::now() + STARTS_WITHIN;
         while TcpStream::connect(address).is_err() {
@@ -76,6 +92,10 @@ impl Server {
         match &self.child {
             Child::One(program) => vec![program.pid()],
             Child::Postfix(running) => running.pids(),
+            Child::Exim(exim, group) => {
+                [exim.pid()].into_iter().chain(group.pids().into_iter().filter(|pid| *pid != exim.pid())).collect()
+            }
+            Child::Haraka(program) => measure::family(program.pid()),
         }
     }
 
@@ -84,12 +104,18 @@ impl Server {
         let ticks = match &self.child {
             Child::One(program) => cpu_ticks(program.pid()).expect("the server runs"),
             Child::Postfix(running) => running.cpu_ticks(),
+            Child::Haraka(program) => measure::family(program.pid()).into_iter().filter_map(cpu_ticks).sum(),
+            Child::Exim(_, group) => return group.cpu(),
         };
         TICK * u32::try_from(ticks).expect("a short run")
     }
 
     /// The most memory used; of several processes the sum, in which what they share counts for each.
     pub fn peak_mib(&self) -> f64 {
+        // Exim's processes have come and gone.
+        if matches!(self.child, Child::Exim(..)) {
+            return f64::NAN;
+        }
         self.pids().into_iter().map(measure::peak_mib).sum()
     }
 }

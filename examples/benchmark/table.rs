@@ -31,13 +31,16 @@ const HEAD: [&str; 13] = [
 /// The median, and between what the values lay.
 fn spread(rounds: &[Round], value: impl Fn(&Round) -> f64) -> String {
     let values: Vec<_> = rounds.iter().map(value).collect();
+    if median(&values).is_nan() {
+        return short(f64::NAN);
+    }
     let (low, high) =
         values.iter().fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(*value), high.max(*value)));
     format!("{} ({}–{})", short(median(&values)), short(low), short(high))
 }
 
 /// Three digits or the whole number.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => "–".to_owned(),
         size if size >= 100.0 => format!("{value:.0}"),
@@ -82,14 +85,19 @@ pub fn table(work: &Work, rounds: &Rounds, is_markdown: bool) -> String {
     let more = if work.is_backlog { &BACKLOG[..] } else { &[] };
     let mut rows = vec![HEAD.iter().chain(more).map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     rows.extend(rounds.iter().map(|(kind, of_kind)| row(*kind, rounds, of_kind, work.is_backlog)));
-    let title = format!("{}: {}", work.letter, work.title);
+    lay_out(&format!("{}: {}", work.letter, work.title), &rows, is_markdown)
+}
+
+/// Rows below a title, the head first.
+pub fn lay_out(title: &str, rows: &[Vec<String>], is_markdown: bool) -> String {
+    let columns = rows[0].len();
     if is_markdown {
         let line = |row: &[String]| format!("| {} |\n", row.join(" | "));
-        let rule = format!("|---{}|\n", "|---:".repeat(rows[0].len() - 1));
+        let rule = format!("|---{}|\n", "|---:".repeat(columns - 1));
         let body: String = rows[1..].iter().map(|row| line(row)).collect();
         return format!("**{title}**\n\n{}{rule}{body}", line(&rows[0]));
     }
-    let widths: Vec<_> = (0..rows[0].len())
+    let widths: Vec<_> = (0..columns)
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
         .collect();
     let line = |row: &Vec<String>| {

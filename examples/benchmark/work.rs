@@ -40,29 +40,29 @@ impl Work {
 
     /// All of them; `idle` connections in g, and `backlog` messages in h.
     pub fn all(idle: usize, backlog: u64) -> Vec<Self> {
-        let mut works = vec![Self::new("a", "4 KiB, 50 sessions, connections reused", 20_000, 3_000)];
+        let mut works = vec![Self::new("a", "4 KiB, 50 sessions, connections reused", 10_000, 2_000)];
         let mut add = |letter, title: &str, messages, others, change: &dyn Fn(&mut Self)| {
             let mut work = Self::new(letter, title, messages, others);
             change(&mut work);
             works.push(work);
         };
-        add("a5", "a with records that wait 5 s, the default", 20_000, 3_000, &|work| work.coalesce = "5s");
-        add("b", "4 KiB, one session, one after the other", 3_000, 1_000, &|work| {
+        add("a5", "a with records that wait 5 s, the default", 10_000, 2_000, &|work| work.coalesce = "5s");
+        add("b", "4 KiB, one session, one after the other", 3_000, 500, &|work| {
             (work.shape.sessions, work.shape.is_ahead) = (1, false);
         });
-        add("c", "4 KiB, a connection for each message", 10_000, 3_000, &|work| work.shape.is_single_use = true);
-        add("d", "100 KiB, 50 sessions", 6_000, 2_000, &|work| work.shape.size = 100 << 10);
+        add("c", "4 KiB, a connection for each message", 8_000, 2_000, &|work| work.shape.is_single_use = true);
+        add("d", "100 KiB, 50 sessions", 4_000, 1_000, &|work| work.shape.size = 100 << 10);
         add("e", "10 MiB, 8 sessions", 80, 40, &|work| {
             (work.shape.sessions, work.shape.size, work.shape.is_ahead) = (8, 10 << 20, false);
         });
-        add("f", "4 KiB, 50 recipients", 6_000, 1_000, &|work| work.shape.recipients = 50);
-        add("g", &format!("a with {idle} idle connections"), 20_000, 3_000, &|work| work.shape.idle = idle);
+        add("f", "4 KiB, 50 recipients", 4_000, 500, &|work| work.shape.recipients = 50);
+        add("g", &format!("a with {idle} idle connections"), 10_000, 2_000, &|work| work.shape.idle = idle);
         add("h", &format!("archive down while {backlog} arrive, then back"), backlog, backlog, &|work| {
             work.is_backlog = true;
         });
-        add("i", "a, next hop 20 ms away", 10_000, 3_000, &|work| work.away[0] = AWAY);
-        add("j", "a, archive 20 ms away", 10_000, 3_000, &|work| work.away[1] = AWAY);
-        add("ij", "a, both 20 ms away", 10_000, 3_000, &|work| work.away = [AWAY; 2]);
+        add("i", "a, next hop 20 ms away", 8_000, 2_000, &|work| work.away[0] = AWAY);
+        add("j", "a, archive 20 ms away", 8_000, 2_000, &|work| work.away[1] = AWAY);
+        add("ij", "a, both 20 ms away", 8_000, 2_000, &|work| work.away = [AWAY; 2]);
         works
     }
 }

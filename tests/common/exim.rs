@@ -44,9 +44,14 @@ cram:
 
 impl Exim {
     pub fn new(listen: SocketAddr, world: &Sink) -> Self {
+        Self::to(listen, world.address())
+    }
+
+    /// The same by an address.
+    pub fn to(listen: SocketAddr, world: SocketAddr) -> Self {
         Self {
             listen,
-            world: world.address(),
+            world,
             main: String::new(),
             recipients: String::new(),
             routers: String::new(),
@@ -152,6 +157,11 @@ pub struct RunningExim {
 }
 
 impl RunningExim {
+    /// Its daemon.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// What it has logged so far: messages, then refusals.
     pub fn log(&self) -> String {
         let read = |name| std::fs::read_to_string(self.log.join(name)).unwrap_or_default();
