@@ -32,7 +32,7 @@ impl Grow {
             Self::Recipients => &[1, 10, 50, 100, 500],
             Self::Sessions => &[1, 5, 20, 50, 100, 300],
             Self::Backlog => &[2_000, 10_000, 50_000],
-            Self::Identities => &[0, 20_000, 100_000, 300_000],
+            Self::Identities => &[0, 20_000, 100_000],
         }
     }
 

@@ -125,13 +125,14 @@ impl Server {
 fn relay(listen: SocketAddr, work: &Work, options: &Options, sinks: &Sinks, home: &Path) -> Program {
     let (next_hop, archive) = (sinks.address(Side::NextHop), sinks.address(Side::Archive));
     let toml = format!(
-        "hostname = \"relay.example.org\"\n[spool]\npath = {:?}\n[[listener]]\nname = \"incoming\"\naddress = \"{listen}\"\n\
+        "hostname = \"relay.example.org\"\n[spool]\npath = {:?}\nallow_volatile = {}\n[[listener]]\nname = \"incoming\"\naddress = \"{listen}\"\n\
          next_hop = \"smtp://{next_hop}?tls=none\"\ntrusted_networks = [\"127.0.0.0/8\"]\n[listener.limits]\n\
          connections = 20000\n[[organization]]\nname = \"acme\"\ndomains = [\"example.org\"]\n\
          journaling_address = \"archive@vault.example\"\nreport_address = \"postmaster@example.org\"\n\
          journaling_route = \"smtp://{archive}?tls=none\"\nreport_route = \"smtp://{archive}?tls=none\"\ncoalesce = \"{}\"\n\
          [log]\nformat = \"json\"\n{}",
         home.join("spool").display().to_string(),
+        options.allow_volatile,
         work.coalesce,
         // Postfix tries every second or two what it has deferred (tests/common/postfix.rs).
         if work.is_backlog { "[retry]\nfirst = \"1s\"\nlongest = \"2s\"\n" } else { "" },
