@@ -154,6 +154,7 @@ fn main() {
     if !options.grow.is_empty() {
         return;
     }
+    let mut all = Vec::new();
     for work in options.works() {
         let kinds = options.kinds(&work);
         let mut rounds = Rounds::new();
@@ -178,5 +179,9 @@ fn main() {
             }
         }
         println!("{}", table::table(&work, &rounds, options.markdown));
+        all.push((work, rounds));
+    }
+    if all.len() > 1 && options.of.contains(&Kind::Relay) {
+        println!("{}", table::summary(&all, options.markdown));
     }
 }

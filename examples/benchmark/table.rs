@@ -42,7 +42,7 @@ fn spread(rounds: &[Round], value: impl Fn(&Round) -> f64) -> String {
 /// Three digits or the whole number.
 pub fn short(value: f64) -> String {
     match value.abs() {
-        _ if value.is_nan() => "–".to_owned(),
+        _ if !value.is_finite() => "–".to_owned(),
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
@@ -86,6 +86,27 @@ pub fn table(work: &Work, rounds: &Rounds, is_markdown: bool) -> String {
     let mut rows = vec![HEAD.iter().chain(more).map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     rows.extend(rounds.iter().map(|(kind, of_kind)| row(*kind, rounds, of_kind, work.is_backlog)));
     lay_out(&format!("{}: {}", work.letter, work.title), &rows, is_markdown)
+}
+
+/// The relay in every work, in one table.
+pub fn summary(all: &[(Work, Rounds)], is_markdown: bool) -> String {
+    let head =
+        ["work", "CPU µs a message", "by the floor's", "Postfix's by it", "messages/s", "by Postfix's", "peak MiB"];
+    let (cpu, rate) = (|round: &Round| round.cpu_us, |round: &Round| round.per_second);
+    let row = |(work, rounds): &(Work, Rounds)| {
+        let own = |value: fn(&Round) -> f64| of(rounds, Kind::Relay, value);
+        let figures = [
+            own(cpu),
+            own(cpu) / of(rounds, Kind::Floor, cpu),
+            of(rounds, Kind::Postfix, cpu) / own(cpu),
+            own(rate),
+            own(rate) / of(rounds, Kind::Postfix, rate),
+            own(|round| round.peak_mib),
+        ];
+        [work.letter.to_owned()].into_iter().chain(figures.map(short)).collect()
+    };
+    let rows: Vec<_> = [head.map(str::to_owned).to_vec()].into_iter().chain(all.iter().map(row)).collect();
+    lay_out("journal-relay, medians", &rows, is_markdown)
 }
 
 /// Rows below a title, the head first.

@@ -27,6 +27,7 @@ const BY_HAND: &[(&str, usize)] = &[
     ("docs/FUZZING.md", 3),
     ("docs/INSTALLING.md", 8),
     ("docs/LOGS.md", 1),
+    ("docs/PERFORMANCE.md", 1),
     ("docs/RELIABILITY.md", 5),
     ("docs/ROUTES.md", 1),
     ("docs/STATUS.md", 3),
