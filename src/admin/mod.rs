@@ -220,6 +220,11 @@ impl Office {
                 respond(StatusCode::OK, "application/x-ndjson", json_lines(&lines))
             }
             "/livez" => text(StatusCode::OK, "ok\n"),
+            // For commands that are about to read the spool's database themselves.
+            "/complete" if is_private => match self.watched.spool.complete().await {
+                Ok(()) => text(StatusCode::OK, "the database has everything\n"),
+                Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+            },
             "/readyz" => {
                 let reasons = self.health.reasons(&self.watched).await;
                 let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

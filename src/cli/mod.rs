@@ -3,6 +3,7 @@
 //! Floor 6. Exit status: 0 done, 1 the thing asked for failed, 2 usage, 74 the daemon's disk failed it (`EX_IOERR` of sysexits),
 //! 78 configuration (`EX_CONFIG`).
 
+mod beside;
 mod check;
 mod organization;
 mod output;

@@ -3,27 +3,20 @@
 //! Exit status 0 when a daemon answers, ready or not; 1 when none runs (what could be found out is printed first), or when
 //! one runs and does not answer.
 
-use super::Failure;
 use super::output::{is_coloured, print, table};
+use super::{Failure, beside};
 use crate::admin::{Archive, Daemon, Failure as Failed, Gap, Line, Listener, Standing, json_lines, offline, standings};
 use crate::clock;
 use crate::config::Config;
 use crate::mail::{self, span};
-use crate::net::{CONTROL, connect_control};
+use crate::net::CONTROL;
 use crate::spool::{EmbeddedSpool, Spool, SpoolError, disk};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper::header::HOST;
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// For the daemon to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Octets of an answer: a line for each of the configuration's listeners, routes and organizations, and bounded lists.
-const MOST_OCTETS: usize = 64 << 20;
 /// Failures that people are shown; `--json` has more.
 const MOST_FAILURES: usize = 10;
 /// Gaps that people are shown; `queue gaps` has more.
@@ -68,27 +61,8 @@ pub(super) fn status(arguments: &Arguments, config: &Config) -> Result<(), Failu
 
 /// What the daemon says.
 async fn ask(config: &Config) -> io::Result<Vec<Line>> {
-    let stream = connect_control(&config.spool.path).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let request =
-        Request::get("/status").header(HOST, CONTROL).body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
-        if !response.status().is_success() {
-            return Err(io::Error::other(format!("it says {}", response.status())));
-        }
-        let body = Limited::new(response.into_body(), MOST_OCTETS).collect().await.map_err(io::Error::other)?;
-        Ok(body.to_bytes())
-    };
-    tokio::pin!(answer, connection);
-    let body: io::Result<Bytes> = tokio::select! {
-        biased;
-        body = &mut answer => body,
-        // The daemon may close behind what it said.
-        _ = &mut connection => answer.await,
-    };
-    let lines = serde_json::Deserializer::from_slice(&body?).into_iter::<Line>().collect::<Result<_, _>>();
+    let body = beside::get(&config.spool.path, "/status").await?;
+    let lines = serde_json::Deserializer::from_slice(&body).into_iter::<Line>().collect::<Result<_, _>>();
     lines.map_err(io::Error::other)
 }
 

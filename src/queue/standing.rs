@@ -15,7 +15,7 @@ pub const OCTETS_LOST: &str = "the spool's octets: ";
 pub struct Unmoved(pub String);
 
 /// Where an entry stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Standing {
     /// Where it is, were it not held; never [`State::Held`].
     pub state: State,

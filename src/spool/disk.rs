@@ -11,7 +11,7 @@ use super::{Room, SpoolError};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +38,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes a file for its owner alone (0600) that takes up so many octets of the disk, or none when there is not so much
     /// room. Nothing of it needs to be durable. [`io::ErrorKind::AlreadyExists`] when there is one.
     fn hold_room(&self, path: &Path, octets: u64) -> io::Result<()>;
+
+    /// Makes a file for its owner alone (0600) that is written anywhere within so many octets. Room for all of them is taken
+    /// where the file system can do that. Its name is not durable yet. [`io::ErrorKind::AlreadyExists`] when there is one.
+    fn create_log(&self, path: &Path, octets: u64) -> io::Result<Box<dyn LogFile>>;
 
     /// Opens a file to read it from its beginning.
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
@@ -72,6 +76,15 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 pub trait NewFile: fmt::Debug + Send + Sync {
     /// Adds octets at the end, all of them.
     fn write(&mut self, octets: &[u8]) -> io::Result<()>;
+
+    /// Makes the octets durable; not the file's name.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file whose octets are written again and again.
+pub trait LogFile: fmt::Debug + Send {
+    /// Writes all of these octets, the first of them at this place.
+    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()>;
 
     /// Makes the octets durable; not the file's name.
     fn sync(&self) -> io::Result<()>;
@@ -174,6 +187,18 @@ impl Disk for SystemDisk {
         held.inspect_err(|_| drop(self.remove(path)))
     }
 
+    fn create_log(&self, path: &Path, octets: u64) -> io::Result<Box<dyn LogFile>> {
+        let file = new_file(path)?;
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, octets) {
+            // Each write takes its own room then.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(Box::new(file)),
+            Err(error) => {
+                drop(self.remove(path));
+                Err(error.into())
+            }
+        }
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
         Ok(Box::new(File::open(path)?))
     }
@@ -213,6 +238,16 @@ fn new_file(path: &Path) -> io::Result<File> {
 impl NewFile for File {
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         self.write_all(octets)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl LogFile for File {
+    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()> {
+        self.write_all_at(octets, at)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -204,6 +204,11 @@ pub trait Spool: Send + Sync + 'static {
     /// The room that the file system has left.
     fn room(&self) -> Pending<Room>;
 
+    /// Brings what was written so far to where other processes see it.
+    fn complete(&self) -> Pending<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// Writes what is gathered and closes the files. Everything asked afterwards fails.
     fn close(&self) -> Pending<()>;
 }

@@ -3,11 +3,11 @@
 
 mod edit;
 
-use super::Failure;
 use super::output::{complain, print, print_line, print_object, table};
+use super::{Failure, beside};
 use crate::config::{Config, Organization};
 use crate::spool::disk;
-use crate::spool::{EmbeddedSpool, Pause, Spool as _, SpoolError};
+use crate::spool::{Pause, Spool as _, SpoolError};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -103,7 +103,7 @@ async fn open_pauses(config: &Config) -> Result<BTreeMap<String, Pause>, SpoolEr
     if matches!(config.spool.path.try_exists(), Ok(false)) {
         return Ok(BTreeMap::new());
     }
-    let spool = EmbeddedSpool::open_beside(&config.spool.path, disk::system())?;
+    let spool = beside::open(&config.spool.path).await?;
     let pauses = spool.pauses(MOST).await;
     // What can't be closed in order was only read.
     let _ = spool.close().await;

@@ -11,12 +11,12 @@ mod progress;
 mod resend;
 mod steer;
 
-use super::Failure;
+use super::{Failure, beside};
 use crate::config::Config;
 use crate::journal::{ArchiveOffers, MacKey, RecordFields, message_uuid, render};
 use crate::mail::{Address, OsEntropy, RecordId};
 use crate::queue::State;
-use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool, disk};
+use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool};
 use crate::telemetry::{self, HashKey};
 use std::io::Write;
 use std::path::PathBuf;
@@ -132,7 +132,7 @@ pub(super) fn execute(command: &Command, config: &Config) -> Result<(), Failure>
     telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let desk = Desk { spool: EmbeddedSpool::open_beside(&config.spool.path, disk::system())?, config };
+        let desk = Desk { spool: beside::open(&config.spool.path).await?, config };
         let done = desk.serve(command).await;
         desk.spool.close().await?;
         done

@@ -3,6 +3,7 @@
 use super::Teller;
 use super::letter::Letter;
 use crate::cli::Failure;
+use crate::cli::beside;
 use crate::cli::reach::way_to;
 use crate::config::{Config, DeliveredWhen, Listener, Organization, Route};
 use crate::forward::{ClientFacts, Leg, NextHop, Settings};
@@ -51,7 +52,7 @@ impl Journey<'_> {
             &format!("{name} {place}: {reply}"),
             json!({ "listener": name, "address": place.to_string(), "reply": reply.to_string(), "message_id": message_id }),
         )?;
-        let spool = EmbeddedSpool::open_beside(&self.config.spool.path, disk::system())?;
+        let spool = beside::open(&self.config.spool.path).await?;
         let done = self.follow(&spool, until, limit).await;
         // What can't be closed in order was only read.
         let _ = spool.close().await;

@@ -1,10 +1,12 @@
-//! The writer's work: takes steps, commits them together, answers, looks after the database in between.
+//! The writer's work: takes steps, which `commit` makes durable together, and looks after the database in between.
 //!
 //! It never waits for anything but the disk; what it is given, and when, is its driver's part (`drivers`).
 
 use super::batch::{Batch, Close, MAX_STEPS};
+use super::commit::Failure;
+use super::front::Front;
 use super::history;
-use super::steps::{Effects, Step, StepError, answer_for, is_final, is_uncertain_at_commit, spoils_the_transaction};
+use super::steps::{answer_for, is_final, spoils_the_transaction};
 use super::writer::{Queued, Shared};
 use crate::clock::SharedClock;
 use crate::spool::SpoolError;
@@ -13,7 +15,6 @@ use crate::spool::files::OctetStore;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ pub(super) struct Parts {
     pub(super) lock: Option<Hold>,
     /// A daemon's: by which time, and how long history is kept.
     pub(super) pruned: Option<(SharedClock, Duration)>,
+    /// What is in front of the database; a daemon's, where there is room for its log.
+    pub(super) front: Option<Front>,
     /// See [`Options`](super::Options).
     pub(super) checkpoint_pages: u32,
     /// Whether the log that was found is carried over; see [`carry_over`].
@@ -38,24 +41,17 @@ pub(super) struct Parts {
 
 /// The writer.
 pub(super) struct Core {
-    parts: Parts,
-    shared: Arc<Shared>,
+    pub(super) parts: Parts,
+    pub(super) shared: Arc<Shared>,
     /// Steps that nobody waits for, of transactions that failed.
-    owed: Vec<Box<dyn Queued>>,
+    pub(super) owed: Vec<Box<dyn Queued>>,
     /// Why nothing is written any more.
-    broken: Option<SpoolError>,
+    pub(super) broken: Option<SpoolError>,
     /// Whether the last transaction failed.
-    failing: bool,
+    pub(super) failing: bool,
     data_version: i64,
     next_look: Instant,
     next_prune: Instant,
-}
-
-/// Why a transaction failed.
-struct Failure {
-    error: SpoolError,
-    last: bool,
-    uncertain: bool,
 }
 
 impl Core {
@@ -75,7 +71,8 @@ impl Core {
 
     /// How long the next batch may be waited for.
     pub(super) fn until_look(&self) -> Duration {
-        self.next_look.saturating_duration_since(Instant::now())
+        let store = self.parts.front.as_ref().filter(|_| self.broken.is_none()).and_then(Front::until);
+        store.map_or(self.next_look, |store| store.min(self.next_look)).saturating_duration_since(Instant::now())
     }
 
     /// Commits what is owed, then the batch; answers its questions; gives back who waits for the end.
@@ -99,93 +96,13 @@ impl Core {
         }
     }
 
-    /// One transaction, and the answers.
-    fn transact(&mut self, mut batch: Vec<Box<dyn Queued>>) {
-        let result = match self.broken.clone() {
-            Some(error) => Err(error),
-            None => self.try_with_reserve(&mut batch).map_err(|failure| self.take_note(failure)),
-        };
-        match result {
-            Ok(effects) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(event = "spool.pressure", state = "ok", "the spool takes writes again");
-                }
-                self.shared.commits.fetch_add(1, Ordering::Relaxed);
-                for task in batch {
-                    task.answer(Ok(()), false);
-                }
-                if effects.is_due() {
-                    self.shared.change();
-                }
-                effects.carry_out(&self.parts.store);
-                self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
-            }
-            Err(error) => {
-                let again = self.broken.is_none();
-                self.owed.extend(batch.into_iter().filter_map(|task| task.answer(Err(error.clone()), again)));
-                if matches!(error, SpoolError::Full(_)) {
-                    self.make_room();
-                }
-            }
-        }
-    }
-
-    /// A batch that finds no room is tried again, once, with the reserve's.
-    fn try_with_reserve(&mut self, batch: &mut [Box<dyn Queued>]) -> Result<Effects, Failure> {
-        let tried = self.carry_over().and_then(|()| self.attempt(batch));
-        let is_full = tried.as_ref().is_err_and(|failure| matches!(failure.error, SpoolError::Full(_)));
-        if !is_full || !self.parts.store.reserve().give_up() {
-            return tried;
-        }
-        self.make_room();
-        self.carry_over().and_then(|()| self.attempt(batch))
-    }
-
     /// A log that is carried over begins anew at its front: room for what makes room, without a new octet.
-    fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self) {
         self.checkpoint("PASSIVE", 1);
     }
 
-    /// Takes every step and commits. On failure everything is rolled back; octet files of its steps go with the steps.
-    ///
-    /// A savepoint for each step makes SQLite copy every page that the step touches, and steps hardly ever fail after they
-    /// have written. So the batch goes without first, and again with savepoints when one step's writes have to be undone.
-    fn attempt(&self, batch: &mut [Box<dyn Queued>]) -> Result<Effects, Failure> {
-        let db = &self.parts.db;
-        // Decided once: what one pass has taken the other must not leave out.
-        let mut wanted: Vec<_> = batch.iter_mut().filter(|task| !task.is_unwanted()).collect();
-        let mut all = Effects::default();
-        let mut result = take_all(db, &mut wanted, &mut all, take_bare);
-        if let Ok(Pass::Spoilt) = result {
-            roll_back(db);
-            all = Effects::default();
-            result = take_all(db, &mut wanted, &mut all, take_guarded);
-        }
-        if let Err(error) = result {
-            roll_back(db);
-            return Err(Failure { last: is_final(&error), error: answer_for(&error), uncertain: false });
-        }
-        let begun = Instant::now();
-        match statement(db, "COMMIT") {
-            Ok(()) => {
-                self.shared.commit_seconds.observe(begun.elapsed().as_secs_f64());
-                all.keep_files();
-                Ok(all)
-            }
-            Err(error) => {
-                roll_back(db);
-                let uncertain = is_uncertain_at_commit(&error);
-                if uncertain {
-                    // The rows may be on the disk and come back with the next start, which sorts the files out.
-                    all.keep_files();
-                }
-                Err(Failure { last: uncertain, error: answer_for(&error), uncertain })
-            }
-        }
-    }
-
     /// Nothing is written behind a log that was found and is not carried over yet.
-    fn carry_over(&mut self) -> Result<(), Failure> {
+    pub(super) fn carry_over(&mut self) -> Result<(), Failure> {
         if !self.parts.is_carried_over {
             carry_over(&self.parts.db).map_err(|error| Failure {
                 last: is_final(&error),
@@ -198,7 +115,7 @@ impl Core {
     }
 
     /// A sync that failed, of whatever file, ends all.
-    fn heed_files(&mut self) {
+    pub(super) fn heed_files(&mut self) {
         if self.broken.is_none()
             && let Some(error) = self.parts.store.failure()
         {
@@ -206,7 +123,7 @@ impl Core {
         }
     }
 
-    fn take_note(&mut self, failure: Failure) -> SpoolError {
+    pub(super) fn take_note(&mut self, failure: Failure) -> SpoolError {
         let Failure { error, last, uncertain } = failure;
         if last {
             tracing::error!(
@@ -223,7 +140,7 @@ impl Core {
     }
 
     /// Carries the write-ahead log over into the database when it has at least `pages` that are not there yet.
-    fn checkpoint(&mut self, mode: &str, pages: i64) {
+    pub(super) fn checkpoint(&mut self, mode: &str, pages: i64) {
         if self.broken.is_some() {
             return;
         }
@@ -247,6 +164,9 @@ impl Core {
     /// Looks for changes of other processes, tries again what failed, removes old history; when it is time.
     pub(super) fn look_after_in_time(&mut self) {
         let now = Instant::now();
+        if self.parts.front.as_ref().and_then(Front::until).is_some_and(|until| until <= now) {
+            self.complete(LOOK_EVERY);
+        }
         if now < self.next_look {
             return;
         }
@@ -261,6 +181,7 @@ impl Core {
         if let Ok(version) = data_version(&self.parts.db)
             && version != std::mem::replace(&mut self.data_version, version)
         {
+            self.see(true);
             self.shared.change();
         }
         if now >= self.next_prune && !self.failing {
@@ -288,6 +209,8 @@ impl Core {
     pub(super) fn end(mut self, answer: Option<Close>) {
         self.heed_files();
         self.pay();
+        // What finds no place there is in the log, which the next start carries over.
+        self.complete(LOOK_EVERY);
         self.checkpoint("TRUNCATE", 1);
         let mut result = self.broken.take().map_or(Ok(()), Err);
         for task in self.owed.drain(..) {
@@ -306,62 +229,6 @@ impl Core {
         if let Some(answer) = answer {
             let _ = answer.send(result);
         }
-    }
-}
-
-/// How far a batch or a step got.
-enum Pass {
-    Clean,
-    /// A step failed by itself after it had written: its writes have to go, and only its.
-    Spoilt,
-}
-
-type Take = fn(&Connection, &mut dyn Queued, &mut Effects) -> rusqlite::Result<Pass>;
-
-fn take_all(
-    db: &Connection,
-    wanted: &mut [&mut Box<dyn Queued>],
-    all: &mut Effects,
-    take: Take,
-) -> rusqlite::Result<Pass> {
-    statement(db, "BEGIN IMMEDIATE")?;
-    for task in wanted {
-        if let Pass::Spoilt = take(db, task.as_mut(), all)? {
-            return Ok(Pass::Spoilt);
-        }
-    }
-    Ok(Pass::Clean)
-}
-
-/// Takes one step; says when its own failure leaves something behind.
-fn take_bare(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Pass> {
-    let changes = db.total_changes();
-    let Some(failed) = take(db, task, all)? else { return Ok(Pass::Clean) };
-    task.fail(failed);
-    Ok(if db.total_changes() == changes { Pass::Clean } else { Pass::Spoilt })
-}
-
-/// Takes one step; its own failure undoes that step alone.
-fn take_guarded(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Pass> {
-    statement(db, "SAVEPOINT step")?;
-    if let Some(failed) = take(db, task, all)? {
-        task.fail(failed);
-        statement(db, "ROLLBACK TO step")?;
-    }
-    statement(db, "RELEASE step")?;
-    Ok(Pass::Clean)
-}
-
-/// Takes one step; gives its own failure. `Err` is what spoils the whole transaction.
-fn take(db: &Connection, task: &mut dyn Queued, all: &mut Effects) -> rusqlite::Result<Option<SpoolError>> {
-    let mut step = Step { db, effects: Effects::default() };
-    match task.take(&mut step) {
-        Ok(()) => {
-            all.append(step.effects);
-            Ok(None)
-        }
-        Err(StepError::Sql(error)) if spoils_the_transaction(&error) || db.is_autocommit() => Err(error),
-        Err(error) => Ok(Some(SpoolError::from(error))),
     }
 }
 
@@ -389,15 +256,4 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 /// Carries the write-ahead log over as `mode` says; gives its pages and how many of them are in the database.
 fn log_pages(db: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
     db.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
-}
-
-fn statement(db: &Connection, text: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(text)?.execute([]).map(drop)
-}
-
-fn roll_back(db: &Connection) {
-    // Where SQLite has rolled back by itself there is nothing left to do, and where it can't, the next BEGIN says so.
-    if !db.is_autocommit() {
-        let _ = statement(db, "ROLLBACK");
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! lock              one daemon at a time; names its process
+//! front             what the database lacks yet, a log synced at every group of moves
 //! spool.sqlite      records, reports, small messages, the secret (write-ahead log, synced at every commit)
 //! octets/ab/…ab     large messages, one file each
 //! ```
@@ -13,15 +14,18 @@
 mod attempts;
 mod batch;
 mod beside;
+mod commit;
 mod copies;
 mod core;
 mod decide;
 mod drivers;
+mod front;
 mod gaps;
 mod history;
 mod news;
 mod opening;
 mod pauses;
+mod posts;
 mod readers;
 mod reports;
 mod resending;
@@ -52,6 +56,8 @@ use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
 use beside::Beside;
 use decide::{Body, Prepared};
+use front::FrontStep;
+use posts::{apart, failed, post_decide, put_back};
 use prometheus_client::metrics::histogram::Histogram;
 use readers::Readers;
 use rusqlite::Connection;
@@ -173,12 +179,16 @@ impl Spool for EmbeddedSpool {
             let prepared = Prepared { queue_id, size, body, records };
             // Whoever stopped waiting can't have released the message.
             let undo = move |writer: &Writer, ()| drop(post_decide(writer, queue_id, Verdict::Refused, &options));
+            let (writer, prepared) = (spool.writer.clone(), Arc::new(prepared));
+            let first = {
+                let prepared = Arc::clone(&prepared);
+                move |step: &mut FrontStep<'_>| front::prepare(step, &prepared)
+            };
             let prepare = move |step: &mut Step<'_>| {
                 spool.store.reserve().admit()?;
                 decide::prepare(step, &prepared)
             };
-            let writer = spool.writer.clone();
-            writer.call(octets, prepare, undo).await
+            writer.call_in_front(octets, first, prepare, undo).await
         })
     }
 
@@ -195,22 +205,32 @@ impl Spool for EmbeddedSpool {
             Err(error) => return failed(error),
         };
         let (store, archive, limit) = (Arc::clone(&self.store), archive.clone(), limit.min(MAX_CLAIM));
+        let first = {
+            let archive = archive.clone();
+            move |step: &mut FrontStep<'_>| front::claim(step, &archive, now, limit, message_uuid)
+        };
         let step = move |step: &mut Step<'_>| attempts::claim(step, &store, &archive, now, limit, message_uuid);
-        self.writer.call(0, step, |writer, claims| {
+        self.writer.call_in_front(0, first, step, |writer, claims| {
             claims.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
         })
     }
 
     fn settle(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()> {
         match self.owner() {
-            Ok(_) => self.writer.post(move |step| attempts::settle(step, id, outcome.clone(), now)),
+            Ok(_) => {
+                let taken = outcome.clone();
+                self.writer.post(
+                    move |step| front::settle(step, id, &taken, now),
+                    move |step| attempts::settle(step, id, outcome.clone(), now),
+                )
+            }
             Err(error) => failed(error),
         }
     }
 
     fn unclaim(&self, id: RecordId) -> Pending<()> {
         match self.owner() {
-            Ok(_) => self.writer.post(move |step| attempts::unclaim(step, id)),
+            Ok(_) => self.writer.post(move |step| front::unclaim(step, id), move |step| attempts::unclaim(step, id)),
             Err(error) => failed(error),
         }
     }
@@ -221,14 +241,14 @@ impl Spool for EmbeddedSpool {
         }
         let (store, organization, limit) = (Arc::clone(&self.store), organization.to_owned(), limit.min(MAX_CLAIM));
         let step = move |step: &mut Step<'_>| reports::claim(step, &store, &organization, now, limit);
-        self.writer.call(0, step, |writer, claims| {
+        self.writer.call_in_front(0, apart, step, |writer, claims| {
             claims.into_iter().for_each(|claim| put_back(writer, claim.fields.id));
         })
     }
 
     fn settle_report(&self, id: RecordId, outcome: Outcome, now: Timestamp) -> Pending<()> {
         match self.owner() {
-            Ok(_) => self.writer.post(move |step| {
+            Ok(_) => self.writer.post(apart, move |step| {
                 reports::settle(step.db, id, &outcome, now)?;
                 step.effects.something_is_due();
                 Ok(())
@@ -297,8 +317,7 @@ impl Spool for EmbeddedSpool {
     }
 
     fn agenda(&self, archive: &Archive) -> Pending<Agenda> {
-        let archive = archive.clone();
-        self.readers.ask(move |db| view::agenda(db, &archive))
+        self.readers.agenda(archive)
     }
 
     fn backlog(&self, archive: &Archive) -> Pending<Backlog> {
@@ -405,7 +424,7 @@ impl Spool for EmbeddedSpool {
                 .execute([now.as_millis()])?;
             Ok(())
         };
-        self.writer.call(0, step, |_, ()| {})
+        self.writer.call_in_front(0, apart, step, |_, ()| {})
     }
 
     fn room(&self) -> Pending<Room> {
@@ -417,29 +436,13 @@ impl Spool for EmbeddedSpool {
         })
     }
 
+    fn complete(&self) -> Pending<()> {
+        let writer = self.writer.clone();
+        Box::pin(async move { writer.complete().await })
+    }
+
     fn close(&self) -> Pending<()> {
         self.readers.close();
         self.writer.close()
     }
-}
-
-fn post_decide(writer: &Writer, queue_id: QueueId, verdict: Verdict, options: &Options) -> Pending<()> {
-    let options = options.clone();
-    writer.post(move |step| {
-        let now = options.clock.now();
-        decide::decide(step, queue_id, verdict, now, options.message_uuid).map(drop)
-    })
-}
-
-/// A claim that nobody took.
-fn put_back(writer: &Writer, id: RecordId) {
-    drop(writer.post(move |step| {
-        attempts::unclaim(step, id)?;
-        step.effects.something_is_due();
-        Ok(())
-    }));
-}
-
-fn failed<T: Send + 'static>(error: SpoolError) -> Pending<T> {
-    Box::pin(std::future::ready(Err(error)))
 }

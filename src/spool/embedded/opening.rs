@@ -1,6 +1,7 @@
 //! How the embedded spool is opened: for the daemon, which puts in order what a crash left, or beside it for commands.
 
 use super::core::{self, Parts};
+use super::front::{self, Front};
 use super::readers::Readers;
 use super::writer::Writer;
 use super::{CHECKPOINT_PAGES, EmbeddedSpool, OCTETS, Options, schema, sweep};
@@ -18,6 +19,13 @@ const LOG_PART: u64 = 40;
 const FEWEST_PAGES: u32 = 32;
 /// A page of the database, with its frame's head in the log.
 const PAGE_OCTETS: u64 = 4_096 + 24;
+
+/// What a daemon has of a spool, and nobody beside it.
+pub(super) struct Daemon {
+    lock: Hold,
+    is_carried_over: bool,
+    front: Option<Front>,
+}
 
 impl EmbeddedSpool {
     /// Opens the spool in `path` for the daemon, makes it at the first start (directories 0700, files 0600), and puts in
@@ -45,21 +53,30 @@ impl EmbeddedSpool {
             }
             Err(error) => return Err(in_directory(path, SpoolError::Unusable(error.to_string()))),
         };
+        front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
         let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
-        let spool = Self::start(path, db, store, Some((lock, is_carried_over)), Some(options))?;
+        let front = front::renew(&db, &disk, path).map_err(|error| in_directory(path, error))?;
+        let daemon = Daemon { lock, is_carried_over, front };
+        let spool = Self::start(path, db, store, Some(daemon), Some(options))?;
         Ok((spool, recovered))
     }
 
     /// Opens the spool in `path` for queue commands, beside a running daemon or without one: [`Spool::list`],
     /// [`Spool::show`], [`Spool::agenda`], [`Spool::changes`] and [`Spool::operate`] work, everything else is the
-    /// daemon's and fails. Nothing is made or recovered. While no daemon runs, records that one was sending when it ended
+    /// daemon's and fails. Nothing is made. While no daemon runs, records that one was sending when it ended
     /// count as waiting (or deferred). Blocks.
     ///
     /// # Errors
     /// [`SpoolError::Unusable`]: there is no spool, or its schema is not this program's.
     pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
-        let db = schema::open_writable(&*disk, path, false)?;
+        let mut db = schema::open_writable(&*disk, path, false)?;
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
+        if front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
+            && let Ok(_lock) = disk.lock(path)
+        {
+            // No daemon runs: what the last one has not brought into the database is brought there.
+            front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
+        }
         let reserve = Reserve::beside(Arc::clone(&disk), path);
         let store = OctetStore::open(disk, path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         Self::start(path, db, store, None, None)
@@ -69,17 +86,20 @@ impl EmbeddedSpool {
         path: &Path,
         db: Connection,
         store: Arc<OctetStore>,
-        daemon: Option<(Hold, bool)>,
+        daemon: Option<Daemon>,
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
         let wanted = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
         let checkpoint_pages = store.disk().room(path).map_or(wanted, |room| pages_on(&room, wanted));
-        let (lock, is_carried_over) = daemon.map_or((None, true), |(lock, carried)| (Some(lock), carried));
-        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, checkpoint_pages, is_carried_over };
+        let (lock, is_carried_over, front) = match daemon {
+            Some(Daemon { lock, is_carried_over, front }) => (Some(lock), is_carried_over, front),
+            None => (None, true, None),
+        };
+        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, front, checkpoint_pages, is_carried_over };
         let writer = Writer::start(parts)?;
         let directory = path.to_owned();
-        let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone());
+        let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone(), options.is_some());
         Ok(Self { readers, directory, store, writer, options })
     }
 }

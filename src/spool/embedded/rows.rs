@@ -160,13 +160,24 @@ pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, 
 
 /// A new record.
 pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
+    put(db, "INSERT", kept)
+}
+
+/// A record as it is, in whatever place it finds.
+pub(super) fn store(db: &Connection, kept: &Kept) -> Result<(), StepError> {
+    put(db, "INSERT OR REPLACE", kept)
+}
+
+fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
     let fields = &kept.fields;
-    let mut statement = db.prepare_cached(
-        "INSERT INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
-         attempts, next_attempt, due, last_reply, urged, reason, ended, fields, archive, copies, replay_of) VALUES \
+    let mut statement = db.prepare_cached(&format!(
+        "{verb} INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
+         attempts, next_attempt, due, last_reply, urged, reason, ended, fields, archive, copies, replay_of, \
+         message_uuid, owes) VALUES \
          (:id, :queue_id, :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, \
-         :next_attempt, :due, :last_reply, :urged, :reason, :ended, :fields, :archive, :copies, :replay_of)",
-    )?;
+         :next_attempt, :due, :last_reply, :urged, :reason, :ended, :fields, :archive, :copies, :replay_of, \
+         :message_uuid, :owes)"
+    ))?;
     let standing = &kept.standing;
     statement.execute(named_params! {
         ":id": fields.id.as_str(),
@@ -190,6 +201,9 @@ pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
         ":archive": kept.archive,
         ":copies": copies_number(kept.copies),
         ":replay_of": fields.replay.as_ref().map(|replay| replay.of.to_string()),
+        // A replay is found by the record that it repeats.
+        ":message_uuid": (standing.sealed && fields.replay.is_none()).then(|| fields.message_uuid.to_string()),
+        ":owes": fields.replay.is_none() && kept.owes_retry(),
     })?;
     Ok(())
 }
@@ -240,8 +254,28 @@ pub(super) fn insert_message(
     size: u64,
     octets: Option<&[u8]>,
 ) -> rusqlite::Result<()> {
+    put_message(db, "INSERT", (queue_id, received, size), octets)
+}
+
+/// A message as it is, in whatever place it finds.
+pub(super) fn store_message(
+    db: &Connection,
+    queue_id: QueueId,
+    received: Timestamp,
+    size: u64,
+    octets: Option<&[u8]>,
+) -> rusqlite::Result<()> {
+    put_message(db, "INSERT OR REPLACE", (queue_id, received, size), octets)
+}
+
+fn put_message(
+    db: &Connection,
+    verb: &str,
+    (queue_id, received, size): (QueueId, Timestamp, u64),
+    octets: Option<&[u8]>,
+) -> rusqlite::Result<()> {
     let mut statement =
-        db.prepare_cached("INSERT INTO message (queue_id, received, size, octets) VALUES (?, ?, ?, ?)")?;
+        db.prepare_cached(&format!("{verb} INTO message (queue_id, received, size, octets) VALUES (?, ?, ?, ?)"))?;
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     statement.execute(params![queue_id.as_str(), received.as_millis(), size, octets])?;
     Ok(())

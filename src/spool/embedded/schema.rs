@@ -188,6 +188,12 @@ pub const MIGRATIONS: &[&str] = &[
     INSERT INTO warned (organization, archive, fields) SELECT organization, '', fields FROM warned_of_one;
     DROP TABLE warned_of_one;
 ",
+    "
+    CREATE TABLE front (                -- one row: which generation of the log in front has what is lacking here
+        id INTEGER PRIMARY KEY,
+        generation INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

@@ -12,15 +12,18 @@
 use super::batch::Message;
 use super::core::{Core, Parts};
 use super::drivers;
-use super::steps::{Step, StepError};
+use super::front::{FrontStep, Place};
+use super::steps::{Effects, Step, StepError};
 use crate::drain::Drain;
-use crate::spool::{Pending, SpoolError};
+use crate::mail::Timestamp;
+use crate::spool::{Archive, Pending, SpoolError};
 use crate::watch;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rusqlite::Connection;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc as task;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -41,9 +44,26 @@ pub(super) struct Shared {
     /// Nothing is written any more before the next start.
     pub(super) broken: watch::Sender<bool>,
     pub(super) commit_seconds: Histogram,
+    pub(super) seen: Mutex<Seen>,
+}
+
+/// What can be known of the front without asking the thread.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Whether there is anything that the database lacks.
+    pub(super) has_rows: bool,
+    /// When the first record for each archive is due there.
+    pub(super) agenda: BTreeMap<Archive, Timestamp>,
+    /// Moves whenever something has been written to the database.
+    pub(super) database: u64,
 }
 
 impl Shared {
+    /// What is seen at this moment.
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Tells everybody that something may have become due.
     pub(super) fn change(&self) {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
@@ -67,6 +87,7 @@ impl Writer {
             broken: watch::Sender::new(false),
             // From 0.1 ms to half a minute.
             commit_seconds: Histogram::new(exponential_buckets(0.0001, 4.0, 10)),
+            seen: Mutex::default(),
         });
         let simulated = parts.store.disk().vfs().is_some();
         let core = Core::new(parts, Arc::clone(&shared));
@@ -106,11 +127,40 @@ impl Writer {
         self.shared.changes.subscribe()
     }
 
+    /// When the first record for `archive` is due in front of the database, and how the database stands: the same number
+    /// means that nothing has been written to it.
+    pub(super) fn glance(&self, archive: &Archive) -> (Option<Timestamp>, u64) {
+        let seen = self.shared.seen();
+        (seen.agenda.get(archive).copied(), seen.database)
+    }
+
+    /// Brings into the database what it lacks.
+    pub(super) async fn complete(&self) -> Result<(), SpoolError> {
+        let lacks = self.shared.seen().has_rows;
+        if lacks { self.call(0, |_| Ok(()), |_, ()| {}).await } else { Ok(()) }
+    }
+
     /// A step that somebody waits for; `octets` of it wait in memory. Handed over when the future is first polled. When
     /// the future is dropped before it has given the result, the step is not taken, or `undo` gets what it gave.
     pub(super) fn call<T, F>(&self, octets: usize, step: F, undo: impl FnOnce(&Self, T) + Send + 'static) -> Pending<T>
     where
         T: Send + 'static,
+        F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
+    {
+        self.call_in_front(octets, |_| Ok(Place::Behind), step, undo)
+    }
+
+    /// The same for a step that may be taken in front of the database: `first` is asked, and `step` taken if it says so.
+    pub(super) fn call_in_front<T, P, F>(
+        &self,
+        octets: usize,
+        first: P,
+        step: F,
+        undo: impl FnOnce(&Self, T) + Send + 'static,
+    ) -> Pending<T>
+    where
+        T: Send + 'static,
+        P: FnMut(&mut FrontStep<'_>) -> Result<Place<T>, SpoolError> + Send + 'static,
         F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
     {
         let writer = self.clone();
@@ -119,22 +169,23 @@ impl Writer {
             let room = Arc::clone(&writer.room).acquire_many_owned(units).await.map_err(|_| closed())?;
             let undo: Undo<T> = Some((writer.clone(), Box::new(undo)));
             let (answer, result) = oneshot::channel();
-            let task = Task { step, given: None, answer, undo, room: Some(room), octets, urgent: true };
+            let task = Task { first, step, given: None, answer, undo, room: Some(room), octets, urgent: true };
             writer.send(Message::Task(Box::new(task)))?;
             drop(writer);
             result.await.map_err(|_| closed())?.and_then(Unread::read)
         })
     }
 
-    /// A step that nobody needs to wait for: handed over at once, tried again until it is durable. Only then its future ends,
+    /// A step that nobody needs to wait for, with what may be done of it in front of the database: handed over at once, tried again until it is durable. Only then its future ends,
     /// or with the step's own answer, or once nothing is written any more before the next start.
-    pub(super) fn post<T, F>(&self, step: F) -> Pending<T>
+    pub(super) fn post<T, P, F>(&self, first: P, step: F) -> Pending<T>
     where
         T: Send + 'static,
+        P: FnMut(&mut FrontStep<'_>) -> Result<Place<T>, SpoolError> + Send + 'static,
         F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        let task = Task { step, given: None, answer, undo: None, room: None, octets: 0, urgent: false };
+        let task = Task { first, step, given: None, answer, undo: None, room: None, octets: 0, urgent: false };
         let sent = self.send(Message::Task(Box::new(task)));
         Box::pin(async move {
             sent?;
@@ -197,6 +248,8 @@ pub(super) trait Queued: Send {
     fn is_urgent(&self) -> bool;
     /// Whether nobody wants it any more.
     fn is_unwanted(&self) -> bool;
+    /// Takes the step in front of the database, where it can be; a failure of its own is kept and counts as taken.
+    fn take_in_front(&mut self, step: &mut FrontStep<'_>) -> Place<()>;
     /// Takes the step within a transaction. `Err` is what spoils the whole transaction or is the step's own failure.
     fn take(&mut self, step: &mut Step<'_>) -> Result<(), StepError>;
     /// Remembers the step's own failure.
@@ -208,7 +261,8 @@ pub(super) trait Queued: Send {
 
 type Undo<T> = Option<(Writer, Box<dyn FnOnce(&Writer, T) + Send>)>;
 
-struct Task<T, F> {
+struct Task<T, P, F> {
+    first: P,
     step: F,
     given: Option<Result<T, SpoolError>>,
     answer: oneshot::Sender<Result<Unread<T>, SpoolError>>,
@@ -218,9 +272,10 @@ struct Task<T, F> {
     urgent: bool,
 }
 
-impl<T, F> Queued for Task<T, F>
+impl<T, P, F> Queued for Task<T, P, F>
 where
     T: Send + 'static,
+    P: FnMut(&mut FrontStep<'_>) -> Result<Place<T>, SpoolError> + Send + 'static,
     F: FnMut(&mut Step<'_>) -> Result<T, StepError> + Send + 'static,
 {
     fn octets(&self) -> usize {
@@ -233,6 +288,24 @@ where
 
     fn is_unwanted(&self) -> bool {
         self.urgent && self.answer.is_closed()
+    }
+
+    fn take_in_front(&mut self, step: &mut FrontStep<'_>) -> Place<()> {
+        let mark = step.front.mark();
+        let given = match (self.first)(step) {
+            Ok(Place::Taken(value)) => Ok(value),
+            elsewhere => {
+                step.front.rewind(mark);
+                step.effects = Effects::default();
+                match elsewhere {
+                    Ok(Place::Apart) => return Place::Apart,
+                    Err(error) => Err(error),
+                    Ok(_) => return Place::Behind,
+                }
+            }
+        };
+        self.given = Some(given);
+        Place::Taken(())
     }
 
     fn take(&mut self, step: &mut Step<'_>) -> Result<(), StepError> {

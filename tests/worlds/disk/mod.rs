@@ -11,6 +11,7 @@ mod day;
 mod dice;
 mod faults;
 mod found;
+mod front;
 mod older;
 mod platter;
 mod power;
@@ -24,7 +25,7 @@ pub use platter::Aftermath;
 
 use dice::Dice;
 use faults::{Faults, Kind};
-use journal_relay::spool::disk::{Disk, Entry, Hold, NewFile, ReadFile, SharedDisk};
+use journal_relay::spool::disk::{Disk, Entry, Hold, LogFile, NewFile, ReadFile, SharedDisk};
 use journal_relay::spool::{Room, SpoolError};
 use platter::{Node, Platter};
 use std::collections::BTreeSet;
@@ -339,6 +340,12 @@ impl Disk for SimulatedDisk {
         Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
     }
 
+    fn create_log(&self, path: &Path, _octets: u64) -> io::Result<Box<dyn LogFile>> {
+        // It grows as it is written: nothing rests on room that was taken before.
+        let file = self.machine().create(path)?;
+        Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
+    }
+
     fn hold_room(&self, path: &Path, _octets: u64) -> io::Result<()> {
         // Room is not counted here: the disk is full when a plan says so.
         self.machine().create(path).map(drop)
@@ -406,6 +413,16 @@ impl NewFile for Open {
         self.disk.machine().write(&self.path, self.file, self.at, octets)?;
         self.at += octets.len();
         Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.machine().sync(&self.path, self.file)
+    }
+}
+
+impl LogFile for Open {
+    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()> {
+        self.disk.machine().write(&self.path, self.file, usize::try_from(at).unwrap(), octets)
     }
 
     fn sync(&self) -> io::Result<()> {

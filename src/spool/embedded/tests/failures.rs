@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::queue::State;
-use crate::spool::Recovered;
 use crate::spool::reserve::Reserve;
+use crate::spool::{Copies, Recovered};
 use rusqlite::ffi;
 use tokio::sync::oneshot;
 
@@ -84,9 +84,10 @@ async fn a_full_spool_keeps_nothing_new_loses_nothing_old_and_recovers() {
             assert!(house.files().is_empty());
         }
     }
+    let make_room = |db: &rusqlite::Connection| Ok(db.execute_batch("PRAGMA max_page_count = 1000000")?);
+    house.spool.writer.ask(make_room).await.unwrap();
     kept.sort();
     assert_eq!(house.world.in_state(State::Prepared).await, kept);
-    house.sql("PRAGMA max_page_count = 1000000").await.unwrap();
     let early = house.world.prepare(&message(4), &[b'x'; INLINE]).await;
     assert!(
         matches!(early, Err(SpoolError::Full(_))),
@@ -167,12 +168,14 @@ async fn the_file_of_a_message_in_a_failed_transaction_is_removed() {
         .sql("CREATE TEMP TRIGGER full BEFORE INSERT ON message BEGIN SELECT RAISE(ROLLBACK, 'no'); END")
         .await
         .unwrap();
-    let prepared = house.world.prepare(&Message::new(1, &["a@x.example"]), &[b'x'; 300_000]).await;
+    // Several archives: of the database alone.
+    let message = Message::new(1, &["a@x.example"]).to(&["first", "second"], Copies::EachIsNeeded);
+    let prepared = house.world.prepare(&message, &[b'x'; 300_000]).await;
     assert!(prepared.is_err());
     assert!(house.files().is_empty());
     assert!(house.world.live().await.is_empty());
     house.sql("DROP TRIGGER full").await.unwrap();
-    house.world.prepare(&Message::new(1, &["a@x.example"]), &[b'x'; 300_000]).await.unwrap();
+    house.world.prepare(&message, &[b'x'; 300_000]).await.unwrap();
     assert_eq!(house.files().len(), 1);
 }
 

@@ -19,6 +19,7 @@ async fn a_command_beside_the_daemon_sees_and_moves_records() {
     let house = House::new();
     let first = house.relay_large(&Message::new(1, &["a@x.example"])).await.record();
     let second = house.world.relay(&Message::new(2, &["a@x.example"]), Verdict::Accepted).await.record();
+    house.spool.complete().await.unwrap();
     let beside = EmbeddedSpool::open_beside(&house.path(), system()).unwrap();
     let now = house.world.now();
     let seen: Vec<_> = beside.list(Filter::default(), 9).await.unwrap();
@@ -84,6 +85,7 @@ async fn without_a_daemon_what_was_being_sent_counts_as_waiting() {
 async fn beside_the_daemon_nothing_is_taken_or_sent() {
     let house = House::new();
     let first = house.world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
+    house.spool.complete().await.unwrap();
     let beside = EmbeddedSpool::open_beside(&house.path(), system()).unwrap();
     let now = house.world.now();
     let message = Message::new(2, &["a@x.example"]);
@@ -108,6 +110,7 @@ async fn a_command_where_no_spool_is_makes_none() {
 async fn the_spool_s_octets_are_those_of_the_database_with_its_log_and_of_large_messages() {
     let house = House::new();
     house.relay_large(&Message::new(1, &["a@x.example"])).await;
+    house.spool.complete().await.unwrap();
     let length = |name: &str| std::fs::metadata(house.path().join(name)).unwrap().len();
     let log = length("spool.sqlite-wal");
     assert!(log > 0, "nothing has been carried over yet");

@@ -1,5 +1,6 @@
 //! A step that fails after it has written: its writes go, everybody else's are there once, in one transaction.
 
+use super::super::front::Place;
 use super::super::steps::Step;
 use super::super::writer::Writer;
 use crate::spool::fixtures::{HandClock, options};
@@ -12,7 +13,7 @@ fn line(writer: &Writer, name: &'static str, fails: bool) -> Pending<()> {
         step.db.execute("INSERT INTO line VALUES (?)", [name])?;
         if fails { Err(SpoolError::NotNow(name.to_owned()).into()) } else { Ok(()) }
     };
-    writer.post(step)
+    writer.post(|_| Ok(Place::Behind), step)
 }
 
 #[tokio::test]
@@ -23,10 +24,13 @@ async fn a_step_that_fails_after_it_has_written_leaves_nothing_and_the_others_ar
     spool.writer.call(0, table, |_, ()| {}).await.unwrap();
     // Everything gathers behind a step that waits.
     let (go, gate) = mpsc::channel::<()>();
-    let waits = spool.writer.post(move |_| {
-        let _ = gate.recv();
-        Ok(())
-    });
+    let waits = spool.writer.post(
+        |_| Ok(Place::Behind),
+        move |_| {
+            let _ = gate.recv();
+            Ok(())
+        },
+    );
     let before = line(&spool.writer, "before", false);
     let fails = line(&spool.writer, "fails", true);
     let after = line(&spool.writer, "after", false);

@@ -1,0 +1,256 @@
+//! In front of the database: rows that it does not have yet, in memory, and a log that makes them durable.
+//!
+//! A message comes, is relayed, its record is sent and taken, most often within a second. To write that into tables with
+//! their indexes move by move costs more than all the rest of the work. So new messages and their records live here first:
+//! each move is one entry of a log ([`log`]), synced with all that came at the same time, and the database gets the rows once,
+//! as they then are, together with hundreds of others ([`store`]): history for the most part, whose octets it never sees.
+//!
+//! Promises:
+//!
+//! - What is here is in the log, synced, or in the same group as what is being answered; a start carries the log over
+//!   before it looks at anything ([`recover`]).
+//! - A row is here or in the database, never in both; moves of the one touch nothing of the other. A step that can't be
+//!   taken so ([`Place::Behind`]) is taken behind everything here, in the database.
+//! - It is bounded: in rows and in octets ([`Front::is_full`]), and the log in its file.
+//! - A group that could not be written leaves nothing behind here ([`Front::undo`]), nor does a step that failed
+//!   ([`Front::rewind`]).
+//!
+//! Leaves to others: the moves themselves (`life`), and which ones are taken here (`moves`).
+
+mod entry;
+mod log;
+mod moves;
+mod store;
+mod table;
+
+pub(super) use log::Unwritten;
+pub(super) use moves::{claim, decide, prepare, settle, unclaim};
+pub(super) use store::{is_left, recover, renew};
+
+use super::steps::Effects;
+use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::spool::files::OctetStore;
+use crate::spool::life::Kept;
+use crate::spool::{Archive, SpoolError};
+use bytes::Bytes;
+use entry::{Entries, MessageEntry};
+use log::Log;
+use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use table::{Message, Table};
+use tokio::time::Instant;
+
+/// Octets of the log's file …
+pub(super) const LOG_OCTETS: u64 = 32 << 20;
+/// … which on a small file system is this part of it …
+const SMALL_PART: u64 = 32;
+/// … and below which there is no front at all.
+const SMALLEST_LOG: u64 = 1 << 20;
+/// Records that are here at most; what a transaction then stores is done in some 20 ms.
+const MAX_RECORDS: usize = 1_024;
+/// Octets of messages that are here at most.
+const MAX_OCTETS: usize = 8 << 20;
+/// How long a row stays here while others go on coming …
+const LONGEST_STAY: Duration = Duration::from_secs(1);
+/// … and when nothing moves any more.
+const QUIET: Duration = Duration::from_millis(50);
+
+/// Where a step was taken, or has to be.
+#[derive(Debug)]
+pub(super) enum Place<T> {
+    /// Here.
+    Taken(T),
+    /// In the database, of whose rows alone it is.
+    Apart,
+    /// In the database, once that has everything from here.
+    Behind,
+}
+
+/// What a step works with here.
+pub(super) struct FrontStep<'a> {
+    pub(super) front: &'a mut Front,
+    /// For what is in the database already.
+    pub(super) db: &'a Connection,
+    pub(super) store: &'a OctetStore,
+    pub(super) effects: Effects,
+}
+
+/// What was there before a batch.
+#[derive(Debug)]
+enum Was {
+    Record(RecordId, Option<Box<Kept>>),
+    Message(QueueId, Option<Message>),
+}
+
+/// The rows, and the log.
+#[derive(Debug)]
+pub(super) struct Front {
+    log: Log,
+    table: Table,
+    /// What the batch brings.
+    entries: Entries,
+    undo: Vec<Was>,
+    /// Since when there is something here, and when something moved last.
+    since: Option<(Instant, Instant)>,
+    /// Its log could not be written: until the database has everything nothing is taken here.
+    suspended: bool,
+}
+
+/// A place within a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    entries: usize,
+    undo: usize,
+}
+
+impl Front {
+    fn new(log: Log) -> Self {
+        let (table, entries) = (Table::default(), Entries::default());
+        Self { log, table, entries, undo: Vec::new(), since: None, suspended: false }
+    }
+
+    /// Whether nothing is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether steps may be taken here.
+    pub(super) fn is_open(&self) -> bool {
+        !self.suspended
+    }
+
+    /// Whether what is here, with what the batch has brought, has to go to the database now.
+    pub(super) fn is_full(&self) -> bool {
+        self.table.records.len() > MAX_RECORDS
+            || self.table.octets > MAX_OCTETS
+            || !self.log.has_room(self.entries.octets().len())
+    }
+
+    /// When what is here goes to the database though there would be room; none when nothing is here.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.since.map(|(first, last)| (first + LONGEST_STAY).min(last + QUIET))
+    }
+
+    /// It is tried again later.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        let later = Instant::now() + by;
+        self.since = self.since.map(|_| (later, later));
+    }
+
+    /// When the first record for each archive is due.
+    pub(super) fn agenda(&self) -> BTreeMap<Archive, Timestamp> {
+        let first = self.table.due.iter().filter_map(|(archive, due)| Some((archive.clone(), due.first()?.0)));
+        first.collect()
+    }
+
+    /// Makes durable what the batch has brought.
+    pub(super) fn commit(&mut self) -> Result<(), Unwritten> {
+        if !self.entries.is_empty() {
+            self.log.append(self.entries.octets())?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The batch is durable, here or in the database.
+    fn settle(&mut self) {
+        self.entries.clear();
+        self.undo.clear();
+        let now = Instant::now();
+        self.since = (!self.is_empty()).then(|| (self.since.map_or(now, |(first, _)| first), now));
+    }
+
+    /// Where the batch stands.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { entries: self.entries.octets().len(), undo: self.undo.len() }
+    }
+
+    /// What the batch has brought since is not there.
+    pub(super) fn rewind(&mut self, to: Mark) {
+        self.entries.truncate(to.entries);
+        while self.undo.len() > to.undo {
+            match self.undo.pop() {
+                Some(Was::Record(id, kept)) => drop(self.table.put_record(id, kept.map(|kept| *kept))),
+                Some(Was::Message(queue_id, message)) => drop(self.table.put_message(queue_id, message)),
+                None => {}
+            }
+        }
+    }
+
+    /// The batch is not durable: everything is as before.
+    pub(super) fn undo(&mut self) {
+        self.rewind(Mark { entries: 0, undo: 0 });
+        self.entries.clear();
+    }
+
+    /// Takes nothing before the database has everything.
+    pub(super) fn suspend(&mut self) {
+        self.suspended = true;
+    }
+
+    /// The database has everything, and knows that the next generation begins.
+    pub(super) fn restart(&mut self) {
+        self.log.restart(self.log.generation().wrapping_add(1));
+        self.table = Table::default();
+        self.suspended = false;
+        self.settle();
+    }
+
+    /// A new message, without records.
+    fn add_message(
+        &mut self,
+        queue_id: QueueId,
+        received: Timestamp,
+        size: u64,
+        octets: Option<Bytes>,
+    ) -> Result<(), SpoolError> {
+        let entry = MessageEntry { queue_id, received, size, in_file: octets.is_none() };
+        self.entries.message(&entry, octets.as_deref().unwrap_or_default())?;
+        let was = self.table.put_message(queue_id, Some(Message { received, size, octets, records: BTreeSet::new() }));
+        self.undo.push(Was::Message(queue_id, was));
+        Ok(())
+    }
+
+    /// A record that is new, or says something else.
+    fn save(&mut self, kept: Kept) -> Result<(), SpoolError> {
+        self.entries.record(&kept)?;
+        self.note(kept);
+        Ok(())
+    }
+
+    /// A record that has moved, and says the same.
+    fn save_move(&mut self, kept: Kept) -> Result<(), SpoolError> {
+        self.entries.moved(&kept)?;
+        self.note(kept);
+        Ok(())
+    }
+
+    fn note(&mut self, kept: Kept) {
+        let id = kept.fields.id;
+        let was = self.table.put_record(id, Some(kept));
+        self.undo.push(Was::Record(id, was.map(Box::new)));
+    }
+
+    /// A record that never was.
+    fn delete(&mut self, id: RecordId) -> Result<(), SpoolError> {
+        self.entries.record_gone(id)?;
+        let was = self.table.put_record(id, None);
+        self.undo.push(Was::Record(id, was.map(Box::new)));
+        Ok(())
+    }
+
+    /// Lets a message's octets go unless a live record needs them; whether they were in a file.
+    fn forget_message(&mut self, queue_id: QueueId) -> Result<bool, SpoolError> {
+        let Some(message) = self.table.messages.get(&queue_id) else { return Ok(false) };
+        let is_live = |id| self.table.records.get(id).is_some_and(|kept: &Kept| kept.standing.ended.is_none());
+        if message.records.iter().any(is_live) {
+            return Ok(false);
+        }
+        self.entries.message_gone(queue_id)?;
+        let was = self.table.put_message(queue_id, None);
+        let was_in_file = was.as_ref().is_some_and(|message| message.octets.is_none());
+        self.undo.push(Was::Message(queue_id, was));
+        Ok(was_in_file)
+    }
+}

@@ -1,0 +1,145 @@
+//! How rows get from the front into the database, in the daemon's transactions and at its start.
+
+use super::super::rows;
+use super::super::steps::StepError;
+use super::entry::{self, Entry};
+use super::log::{self, Log};
+use super::table::{Message, Table};
+use super::{Front, LOG_OCTETS, SMALL_PART, SMALLEST_LOG};
+use crate::spool::SpoolError;
+use crate::spool::disk::SharedDisk;
+use crate::spool::files::file_error;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+impl Front {
+    /// Stores everything in the open transaction, with the generation that comes next. Once it is committed the front
+    /// [begins again](Front::restart); until then nothing here has changed.
+    pub(in super::super) fn store(&self, db: &Connection) -> rusqlite::Result<()> {
+        self.table.store(db, self.log.generation().wrapping_add(1))
+    }
+}
+
+impl Table {
+    fn store(&self, db: &Connection, next_generation: u64) -> rusqlite::Result<()> {
+        for (queue_id, message) in &self.messages {
+            // A group may have ended between a message and its records; nobody was answered.
+            if !message.records.is_empty() {
+                let Message { received, size, octets, .. } = message;
+                rows::store_message(db, *queue_id, *received, *size, octets.as_deref())?;
+            }
+        }
+        for kept in self.records.values() {
+            rows::store(db, kept).map_err(|error| match error {
+                StepError::Sql(error) => error,
+                StepError::Answer(error) => rusqlite::Error::ToSqlConversionFailure(error.into()),
+            })?;
+        }
+        save_generation(db, next_generation)
+    }
+
+    /// Takes an entry of the log as it was taken first.
+    fn take(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::Message(entry, octets) => {
+                let octets = (!entry.in_file).then(|| Bytes::copy_from_slice(octets));
+                let (received, size) = (entry.received, entry.size);
+                self.put_message(entry.queue_id, Some(Message { received, size, octets, records: BTreeSet::new() }));
+            }
+            Entry::Record(kept) => drop(self.put_record(kept.fields.id, Some(*kept))),
+            Entry::Move(moved) => {
+                if let Some(mut kept) = self.records.get(&moved.id).cloned() {
+                    kept.standing = moved.standing;
+                    kept.fields.date = moved.date;
+                    kept.fields.message_uuid = moved.message_uuid;
+                    kept.fields.outcome_unknown = moved.outcome_unknown;
+                    self.put_record(moved.id, Some(kept));
+                }
+            }
+            Entry::RecordGone(id) => drop(self.put_record(id, None)),
+            Entry::MessageGone(queue_id) => drop(self.put_message(queue_id, None)),
+        }
+    }
+}
+
+/// Whether there is something in the log that the database lacks.
+///
+/// # Errors
+/// [`SpoolError::Unusable`]: log or database can't be read.
+pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &Path) -> Result<bool, SpoolError> {
+    let mut found = false;
+    // The first group tells.
+    let take = |_: &[u8]| {
+        found = true;
+        Err(())
+    };
+    let generation = generation(db).map_err(unusable)?;
+    let read = log::read(disk, directory, generation, take);
+    read.map_err(|error| SpoolError::Unusable(format!("its log can't be read: {error}"))).map(|_| found)
+}
+
+/// Brings into the database what a former process has left in the log. Blocks.
+///
+/// # Errors
+/// [`SpoolError::Unusable`]: the log or the database can't be read or written.
+pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, directory: &Path) -> Result<(), SpoolError> {
+    let generation = generation(db).map_err(unusable)?;
+    let mut found = Table::default();
+    let take = |group: &[u8]| {
+        entry::read(group, |entry| {
+            found.take(entry);
+            Ok(())
+        })
+    };
+    log::read(disk, directory, generation, take)
+        .map_err(|error| SpoolError::Unusable(format!("its log can't be read: {error}")))?
+        .map_err(|error| SpoolError::Unusable(error.to_string()))?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
+    found.store(&transaction, generation.wrapping_add(1)).map_err(unusable)?;
+    transaction.commit().map_err(unusable)
+}
+
+/// A front with a new log, for a database that has everything; none where the file system is too small for one, or full.
+///
+/// # Errors
+/// [`SpoolError::Unusable`]: the old log can't be removed, or the directory not be synced.
+pub(in super::super) fn renew(
+    db: &Connection,
+    disk: &SharedDisk,
+    directory: &Path,
+) -> Result<Option<Front>, SpoolError> {
+    let failed = |error: &std::io::Error| SpoolError::Unusable(format!("its log: {error}"));
+    let room = disk.room(directory).map_err(|error| failed(&error))?;
+    let capacity = LOG_OCTETS.min(room.total_octets / SMALL_PART);
+    if capacity < SMALLEST_LOG || room.free_octets / 2 < capacity {
+        log::remove(disk, directory).map_err(|error| failed(&error))?;
+        return Ok(None);
+    }
+    match Log::create(disk, directory, capacity, generation(db).map_err(unusable)?) {
+        Ok(log) => Ok(Some(Front::new(log))),
+        Err(error) if matches!(file_error("", &error), SpoolError::Full(_)) => Ok(None),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// The generation whose entries the database lacks.
+fn generation(db: &Connection) -> rusqlite::Result<u64> {
+    let found: Option<i64> =
+        db.prepare_cached("SELECT generation FROM front")?.query_row([], |row| row.get(0)).optional()?;
+    Ok(found.unwrap_or_default().cast_unsigned())
+}
+
+fn save_generation(db: &Connection, generation: u64) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO front (id, generation) VALUES (1, ?)")?
+        .execute([generation.cast_signed()])?;
+    Ok(())
+}
+
+fn unusable(error: rusqlite::Error) -> SpoolError {
+    SpoolError::Unusable(error.to_string())
+}
