@@ -52,8 +52,10 @@ pub struct Original {
     /// Octets.
     pub size: u64,
     /// SHA-256 of the octets as received.
+    #[serde(with = "digest")]
     pub sha256: [u8; 32],
     /// The identity of the message: equal for all transactions of one message.
+    #[serde(with = "digest")]
     pub identity: [u8; 32],
     /// What its octets ask of a transport.
     pub kind: OctetsKind,
@@ -127,4 +129,88 @@ pub struct OwedRetry {
     pub recipients: Vec<Address>,
     /// When its octets had come.
     pub received: Timestamp,
+}
+
+/// A digest as it is stored: hexadecimal digits. Earlier versions stored a list of numbers, which took four times the room.
+mod digest {
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+    use std::fmt;
+
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+    pub(super) fn serialize<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+        let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().unwrap_or(b'0'));
+        let text: String = digest.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect();
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+        deserializer.deserialize_any(Digest)
+    }
+
+    struct Digest;
+
+    impl<'de> Visitor<'de> for Digest {
+        type Value = [u8; 32];
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("64 hexadecimal digits, or 32 numbers")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<[u8; 32], E> {
+            let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+            let octet = |pair: &[u8; 2]| Some(value(pair[0])? << 4 | value(pair[1])?);
+            let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+            let octets: Option<Vec<u8>> = pairs.iter().map(octet).collect();
+            let digest = octets.filter(|_| rest.is_empty()).and_then(|octets| octets.try_into().ok());
+            digest.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<[u8; 32], A::Error> {
+            let mut digest = [0; 32];
+            for (place, octet) in digest.iter_mut().enumerate() {
+                *octet = numbers.next_element()?.ok_or_else(|| A::Error::invalid_length(place, &self))?;
+            }
+            match numbers.next_element::<u8>()? {
+                Some(_) => Err(A::Error::invalid_length(33, &self)),
+                None => Ok(digest),
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use serde::{Deserialize, Serialize};
+
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Holder(#[serde(with = "super")] [u8; 32]);
+
+        #[test]
+        fn a_digest_is_written_in_digits_and_read_in_either_form() {
+            let holder = Holder(std::array::from_fn(|place| u8::try_from(place * 8 + 3).unwrap()));
+            let text = serde_json::to_string(&holder).unwrap();
+            assert!(text.starts_with("\"030b131b") && text.len() == 66, "{text}");
+            assert_eq!(serde_json::from_str::<Holder>(&text).unwrap(), holder);
+            let numbers = serde_json::to_string(&holder.0).unwrap();
+            assert_eq!(serde_json::from_str::<Holder>(&numbers).unwrap(), holder);
+        }
+
+        #[test]
+        fn what_is_too_short_or_too_long_or_has_other_letters_is_no_digest() {
+            let numbers = |count: usize| serde_json::to_string(&vec![1; count]).unwrap();
+            let digits = |text: &str| format!("\"{text}\"");
+            let wrong = [
+                numbers(31),
+                numbers(33),
+                digits(&"ab".repeat(31)),
+                digits(&"ab".repeat(33)),
+                digits(&"x".repeat(64)),
+                digits(&"a".repeat(63)),
+            ];
+            for text in wrong {
+                assert!(serde_json::from_str::<Holder>(&text).is_err(), "{text}");
+            }
+        }
+    }
 }

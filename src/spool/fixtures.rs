@@ -105,7 +105,14 @@ impl World {
 
     /// Claims all that is due at the archive of this key.
     pub(crate) async fn claim_at(&self, key: &str) -> Vec<Claim> {
-        self.spool.claim(&archive(key), self.now(), 100).await.unwrap()
+        let mut all = Vec::new();
+        loop {
+            let more = self.spool.claim(&archive(key), self.now(), 100).await.unwrap();
+            if more.is_empty() {
+                return all;
+            }
+            all.extend(more);
+        }
     }
 
     pub(crate) async fn ack(&self, id: RecordId) {

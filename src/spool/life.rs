@@ -12,6 +12,7 @@ use crate::journal::{Cause, Notice, RecordFields, Replay};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ pub type MessageUuid = fn(&RecordFields) -> Uuid;
 /// A record as a spool keeps it.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
-    pub(super) fields: RecordFields,
+    pub(super) fields: Arc<RecordFields>,
     pub(super) standing: Standing,
     /// How long it may be joined after the verdict.
     pub(super) window: Duration,
@@ -44,7 +45,7 @@ impl Kept {
         // What lists show until sealing fixes it.
         fields.message_uuid = message_uuid(&fields);
         let RecordDraft { coalesce, archive, copies, .. } = draft;
-        Self { fields, standing: Standing::prepared(), window: coalesce, archive, copies }
+        Self { fields: Arc::new(fields), standing: Standing::prepared(), window: coalesce, archive, copies }
     }
 }
 
@@ -73,11 +74,13 @@ pub(super) fn decide(
     now: Timestamp,
     message_uuid: MessageUuid,
 ) -> Decided {
-    new.fields.outcome_unknown = unknown;
+    if new.fields.outcome_unknown != unknown {
+        Arc::make_mut(&mut new.fields).outcome_unknown = unknown;
+    }
     if let Some(place) = retried(new, unknown, earlier, now) {
         if let Some(kept) = earlier.get_mut(place).filter(|_| !unknown) {
             // What is sealed stays as it is, to the octet; only the debt is paid.
-            kept.fields.outcome_unknown &= kept.standing.sealed;
+            Arc::make_mut(&mut kept.fields).outcome_unknown &= kept.standing.sealed;
         }
         return Decided::Merged { earlier: place, added: Vec::new() };
     }
@@ -101,7 +104,7 @@ pub(super) fn decide(
         Merge::Own => {}
         Merge::Known { earlier: place } => {
             if let Some(kept) = earlier.get_mut(place).filter(|kept| !kept.standing.sealed) {
-                kept.fields.outcome_unknown &= unknown;
+                Arc::make_mut(&mut kept.fields).outcome_unknown &= unknown;
             }
             return Decided::Merged { earlier: place, added: Vec::new() };
         }
@@ -109,16 +112,19 @@ pub(super) fn decide(
             let added = pick(&added);
             let names = added.iter().map(|recipient| recipient.address.to_string()).collect();
             if let Some(kept) = earlier.get_mut(place) {
-                kept.fields.recipients.extend(added);
+                let fields = Arc::make_mut(&mut kept.fields);
+                fields.recipients.extend(added);
                 // One transaction's verdict is known: the message did pass.
-                kept.fields.outcome_unknown &= unknown;
-                kept.fields.message_uuid = message_uuid(&kept.fields);
-                debts::owe(&mut kept.fields, owed);
+                fields.outcome_unknown &= unknown;
+                fields.message_uuid = message_uuid(fields);
+                debts::owe(fields, owed);
             }
             return Decided::Merged { earlier: place, added: names };
         }
         Merge::Supplement { earlier: place, added } => {
-            new.fields.recipients = pick(&added);
+            let added = pick(&added);
+            let fields = Arc::make_mut(&mut new.fields);
+            fields.recipients = added;
             if let Some(first) = earlier.get_mut(place) {
                 if !first.standing.sealed {
                     // Its Message-ID is about to be named, and must not change any more.
@@ -126,12 +132,17 @@ pub(super) fn decide(
                     sealed = Some(place);
                 }
                 let named = first.fields.supplements.clone();
-                new.fields.supplements = Some(named.unwrap_or_else(|| message_id(first.fields.message_uuid)));
+                fields.supplements = Some(named.unwrap_or_else(|| message_id(first.fields.message_uuid)));
             }
         }
     }
-    new.fields.message_uuid = message_uuid(&new.fields);
-    debts::owe(&mut new.fields, owed);
+    let message_uuid = message_uuid(&new.fields);
+    // Most records say what they said before, and are shared with what was.
+    if new.fields.message_uuid != message_uuid || owed.is_some() {
+        let fields = Arc::make_mut(&mut new.fields);
+        fields.message_uuid = message_uuid;
+        debts::owe(fields, owed);
+    }
     new.standing.commit(now.plus(new.window));
     Decided::Stays { sealed }
 }
@@ -140,7 +151,7 @@ pub(super) fn decide(
 /// as it is remembered. A retry that is lost again leaves the debt.
 fn retried(new: &Kept, unknown: bool, earlier: &mut [Kept], now: Timestamp) -> Option<usize> {
     new.fields.original.message_id.is_none().then_some(())?;
-    earlier.iter_mut().position(|kept| debts::take(&mut kept.fields, &new.fields, now, !unknown))
+    earlier.iter_mut().position(|kept| debts::take(Arc::make_mut(&mut kept.fields), &new.fields, now, !unknown))
 }
 
 /// An attempt begins: what is not fixed yet is fixed now.
@@ -262,8 +273,8 @@ pub(super) fn replay(delivered: Kept, id: RecordId, archive: String, at: Timesta
     let mut standing = Standing::prepared();
     standing.commit(at);
     standing.sealed = true;
-    let fields = RecordFields { id, replay, ..delivered.fields };
-    Kept { fields, standing, window: Duration::ZERO, archive, copies: Copies::Alone }
+    let fields = RecordFields { id, replay, ..Arc::unwrap_or_clone(delivered.fields) };
+    Kept { fields: Arc::new(fields), standing, window: Duration::ZERO, archive, copies: Copies::Alone }
 }
 
 /// The answer for a record that could not be moved; `why` continues "record … is".
@@ -367,7 +378,8 @@ impl Event {
 }
 
 fn seal(kept: &mut Kept, now: Timestamp, message_uuid: MessageUuid) {
-    kept.fields.date = now;
-    kept.fields.message_uuid = message_uuid(&kept.fields);
+    let fields = Arc::make_mut(&mut kept.fields);
+    fields.date = now;
+    fields.message_uuid = message_uuid(fields);
     kept.standing.sealed = true;
 }

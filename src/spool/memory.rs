@@ -289,7 +289,7 @@ impl Spool for MemorySpool {
         self.now(|kept| {
             let record = kept.record(id)?.clone();
             let octets = kept.octets(&record);
-            Ok((record.fields.clone(), life::listing(&record), octets))
+            Ok(((*record.fields).clone(), life::listing(&record), octets))
         })
     }
 

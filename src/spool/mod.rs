@@ -86,7 +86,8 @@ pub trait Spool: Send + Sync + 'static {
     fn decide(&self, queue_id: QueueId, verdict: Verdict) -> Pending<()>;
 
     /// Gives out up to `limit` records for `archive` that are due at `now`, those first that have been due for longest,
-    /// sealed and `sending`. When the future is dropped before its end they are put back.
+    /// sealed and `sending`. It may give fewer than there are, but never none: who wants more asks again. When the future is
+    /// dropped before its end they are put back.
     fn claim(&self, archive: &Archive, now: Timestamp, limit: usize) -> Pending<Vec<Claim>>;
 
     /// Takes the result of an attempt. Nobody needs to wait: an acknowledgement that a crash swallows is a repeat. Where the

@@ -8,6 +8,7 @@ use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::{State, Status};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -79,7 +80,7 @@ pub struct Claim {
     /// The key of the archive that it goes to.
     pub archive: String,
     /// What rendering needs.
-    pub fields: RecordFields,
+    pub fields: Arc<RecordFields>,
     /// How far its delivery has come; this attempt is counted.
     pub status: Status,
     /// The original's octets.

@@ -243,6 +243,10 @@ impl Injector {
 
     fn start(&mut self, sim: &mut Sim<'_>) {
         self.trace.note("the relay starts");
+        if self.full_until.is_none() {
+            // A fault that was planned for a busier disk, and has not come: trouble that nobody has been told of any more.
+            self.store.set_full(false);
+        }
         if self.is_dark {
             self.store.after_power_cut();
         } else if self.was_killed {

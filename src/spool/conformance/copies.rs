@@ -68,12 +68,12 @@ async fn each_archive_gets_its_own_copy_under_the_same_message_id_date_and_bound
         assert_eq!([one.fields.id, two.fields.id], prepared.records[..]);
         assert_eq!(two.fields.copy_of, Some(one.fields.id));
         assert_eq!((one.archive.as_str(), two.archive.as_str()), (TWO[0], TWO[1]));
-        let like_the_first = RecordFields { id: one.fields.id, copy_of: None, ..two.fields.clone() };
+        let like_the_first = RecordFields { id: one.fields.id, copy_of: None, ..(*two.fields).clone() };
         let uuids = [one.fields.message_uuid, two.fields.message_uuid];
         if message_id {
             assert_eq!(uuids[0], uuids[1]);
         }
-        assert_eq!(like_the_first, RecordFields { message_uuid: uuids[1], ..one.fields });
+        assert_eq!(like_the_first, RecordFields { message_uuid: uuids[1], ..(*one.fields).clone() });
         world.ack(prepared.records[0]).await;
         world.ack(prepared.records[1]).await;
     }
@@ -343,7 +343,7 @@ async fn a_delivered_record_is_sent_again_as_it_was_and_says_so(world: World) {
     let replay = again.fields.replay.clone().unwrap();
     assert_eq!((replay.of, replay.at), (of, world.now()));
     assert_ne!(again.fields.id, of);
-    assert_eq!(RecordFields { id: of, replay: None, ..again.fields.clone() }, before, "to the octet, but for the mark");
+    assert_eq!(RecordFields { id: of, replay: None, ..(*again.fields).clone() }, before, "to the octet, but for the mark");
     world.ack(again.fields.id).await;
     assert!(world.octets(of).await.is_some(), "it may be sent once more");
     assert_eq!(let_go(&world, Duration::ZERO).await, 1);

@@ -114,7 +114,7 @@ async fn a_supplement_of_a_supplement_names_the_first_record(world: World) {
     let mut supplements = Vec::new();
     for recipients in [["a@x.example"], ["b@x.example"], ["c@x.example"]] {
         world.relay(&Message::new(1, &recipients), Verdict::Accepted).await;
-        supplements.extend(world.claim_all().await.into_iter().map(|claim| claim.fields.supplements));
+        supplements.extend(world.claim_all().await.into_iter().map(|claim| claim.fields.supplements.clone()));
     }
     assert_eq!(supplements.len(), 3);
     assert_eq!(supplements[0], None);

@@ -136,6 +136,9 @@ impl Core {
     fn write(&mut self, here: Vec<Box<dyn Queued>>, effects: Effects, mut there: Vec<Box<dyn Queued>>, carried: bool) {
         let carried = carried && self.parts.front.as_ref().is_some_and(|front| !front.is_empty() || !front.is_open());
         let (mut here, mut effects) = (here, effects);
+        if let Some(front) = &mut self.parts.front {
+            front.database_moves();
+        }
         let result = match self.broken.clone() {
             Some(error) => Err(error),
             None => self

@@ -181,6 +181,9 @@ impl Core {
         if let Ok(version) = data_version(&self.parts.db)
             && version != std::mem::replace(&mut self.data_version, version)
         {
+            if let Some(front) = &mut self.parts.front {
+                front.database_moves();
+            }
             self.see(true);
             self.shared.change();
         }

@@ -7,6 +7,7 @@ use crate::mail::{RecordId, Timestamp};
 use crate::spool::files::OctetStore;
 use crate::spool::{Octets, Outcome, ReportClaim, SpoolError};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::sync::Arc;
 
 /// Keeps a report; it is due at once.
 pub(super) fn insert(db: &Connection, report: &ReportFields) -> Result<(), StepError> {
@@ -107,5 +108,5 @@ fn record_of(db: &Connection, store: &OctetStore, id: RecordId) -> Result<Option
     let live = rows::select(db, "WHERE id = ? AND ended IS NULL", [id.as_str()])?.pop();
     let Some(kept) = live.and_then(|row| row.kept().ok()) else { return Ok(None) };
     let octets = rows::octets(db, store, kept.fields.original.queue_id)?;
-    Ok(octets.map(|octets| (kept.fields, octets)))
+    Ok(octets.map(|octets| (Arc::unwrap_or_clone(kept.fields), octets)))
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The columns that [`read`] expects, in its order.
@@ -36,6 +37,7 @@ impl RecordRow {
     pub(super) fn kept(self) -> Result<Kept, SpoolError> {
         match serde_json::from_str(&self.fields) {
             Ok(fields) => {
+                let fields = Arc::new(fields);
                 let Self { standing, window, archive, copies, .. } = self;
                 Ok(Kept { fields, standing, window, archive, copies })
             }
@@ -197,7 +199,7 @@ fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
         ":urged": standing.urged,
         ":reason": standing.reason,
         ":ended": standing.ended.map(Timestamp::as_millis),
-        ":fields": json(fields)?,
+        ":fields": json(&**fields)?,
         ":archive": kept.archive,
         ":copies": copies_number(kept.copies),
         ":replay_of": fields.replay.as_ref().map(|replay| replay.of.to_string()),
@@ -236,7 +238,7 @@ pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) 
 pub(super) fn save(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     let mut statement = db.prepare_cached("UPDATE record SET fields = ?, message_uuid = ?, owes = ? WHERE id = ?")?;
     let uuid = kept.standing.sealed.then(|| kept.fields.message_uuid.to_string());
-    statement.execute(params![json(&kept.fields)?, uuid, kept.owes_retry(), kept.fields.id.as_str()])?;
+    statement.execute(params![json(&*kept.fields)?, uuid, kept.owes_retry(), kept.fields.id.as_str()])?;
     Ok(save_standing(db, kept.fields.id, &kept.standing)?)
 }
 

@@ -11,6 +11,7 @@ use crate::spool::files::OctetStore;
 use crate::spool::life;
 use crate::spool::{Agenda, Archive, Backlog, Figures, Filter, Listing, Octets, SpoolError, Waiting};
 use rusqlite::{Connection, OptionalExtension, named_params, params};
+use std::sync::Arc;
 
 /// Up to `limit` entries, oldest first. `stale` says that no daemon runs: what is being sent then waits in truth.
 pub(super) fn list(db: &Connection, filter: &Filter, limit: usize, stale: bool) -> Result<Vec<Listing>, StepError> {
@@ -44,7 +45,7 @@ pub(super) fn show(
     // Of what is history they are there where they are kept to be sent again.
     let octets = rows::octets(&whole, store, kept.fields.original.queue_id)?;
     let listing = life::listing(&kept);
-    Ok((kept.fields, listing, octets))
+    Ok((Arc::unwrap_or_clone(kept.fields), listing, octets))
 }
 
 /// When something is due next.

@@ -9,6 +9,7 @@
 use super::{Kept, MessageUuid};
 use crate::mail::RecordId;
 use crate::queue::{Standing, State};
+use std::sync::Arc;
 
 /// Why a copy counts as delivered that another archive's acknowledgement stands for.
 pub(in crate::spool) const TAKEN_ELSEWHERE: &str = "another archive of the organization has taken the record";
@@ -21,8 +22,9 @@ pub(in crate::spool) fn seal_with(first: &Kept, others: &mut [Kept], message_uui
     let mut sealed = Vec::new();
     for (place, other) in others.iter_mut().enumerate() {
         if !other.standing.sealed && other.standing.state == State::Waiting {
-            other.fields.date = first.fields.date;
-            other.fields.message_uuid = message_uuid(&other.fields);
+            let fields = Arc::make_mut(&mut other.fields);
+            fields.date = first.fields.date;
+            fields.message_uuid = message_uuid(fields);
             other.standing.sealed = true;
             sealed.push(place);
         }

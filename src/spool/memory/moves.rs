@@ -46,7 +46,7 @@ impl Everything {
         report.attempts = report.attempts.saturating_add(1);
         let (fields, attempts) = (report.fields.clone(), report.attempts);
         let record = fields.news.attached().and_then(|id| self.records.get(&id));
-        let record = record.and_then(|kept| Some((kept.fields.clone(), self.octets(kept)?)));
+        let record = record.and_then(|kept| Some(((*kept.fields).clone(), self.octets(kept)?)));
         Some(ReportClaim { fields, attempts, record })
     }
 

@@ -90,11 +90,11 @@ fn what_is_due_for_longest_goes_first_whether_the_database_has_it_or_not() {
         }
         books.advance(WINDOW);
         let mut given = Vec::new();
-        for limit in [1, 2, 9] {
-            let claims = desk.spool.claim(&super::work::ORGANIZATION.into(), books.now(), limit).await.unwrap();
-            given.push(claims.into_iter().map(|claim| claim.fields.id).collect::<Vec<_>>());
+        for _ in 0..4 {
+            let claims = desk.spool.claim(&super::work::ORGANIZATION.into(), books.now(), 9).await.unwrap();
+            given.extend(claims.into_iter().map(|claim| claim.fields.id));
         }
-        let id = |which: usize| books.told(all[which]).record;
-        assert_eq!(given, [vec![id(0)], vec![id(1), id(2)], vec![id(3)]]);
+        let all: Vec<_> = all.into_iter().map(|which| books.told(which).record).collect();
+        assert_eq!(given, all);
     });
 }

@@ -10,6 +10,7 @@ use crate::queue::Standing;
 use crate::spool::life::Kept;
 use crate::spool::{Copies, SpoolError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -111,7 +112,7 @@ impl Entries {
             message_uuid: Uuid,
             outcome_unknown: bool,
         }
-        let RecordFields { id, date, message_uuid, outcome_unknown, .. } = kept.fields;
+        let RecordFields { id, date, message_uuid, outcome_unknown, .. } = *kept.fields;
         self.add(MOVE, &Borrowed { id, standing: &kept.standing, date, message_uuid, outcome_unknown })
     }
 
@@ -156,7 +157,7 @@ pub(super) fn read(
             RECORD => {
                 let RecordEntry { fields, standing, window_ms, archive } = parse(value)?;
                 let (window, copies) = (Duration::from_millis(window_ms), Copies::Alone);
-                Entry::Record(Box::new(Kept { fields, standing, window, archive, copies }))
+                Entry::Record(Box::new(Kept { fields: Arc::new(fields), standing, window, archive, copies }))
             }
             MOVE => Entry::Move(parse(value)?),
             RECORD_GONE => Entry::RecordGone(parse(value)?),

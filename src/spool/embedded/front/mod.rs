@@ -47,12 +47,12 @@ pub(super) const LOG_OCTETS: u64 = 32 << 20;
 const SMALL_PART: u64 = 32;
 /// … and below which there is no front at all.
 const SMALLEST_LOG: u64 = 1 << 20;
-/// Records that are here at most; what a transaction then stores is done in some 20 ms.
-const MAX_RECORDS: usize = 1_024;
+/// Records that are here at most; what a transaction then stores is done in some 50 ms.
+const MAX_RECORDS: usize = 2_048;
 /// Octets of messages that are here at most.
 const MAX_OCTETS: usize = 8 << 20;
 /// How long a row stays here while others go on coming …
-const LONGEST_STAY: Duration = Duration::from_secs(1);
+const LONGEST_STAY: Duration = Duration::from_secs(3);
 /// … and when nothing moves any more.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -95,6 +95,8 @@ pub(super) struct Front {
     since: Option<(Instant, Instant)>,
     /// Its log could not be written: until the database has everything nothing is taken here.
     suspended: bool,
+    /// When the first record for each archive is due in the database, as far as that is known.
+    first_there: BTreeMap<Archive, Option<Timestamp>>,
 }
 
 /// A place within a batch.
@@ -107,7 +109,7 @@ pub(super) struct Mark {
 impl Front {
     fn new(log: Log) -> Self {
         let (table, entries) = (Table::default(), Entries::default());
-        Self { log, table, entries, undo: Vec::new(), since: None, suspended: false }
+        Self { log, table, entries, undo: Vec::new(), since: None, suspended: false, first_there: BTreeMap::new() }
     }
 
     /// Whether nothing is here.
@@ -142,6 +144,11 @@ impl Front {
     pub(super) fn agenda(&self) -> BTreeMap<Archive, Timestamp> {
         let first = self.table.due.iter().filter_map(|(archive, due)| Some((archive.clone(), due.first()?.0)));
         first.collect()
+    }
+
+    /// Something may have been written to the database.
+    pub(super) fn database_moves(&mut self) {
+        self.first_there.clear();
     }
 
     /// Makes durable what the batch has brought.

@@ -43,7 +43,7 @@ pub(in super::super) fn decide(
     now: Timestamp,
     message_uuid: MessageUuid,
 ) -> Result<Place<()>, SpoolError> {
-    let Some(message) = step.front.table.messages.get(&queue_id) else { return Ok(Place::Behind) };
+    let Some(message) = step.front.table.messages.get(&queue_id) else { return decided_there(step, queue_id) };
     let prepared: Vec<Kept> = message
         .records
         .iter()
@@ -70,6 +70,23 @@ pub(in super::super) fn decide(
     }
     forget(step, queue_id)?;
     Ok(Place::Taken(()))
+}
+
+/// A message that is not here is decided in the database: alone, where nothing here is of the same message.
+fn decided_there<T>(step: &FrontStep<'_>, queue_id: QueueId) -> Result<Place<T>, SpoolError> {
+    const OF_IT: &str = "SELECT identity FROM record WHERE queue_id = ? AND state = 'prepared'";
+    let ask = || -> rusqlite::Result<bool> {
+        let mut of_it = step.db.prepare_cached(OF_IT)?;
+        let mut found = of_it.query([queue_id.as_str()])?;
+        while let Some(row) = found.next()? {
+            if !step.front.table.of_identity(&row.get(0)?).is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let is_here = ask().map_err(|error| super::super::steps::answer_for(&error))?;
+    Ok(if is_here { Place::Behind } else { Place::Apart })
 }
 
 /// Whether the database has a record of the same message and organization.
@@ -131,8 +148,8 @@ fn stands_for(kept: &Kept, new: &Kept) -> bool {
         && life::copies::stands_for_later(&kept.standing)
 }
 
-/// Gives out what is due. Where the database has as much that has been due for longer it is asked alone, and where it has some,
-/// behind all that is here.
+/// Gives out what is due: here what has been due for longer than everything in the database, which is asked alone for what
+/// has been due before the first record here. So a claim may give less than there is; who wants more asks again.
 pub(in super::super) fn claim(
     step: &mut FrontStep<'_>,
     archive: &Archive,
@@ -140,14 +157,18 @@ pub(in super::super) fn claim(
     limit: usize,
     message_uuid: MessageUuid,
 ) -> Result<Place<Vec<Claim>>, SpoolError> {
-    let here =
-        step.front.table.due.get(archive).and_then(|due| due.first()).map(|(due, _)| *due).filter(|due| *due <= now);
-    let Some(first) = here else { return Ok(Place::Apart) };
-    if let Some(place) = elsewhere(step, archive, now.min(first), now, limit)? {
-        return Ok(place);
+    let here = step.front.table.due.get(archive).and_then(|due| due.first()).map(|(due, _)| *due);
+    let there = first_there(step, archive)?;
+    let (here, there) = (here.filter(|due| *due <= now), there.filter(|due| *due <= now));
+    match (here, there) {
+        (None, None) => return Ok(Place::Taken(Vec::new())),
+        (None, Some(_)) => return Ok(Place::Apart),
+        (Some(here), Some(there)) if there <= here => return Ok(Place::Apart),
+        (Some(_), _) => {}
     }
+    let until = there.map_or(now, |there| now.min(there));
     let due = step.front.table.due.get(archive).into_iter().flatten();
-    let ids: Vec<RecordId> = due.take_while(|(due, _)| *due <= now).take(limit).map(|(_, id)| *id).collect();
+    let ids: Vec<RecordId> = due.take_while(|(due, _)| *due <= until).take(limit).map(|(_, id)| *id).collect();
     let mut claims = Vec::with_capacity(ids.len());
     for id in ids {
         let Some(mut kept) = step.front.table.records.get(&id).cloned() else { continue };
@@ -163,30 +184,18 @@ pub(in super::super) fn claim(
     Ok(Place::Taken(claims))
 }
 
-/// Whether a claim is the database's; `first` is when the first record here fell due.
-fn elsewhere<T>(
-    step: &FrontStep<'_>,
-    archive: &Archive,
-    first: Timestamp,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Option<Place<T>>, SpoolError> {
-    const DUE: &str = "SELECT count(*), coalesce(sum(due <= ?4), 0) FROM \
-         (SELECT due FROM record WHERE organization = ?1 AND archive = ?2 AND due <= ?3 ORDER BY due, id LIMIT ?5)";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let wanted = params![archive.organization, archive.key, now.as_millis(), first.as_millis(), limit];
-    let counts = step
-        .db
-        .prepare_cached(DUE)
-        .and_then(|mut due| due.query_row(wanted, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))));
-    let (all, before) = counts.map_err(|error| super::super::steps::answer_for(&error))?;
-    Ok(if all == 0 {
-        None
-    } else if before >= limit {
-        Some(Place::Apart)
-    } else {
-        Some(Place::Behind)
-    })
+/// When the first record for `archive` in the database is due. It is asked when something has been written to it since.
+fn first_there(step: &mut FrontStep<'_>, archive: &Archive) -> Result<Option<Timestamp>, SpoolError> {
+    const FIRST: &str = "SELECT min(due) FROM record WHERE organization = ? AND archive = ? AND due IS NOT NULL";
+    if let Some(known) = step.front.first_there.get(archive) {
+        return Ok(*known);
+    }
+    let wanted = params![archive.organization, archive.key];
+    let first =
+        step.db.prepare_cached(FIRST).and_then(|mut first| first.query_row(wanted, |row| row.get::<_, Option<i64>>(0)));
+    let first = first.map_err(|error| super::super::steps::answer_for(&error))?.map(Timestamp::from_millis);
+    step.front.first_there.insert(archive.clone(), first);
+    Ok(first)
 }
 
 /// Takes the archive's acknowledgement; every other end of an attempt is the database's.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 impl Front {
     /// Stores everything in the open transaction, with the generation that comes next. Once it is committed the front
@@ -52,9 +53,10 @@ impl Table {
             Entry::Move(moved) => {
                 if let Some(mut kept) = self.records.get(&moved.id).cloned() {
                     kept.standing = moved.standing;
-                    kept.fields.date = moved.date;
-                    kept.fields.message_uuid = moved.message_uuid;
-                    kept.fields.outcome_unknown = moved.outcome_unknown;
+                    let fields = Arc::make_mut(&mut kept.fields);
+                    fields.date = moved.date;
+                    fields.message_uuid = moved.message_uuid;
+                    fields.outcome_unknown = moved.outcome_unknown;
                     self.put_record(moved.id, Some(kept));
                 }
             }
