@@ -53,6 +53,15 @@ impl Drain {
         });
     }
 
+    /// The same for a task that changes its label while it goes on.
+    #[allow(clippy::disallowed_methods, reason = "the home of spawn")]
+    pub fn spawn_named<F>(&self, label: impl Into<String>, task: impl FnOnce(Name) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        tokio::spawn(task(Name(self.enter(label.into()))));
+    }
+
     /// Starts a task that nobody waits for: one that only looks on, and ends with the process.
     #[allow(clippy::disallowed_methods, reason = "the home of spawn")]
     pub fn spawn_unawaited<F>(&self, task: F)
@@ -79,6 +88,17 @@ impl Drain {
         labels.insert(number, label);
         self.open.send_replace(labels.len());
         Guard { drain: self.clone(), number }
+    }
+}
+
+/// What a task is called while it is open: until this is dropped.
+pub struct Name(Guard);
+
+impl Name {
+    /// Gives the task another label.
+    pub fn set(&self, label: impl Into<String>) {
+        let mut labels = self.0.drain.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        labels.insert(self.0.number, label.into());
     }
 }
 
@@ -112,6 +132,27 @@ mod tests {
         open.wait_for(|open| *open == 1).await.unwrap();
         assert_eq!(drain.open_labels(), ["session 1"]);
         release.send(()).unwrap();
+        drain.done().await;
+        assert!(drain.open_labels().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_task_goes_by_the_label_it_gave_itself_last() {
+        let drain = Drain::default();
+        let (rename, renamed) = tokio::sync::oneshot::channel::<&str>();
+        let (named, done) = tokio::sync::oneshot::channel::<()>();
+        let (end, over) = tokio::sync::oneshot::channel::<()>();
+        drain.spawn_named("one", |name| async move {
+            name.set(renamed.await.unwrap());
+            named.send(()).unwrap();
+            let _ = over.await;
+            drop(name);
+        });
+        assert_eq!(drain.open_labels(), ["one"]);
+        rename.send("two").unwrap();
+        done.await.unwrap();
+        assert_eq!(drain.open_labels(), ["two"]);
+        end.send(()).unwrap();
         drain.done().await;
         assert!(drain.open_labels().is_empty());
     }

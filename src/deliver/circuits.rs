@@ -18,25 +18,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Circuits that are remembered.
 const MAX_CIRCUITS: usize = 4_096;
 
-/// The way of one organization's records or reports, as circuits know it.
+/// The way of one organization's records or reports, as circuits know it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
-    /// The route's label.
-    pub(super) route: String,
+pub(super) struct Line(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
     /// Whose it is.
-    pub(super) organization: String,
+    organization: String,
     /// `records` or `reports`.
-    pub(super) freight: &'static str,
+    freight: &'static str,
+    /// What the route's circuit is called, and the line's own.
+    names: [Name; 2],
 }
 
 /// A route's label, and for the circuit of one line what tells it from the others of that route.
 type Name = (String, String);
 
 impl Line {
-    /// What the route's circuit is called, and the line's own.
-    fn names(&self) -> [Name; 2] {
-        let own = format!("{} of {}", self.freight, self.organization);
-        [(self.route.clone(), String::new()), (self.route.clone(), own)]
+    /// The line of an organization's records or reports on the route called `route`.
+    pub(super) fn new(route: String, organization: &str, freight: &'static str) -> Self {
+        let own = format!("{freight} of {organization}");
+        let names = [(route.clone(), String::new()), (route, own)];
+        Self(Arc::new(Parts { organization: organization.to_owned(), freight, names }))
+    }
+
+    /// The route's label.
+    pub(super) fn route(&self) -> &str {
+        let [(route, _), _] = self.names();
+        route
+    }
+
+    fn names(&self) -> &[Name; 2] {
+        &self.0.names
     }
 }
 
@@ -169,7 +183,7 @@ impl Circuits {
     pub(super) fn admit(self: &Arc<Self>, line: &Line, now: Timestamp) -> Admission {
         let gates = {
             let circuits = self.lock();
-            line.names().map(|name| circuits.get(&name).map_or(Gate::Open, |found| found.breaker.gate(now)))
+            line.names().each_ref().map(|name| circuits.get(name).map_or(Gate::Open, |found| found.breaker.gate(now)))
         };
         let mut until = None;
         for gate in gates {
@@ -189,8 +203,8 @@ impl Circuits {
     /// A pass for one attempt on `line`, whatever its state: where that is not known to be good the attempt is a probe.
     pub(super) fn probe(self: &Arc<Self>, line: &Line) -> Pass {
         let mut circuits = self.lock();
-        let begin = |name| circuits.get_mut(&name).is_some_and(|circuit| circuit.breaker.begin_probe());
-        let probes = line.names().map(begin);
+        let begin = |name: &Name| circuits.get_mut(name).is_some_and(|circuit| circuit.breaker.begin_probe());
+        let probes = line.names().each_ref().map(begin);
         Pass { circuits: Arc::clone(self), line: line.clone(), probes }
     }
 
@@ -202,7 +216,7 @@ impl Circuits {
     /// What is known of `line`.
     pub(super) fn health(&self, line: &Line) -> Health {
         let circuits = self.lock();
-        let found = line.names().map(|name| circuits.get(&name));
+        let found = line.names().each_ref().map(|name| circuits.get(name));
         let down = |circuit: &Circuit| {
             let (kind, since, next_probe) = circuit.breaker.open()?;
             Some(Down { since, reply: circuit.reply.clone()?, shut: kind == Kind::Shut, next_probe })
@@ -213,7 +227,7 @@ impl Circuits {
     /// How often something that waited on `line` became free to go.
     pub(super) fn closings(&self, line: &Line) -> u64 {
         let circuits = self.lock();
-        let closings = line.names().map(|name| circuits.get(&name).map_or(0, |circuit| circuit.closings));
+        let closings = line.names().each_ref().map(|name| circuits.get(name).map_or(0, |circuit| circuit.closings));
         closings.into_iter().fold(0, u64::wrapping_add)
     }
 
@@ -260,7 +274,8 @@ impl Circuits {
         self.lock().iter().filter_map(state).collect()
     }
 
-    fn change(&self) {
+    /// Wakes the lanes: something was put back that may be tried elsewhere.
+    pub(super) fn change(&self) {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
 
@@ -297,9 +312,14 @@ impl Pass {
         if self.line == *line { self } else { self.circuits.pass(line) }
     }
 
+    /// Whether the line is tried out with it.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probes != [false; 2]
+    }
+
     /// Whether the line was shut since it was given out.
     pub(super) fn is_void(&self, now: Timestamp) -> bool {
-        self.probes == [false; 2] && !matches!(self.circuits.admit(&self.line, now), Admission::Flow)
+        !self.is_probe() && !matches!(self.circuits.admit(&self.line, now), Admission::Flow)
     }
 
     /// The attempt at `record` ended so. Where the line waits for a probe now, tells when that is.
@@ -319,11 +339,11 @@ impl Pass {
             Verdict::Deferred { fault: Fault::Sender { shut }, .. } => [Some(Ok(())), Some(Err(kind(*shut)))],
             Verdict::Deferred { fault: Fault::Route { shut }, .. } => [Some(Err(kind(*shut))), None],
         };
-        let names = self.line.names();
         let probes = std::mem::take(&mut self.probes);
+        let names = self.line.names();
         for (((result, name), is_probe), is_own) in [route, own].into_iter().zip(names).zip(probes).zip([false, true]) {
             let attempt = Attempt { verdict, record, is_probe, is_own };
-            self.note(&name, result, attempt, retry, now);
+            self.note(name, result, attempt, retry, now);
         }
         let verdict_is_the_route_s = !matches!(verdict, Verdict::Deferred { fault: Fault::Record | Fault::Ours, .. });
         self.circuits.health(&self.line).down.map(|down| down.next_probe).filter(|_| verdict_is_the_route_s)
@@ -345,9 +365,9 @@ impl Pass {
     }
 
     fn log(&self, turn: &Turn, reply: &Said, is_own: bool) {
-        let route = self.line.route.as_str();
-        let organization = is_own.then_some(self.line.organization.as_str());
-        let freight = is_own.then_some(self.line.freight);
+        let route = self.line.route();
+        let organization = is_own.then_some(self.line.0.organization.as_str());
+        let freight = is_own.then_some(self.line.0.freight);
         match turn {
             Turn::Up => {
                 tracing::info!(event = "route.state", route, state = "up", organization, freight, "the route works");
@@ -366,9 +386,9 @@ impl Drop for Pass {
         if self.probes == [false; 2] {
             return;
         }
-        for (name, is_probe) in self.line.names().into_iter().zip(self.probes) {
+        for (name, is_probe) in self.line.names().iter().zip(self.probes) {
             if is_probe {
-                self.circuits.with(&name, |circuit| circuit.breaker.end_probe());
+                self.circuits.with(name, |circuit| circuit.breaker.end_probe());
             }
         }
         self.circuits.change();

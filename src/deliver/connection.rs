@@ -1,4 +1,5 @@
-//! A conversation with one server, from the connection to the last reply: lettre speaks, the [`Line`] below it keeps watch.
+//! A conversation with one server, from the connection to the last reply: lettre opens it, the transactions are said over the
+//! [`Line`] below it, in as few writes as the server's extensions allow.
 //!
 //! Carries out RFC 5321, sections 3.1 to 3.3 (client side) with the time limits of 4.5.3.2, RFC 1870 (SIZE), RFC 3207
 //! (STARTTLS), RFC 4954 (AUTH PLAIN and LOGIN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8). One recipient each time.
@@ -13,12 +14,15 @@ use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage};
 use crate::config::{Protocol, SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
-use crate::mail::{Reply, ReplyClass};
+use crate::mail::{RecordId, Reply, ReplyClass};
 use crate::net::{Network, Stream, connect_by};
+use crate::smtp::Encoder;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::extension::ClientId;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -36,6 +40,9 @@ const DATA: Duration = Duration::from_secs(2 * 60);
 const END_OF_DATA: Duration = Duration::from_secs(10 * 60);
 /// Waits for what no record hangs on: RSET, QUIT, and a last word behind a lost connection.
 const POLITENESS: Duration = Duration::from_secs(10);
+/// How long the reply to an envelope that was sent ahead may take behind the one to the letter before: a server that has
+/// thrown it away says nothing, and is asked again over another connection.
+const AHEAD: Duration = Duration::from_secs(30);
 /// Records sent through one connection.
 const MAX_TRANSACTIONS: u32 = 100;
 
@@ -63,10 +70,17 @@ impl Opener<'_> {
 
 /// A server that has answered EHLO, and AUTH when asked for.
 pub(super) struct Connection {
-    smtp: AsyncSmtpConnection,
     line: Line,
     offers: Offers,
     transactions: u32,
+    /// The letter whose envelope was said along with the end of the one before.
+    ahead: Option<Ahead>,
+}
+
+/// An envelope whose replies are still to come, and the letter as it was rendered for it.
+struct Ahead {
+    id: RecordId,
+    rendering: Rendered,
 }
 
 impl Connection {
@@ -140,8 +154,10 @@ impl Connection {
             Some(_) => Stage::Hello,
         };
         match (opened, reply) {
-            (Ok(smtp), Some(reply)) => Ok(Self { smtp, line, offers: Offers::of(&reply), transactions: 0 }),
-            (opened, reply) => Err(failure(stage, reply, &line, opened.err())),
+            (Ok(_), Some(reply)) => Ok(Self { line, offers: Offers::of(&reply), transactions: 0, ahead: None }),
+            (_, Some(reply)) if is_negative(&reply) => Err(Failure { stage, cause: Cause::Reply(reply) }),
+            (Err(error), _) => Err(broken(stage, &line, &error)),
+            (Ok(_), None) => Err(broken(stage, &line, &"the conversation broke off")),
         }
     }
 
@@ -186,13 +202,25 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends `letter`; gives the server's reply to the end of data when that is an acceptance.
-    pub(super) async fn send(&mut self, letter: &Letter) -> Result<Reply, Failure> {
+    /// Sends `letter`; gives the server's reply to the end of data when that is an acceptance. The envelope of `next` goes out
+    /// with the final dot where the server takes commands in a row (RFC 2920, section 3.1: the content of a message may be the
+    /// first in a group): then nothing but `next` can be sent afterwards.
+    pub(super) async fn send(&mut self, letter: &Letter, next: Option<&Letter>) -> Result<Reply, Failure> {
         self.transactions += 1;
-        let rendering = (letter.render)(self.archive_offers());
-        let mail = self.mail_command(letter, &rendering)?;
-        let rcpt = format!("RCPT TO:<{}>", letter.forward_path);
+        let ahead = self.ahead.take();
+        if ahead.as_ref().is_some_and(|ahead| ahead.id != letter.id) {
+            return Err(Failure::lost(Stage::Mail, "another letter's envelope was begun"));
+        }
+        let (rendering, envelope) = match ahead {
+            Some(ahead) => (ahead.rendering, None),
+            None => {
+                let rendering = (letter.render)(self.archive_offers());
+                let mail = self.mail_command(letter, &rendering)?;
+                (rendering, Some((mail, format!("RCPT TO:<{}>", letter.forward_path))))
+            }
+        };
         if letter.is_trial {
+            let (mail, rcpt) = envelope.unwrap_or_default();
             self.say_done(Stage::Mail, &mail, COMMAND).await?;
             let reply = self.say_done(Stage::Rcpt, &rcpt, COMMAND).await?;
             self.say_done(Stage::Mail, "RSET", POLITENESS).await?;
@@ -204,8 +232,19 @@ impl Connection {
             cause: Cause::Ours(format!("the original can't be read: {error}")),
         };
         let pieces = (letter.original.open)().map_err(unreadable)?;
-        self.begin_data(&mail, &rcpt).await?;
-        self.send_data(Slices::new(rendering, pieces, letter.original.length, self.line.clone())).await
+        match envelope {
+            Some((mail, rcpt)) => self.begin_data(&mail, &rcpt).await?,
+            None => {
+                let mail = self.hear_done(Stage::Mail, AHEAD).await;
+                self.end_of_envelope(mail).await?;
+            }
+        }
+        self.send_data(&rendering, Slices::new(pieces, letter.original.length), next).await
+    }
+
+    /// Whether the replies to an envelope that was sent ahead are still to come: nothing else can be said then.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.ahead.is_some()
     }
 
     /// Says MAIL, RCPT and DATA up to the 354; in one write where the server takes commands in a row (RFC 2920).
@@ -217,6 +256,11 @@ impl Connection {
             return expect(Stage::Data, reply, ReplyClass::Intermediate).map(drop);
         }
         let mail = self.say_done(Stage::Mail, &format!("{mail}\r\n{rcpt}\r\nDATA"), COMMAND).await;
+        self.end_of_envelope(mail).await
+    }
+
+    /// The replies to RCPT and DATA, which were said in one row with MAIL.
+    async fn end_of_envelope(&mut self, mail: Result<Reply, Failure>) -> Result<(), Failure> {
         let rcpt = self
             .hear(Stage::Rcpt, COMMAND, &mail)
             .await
@@ -235,6 +279,19 @@ impl Connection {
         }
     }
 
+    /// The envelope of `next` as one row of commands, and the letter as it is rendered for it; none where it has to wait for
+    /// its turn.
+    fn envelope_ahead(&self, next: &Letter) -> Option<(String, Ahead)> {
+        if !self.offers.extensions.pipelining || self.transactions >= MAX_TRANSACTIONS || next.is_trial {
+            return None;
+        }
+        let rendering = (next.render)(self.archive_offers());
+        // What can't be sent to this server is found out when its turn comes.
+        let mail = self.mail_command(next, &rendering).ok()?;
+        let row = format!("{mail}\r\nRCPT TO:<{}>\r\nDATA\r\n", next.forward_path);
+        Some((row, Ahead { id: next.id, rendering }))
+    }
+
     /// The reply to the next command of a row; not waited for when the line broke at the one before.
     async fn hear(&mut self, stage: Stage, limit: Duration, before: &Result<Reply, Failure>) -> Result<Reply, Failure> {
         if let Err(failure) = before
@@ -242,14 +299,31 @@ impl Connection {
         {
             return Err(failure.clone());
         }
+        self.hear_now(stage, limit).await
+    }
+
+    async fn hear_now(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
         self.line.expect_reply_within(limit);
-        let heard = self.smtp.read_response().await;
+        let heard = self.line.hear().await;
         self.answer(stage, heard)
     }
 
-    async fn send_data(&mut self, slices: Slices) -> Result<Reply, Failure> {
+    async fn hear_done(&mut self, stage: Stage, limit: Duration) -> Result<Reply, Failure> {
+        let reply = self.hear_now(stage, limit).await?;
+        expect(stage, reply, ReplyClass::Completion)
+    }
+
+    async fn send_data(
+        &mut self,
+        rendering: &Rendered,
+        slices: Slices,
+        next: Option<&Letter>,
+    ) -> Result<Reply, Failure> {
         self.line.expect_reply_within(END_OF_DATA);
-        let sent = self.smtp.message_iter(slices).await;
+        let sent = match self.write_data(rendering, slices, next).await {
+            Ok(()) => self.line.hear().await,
+            Err(error) => Err(error),
+        };
         if let Some(cause) = self.line.poisoned() {
             return Err(Failure { stage: Stage::Data, cause });
         }
@@ -262,12 +336,44 @@ impl Connection {
         {
             // A server that stops taking data often says why before it goes.
             self.line.expect_reply_within(POLITENESS);
-            let _ = self.smtp.read_response().await;
-            if let Some(reply) = self.line.take_reply() {
+            if let Ok(reply) = self.line.hear().await {
                 what.push_str(&format!("; the server had said {reply}"));
             }
         }
         Err(failure)
+    }
+
+    /// Writes the letter and the final dot, or poisons the line before there could be one: behind a part of the original, and
+    /// where the server spoke before we had ended, which would be taken for the answer to the dot.
+    async fn write_data(&mut self, rendering: &Rendered, mut slices: Slices, next: Option<&Letter>) -> io::Result<()> {
+        let ahead = next.and_then(|next| self.envelope_ahead(next));
+        let (line, mut encoder) = (&self.line, Encoder::new());
+        line.gather(|out| encoder.encode(&rendering.prefix, out))?;
+        loop {
+            let slice = match slices.next() {
+                Ok(Some(slice)) => slice,
+                Ok(None) => break,
+                Err(why) => {
+                    line.poison(Cause::Ours(why));
+                    break;
+                }
+            };
+            if line.gather(|out| encoder.encode(&slice, out))? {
+                line.drain().await?;
+            }
+        }
+        if let Some(said) = line.spoke_early() {
+            line.poison(Cause::Lost(said));
+        }
+        line.gather(|out| {
+            encoder.encode(&rendering.suffix, out);
+            encoder.finish(out);
+            if let Some((row, _)) = &ahead {
+                out.extend_from_slice(row.as_bytes());
+            }
+        })?;
+        self.ahead = ahead.map(|(_, ahead)| ahead);
+        Ok(())
     }
 
     /// MAIL with its parameters, or why the letter can't be sent to this server at all.
@@ -318,7 +424,7 @@ impl Connection {
 
     /// Whether the connection may carry another letter.
     pub(super) fn is_usable(&self) -> bool {
-        self.transactions < MAX_TRANSACTIONS && self.line.spoke_early().is_none()
+        self.transactions < MAX_TRANSACTIONS && self.ahead.is_none() && self.line.spoke_early().is_none()
     }
 
     /// Takes leave.
@@ -338,15 +444,23 @@ impl Connection {
             return Err(Failure::lost(stage, said));
         }
         self.line.expect_reply_within(limit);
-        let said = self.smtp.command(format!("{command}\r\n")).await;
-        self.answer(stage, said)
+        let said = self.line.gather(|out| {
+            out.extend_from_slice(command.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        });
+        let heard = match said {
+            Ok(_) => self.line.hear().await,
+            Err(error) => Err(error),
+        };
+        self.answer(stage, heard)
     }
 
-    /// What came of a command: the reply is the line's, lettre knows its class alone.
-    fn answer<T>(&self, stage: Stage, said: Result<T, lettre::transport::smtp::Error>) -> Result<Reply, Failure> {
-        match (said, self.line.take_reply()) {
-            (Ok(_), Some(reply)) => Ok(reply),
-            (said, reply) => Err(failure(stage, reply, &self.line, said.err())),
+    /// What came of a command.
+    fn answer(&self, stage: Stage, heard: io::Result<Reply>) -> Result<Reply, Failure> {
+        match heard {
+            Ok(reply) if is_negative(&reply) => Err(Failure { stage, cause: Cause::Reply(reply) }),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(broken(stage, &self.line, &error)),
         }
     }
 }
@@ -359,13 +473,9 @@ fn expect(stage: Stage, reply: Reply, class: ReplyClass) -> Result<Reply, Failur
     Err(Failure::lost(stage, format!("the server said {reply}, which fits nothing")))
 }
 
-/// Why there is no positive reply: the negative one, or what happened to the line.
-fn failure(stage: Stage, reply: Option<Reply>, line: &Line, error: Option<lettre::transport::smtp::Error>) -> Failure {
-    if let Some(reply) = reply.filter(is_negative) {
-        return Failure { stage, cause: Cause::Reply(reply) };
-    }
-    let what = line.failure().or_else(|| error.map(|error| error.to_string()));
-    Failure::lost(stage, what.unwrap_or_else(|| "the conversation broke off".to_owned()))
+/// Why there is no reply.
+fn broken(stage: Stage, line: &Line, error: &dyn fmt::Display) -> Failure {
+    Failure::lost(stage, line.failure().unwrap_or_else(|| error.to_string()))
 }
 
 /// Shakes hands as `target` asks for it, over `stream`.

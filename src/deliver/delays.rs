@@ -12,7 +12,8 @@
 
 use super::circuits::{Health, Taking};
 use super::lane::{changed, over};
-use super::office::{Freight, Office, Way};
+use super::office::{Freight, Office};
+use super::way::Way;
 use crate::config::Retry;
 use crate::journal::{MAX_NAMED, Named, News, Outage};
 use crate::mail::Timestamp;
@@ -125,7 +126,7 @@ impl Watch {
             && backlog.oldest.is_some_and(|oldest| now.since(oldest) >= retry.give_up)
         {
             let setback =
-                Setback { route: route.clone(), reply: down.reply.text.clone(), reply_is_smtp: down.reply.is_smtp };
+                Setback { route: route.to_owned(), reply: down.reply.text.clone(), reply_is_smtp: down.reply.is_smtp };
             self.give_up(retry, &setback, now).await?;
             backlog = self.office.spool.backlog(&self.archive).await?;
         }
@@ -181,7 +182,7 @@ impl Watch {
         now: Timestamp,
     ) -> Result<(), SpoolError> {
         let late = self.office.spool.waiting(&self.archive, until, MAX_NAMED, now).await?;
-        let outage = outage(&self.archive, &way.label(), health, backlog, &late, now);
+        let outage = outage(&self.archive, way.label(), health, backlog, &late, now);
         let late = with_route(late, &outage);
         tracing::warn!(
             event = "record.delayed",

@@ -6,9 +6,11 @@
 //! records stay. When the end begins nothing more is claimed.
 
 use super::circuits::{Admission, Line, Pass};
+use super::courier;
 use super::delays::Watch;
-use super::office::{Freight, Office, Parcel, Way};
+use super::office::{Freight, Office, Parcel};
 use super::pool::MAX_CONNECTIONS_PER_ROUTE;
+use super::way::Way;
 use crate::config::{Config, Organization};
 use crate::spool::{Archive, Followers, SpoolError};
 use crate::watch;
@@ -124,11 +126,11 @@ struct Lane {
 /// What a lane does next.
 enum Step {
     /// Claims as much as it has slots for.
-    Flow(Way),
+    Flow(Arc<Way>),
     /// Claims one piece: a probe, …
-    Probe(Way, Pass),
+    Probe(Arc<Way>, Pass),
     /// … or what an operator wants tried, which is one where the route is shut.
-    Urged(Way, Pass),
+    Urged(Arc<Way>, Pass),
     /// Waits so long, or until something changes; the route is shut.
     Rest(Duration, bool),
     /// The configuration lacks the organization.
@@ -190,8 +192,8 @@ impl Lane {
     async fn next(&mut self, is_more: bool) -> Result<Step, SpoolError> {
         let office = Arc::clone(&self.office);
         let Some(way) = office.way(&self.archive, self.freight) else { return Ok(Step::End) };
-        let line = way.line();
-        self.hurry_behind(&line).await?;
+        let line = &way.line().clone();
+        self.hurry_behind(line).await?;
         let now = office.clock.now();
         let mut urged = None;
         if !is_more {
@@ -210,10 +212,10 @@ impl Lane {
             }
             urged = agenda.urged.filter(|due| self.freight == Freight::Records && *due <= now);
         }
-        Ok(match office.circuits.admit(&line, now) {
+        Ok(match office.circuits.admit(line, now) {
             Admission::Flow => Step::Flow(way),
             Admission::Probe(pass) => Step::Probe(way, pass),
-            Admission::Shut(_) if urged.is_some() => Step::Urged(way, office.circuits.probe(&line)),
+            Admission::Shut(_) if urged.is_some() => Step::Urged(way, office.circuits.probe(line)),
             Admission::Shut(until) => {
                 Step::Rest(until.map_or(LONGEST_SLEEP, |until| until.since(now).min(LONGEST_SLEEP)), true)
             }
@@ -260,14 +262,25 @@ impl Lane {
             () = changed(config) => return Ok(Gone::Again { more: false }),
             permits = take_permits(self.office.slots(&way), self.moment(), most) => permits,
         };
-        let (line, asked) = (way.line(), permits.len());
+        let asked = permits.len();
         let parcels = self.claim(permits.len(), is_urged).await?;
         let count = parcels.len();
         let mut pass = pass;
-        for (parcel, permit) in parcels.into_iter().zip(permits) {
+        for (parcel, slot) in parcels.into_iter().zip(permits) {
             let office = Arc::clone(&self.office);
-            let pass = pass.take().unwrap_or_else(|| office.circuits.pass(&line));
-            self.office.drain.spawn(parcel.label(), async move { office.carry(parcel, pass, permit).await });
+            let pass = pass.take().unwrap_or_else(|| office.circuits.pass(way.line()));
+            let drain = &self.office.drain;
+            match parcel {
+                Parcel::Record(claim) => {
+                    drain.spawn_named(courier::label(claim.fields.id), |name| {
+                        office.carry_records(claim, pass, slot, name)
+                    });
+                }
+                Parcel::Report(claim) => {
+                    let label = format!("report {}", claim.fields.id);
+                    drain.spawn(label, async move { office.carry_report(claim, pass, slot).await });
+                }
+            }
         }
         Ok(if count == 0 { Gone::Nothing } else { Gone::Again { more: count == asked } })
     }

@@ -1,10 +1,8 @@
 //! What is sent: an envelope, what stands before and behind the original, and the original's octets.
 //!
 //! The rendering depends on what the server offers and is made behind its EHLO; the octets are read from the spool while
-//! they are sent. [`Slices`] gives them to lettre, and sees to it that nothing but the whole letter can look like one.
+//! they are sent. [`Slices`] gives them out, and says where they are not whole.
 
-use super::line::Line;
-use super::verdict::Cause;
 use crate::journal::{ArchiveOffers, BodyKind, Rendering, ReportRendering};
 use crate::mail::{Address, RecordId, ReversePath};
 use crate::spool::{Chunks, Octets};
@@ -12,7 +10,7 @@ use bytes::Bytes;
 use std::io;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Octets handed to lettre at a time; it makes a copy of each slice.
+/// Octets given out at a time; each slice is copied to where it gathers with others.
 const SLICE: usize = 64 * 1_024;
 
 /// What stands around the original, and what MAIL must say of it.
@@ -124,78 +122,37 @@ fn off_the_runtime<T>(read: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The letter in slices: prefix, original, suffix, without the last CRLF, which lettre writes with the final dot.
+/// The original's octets as they are sent: all of them, or it is said why not.
 ///
-/// When an iterator ends, lettre writes the final dot: the only thing it can't be kept from by its interface. So where the
-/// original can't be read to its last octet, and where the server spoke before we had ended, the line is poisoned first.
+/// Only behind the last octet may the letter be ended: who sends it asks for the next piece until there is none.
 pub(super) struct Slices {
-    prefix: Bytes,
     pieces: Pieces,
     piece: Bytes,
-    /// Octets of the original still to come.
+    /// Octets still to come.
     left: u64,
-    suffix: Option<Bytes>,
-    line: Line,
 }
 
 impl Slices {
-    pub(super) fn new(rendering: Rendered, pieces: Pieces, length: u64, line: Line) -> Self {
-        let mut suffix = rendering.suffix;
-        if suffix.ends_with(b"\r\n") {
-            suffix.truncate(suffix.len() - 2);
-        }
-        Self {
-            prefix: rendering.prefix.into(),
-            pieces,
-            piece: Bytes::new(),
-            left: length,
-            suffix: Some(suffix.into()),
-            line,
-        }
+    pub(super) fn new(pieces: Pieces, length: u64) -> Self {
+        Self { pieces, piece: Bytes::new(), left: length }
     }
 
-    /// The next piece of the original; none when it is over, or can't be read.
-    fn original(&mut self) -> Option<Bytes> {
+    /// The next octets of the original, at most [`SLICE`] of them; none when it is over.
+    ///
+    /// # Errors
+    /// Why it is not whole: it can't be read, or its length is another.
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, String> {
         while self.piece.is_empty() {
             match self.pieces.next() {
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => {
-                    self.line.poison(Cause::Ours(format!("the original can't be read: {error}")));
-                    return None;
-                }
-                None if self.left > 0 => {
-                    self.line.poison(Cause::Ours(format!("the original lacks its last {} octets", self.left)));
-                    return None;
-                }
-                None => return None,
+                Some(Err(error)) => return Err(format!("the original can't be read: {error}")),
+                None if self.left > 0 => return Err(format!("the original lacks its last {} octets", self.left)),
+                None => return Ok(None),
             }
         }
         let slice = self.piece.split_to(self.piece.len().min(SLICE));
-        match self.left.checked_sub(slice.len() as u64) {
-            Some(left) => self.left = left,
-            None => self.line.poison(Cause::Ours("the original has more octets than it should".to_owned())),
-        }
-        Some(slice)
-    }
-}
-
-impl Iterator for Slices {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if !self.prefix.is_empty() {
-            return Some(self.prefix.split_to(self.prefix.len().min(SLICE)));
-        }
-        if self.suffix.is_some() {
-            if let Some(slice) = self.original() {
-                return Some(slice);
-            }
-            return self.suffix.take();
-        }
-        // Behind this, lettre writes the dot. A reply that came before it would be taken for the answer to it.
-        if let Some(said) = self.line.spoke_early() {
-            self.line.poison(Cause::Lost(said));
-        }
-        None
+        let left = self.left.checked_sub(slice.len() as u64);
+        self.left = left.ok_or("the original has more octets than it should")?;
+        Ok(Some(slice))
     }
 }

@@ -1,14 +1,15 @@
-//! The line to a server, as lettre sees it: a stream that lettre reads from and writes to, and that we keep a hand on.
+//! The line to a server: what is said over it and what is heard, and a stream in lettre's eyes, who opens the conversation.
 //!
-//! lettre speaks (commands, dot-stuffing, the final dot); what it lacks is done here, below it:
+//! lettre reads the greeting and says EHLO; what it lacks for that is done here, below it. The transactions are said over
+//! the line itself ([`Line::gather`], [`Line::hear`]):
 //!
 //! * *Replies are kept whole.* lettre drops the greeting, joins the lines of refusals, and takes a reply in Latin-1, or one
 //!   without text, for a lost connection. Here replies are read generously and kept ([`Line::take_reply`]);
 //!   lettre is told the class alone, by one short line it surely understands.
-//! * *A poisoned line takes no further octet* ([`Line::poison`]). When the original can't be read to its end, lettre's
-//!   iterator could only end early, and lettre would write the final dot below half a record. Every write fails from then on.
-//! * *What belongs together leaves together.* lettre flushes after each of its writes; here octets gather until a reply is
-//!   waited for or [`GATHER`] of them are there, so that a small record goes out in one write with its final dot.
+//! * *A poisoned line takes no further octet* ([`Line::poison`]): where the original can't be read to its end, nothing may
+//!   write a final dot below half a record. Every write fails from then on.
+//! * *What belongs together leaves together.* Octets gather until a reply is waited for or [`GATHER`] of them are there, so
+//!   that a small record goes out in one write with its final dot.
 //! * *Every wait ends.* A reply has until the limit set before; a block of data has [`BLOCK`] to move on.
 //! * *Nobody speaks out of turn.* Octets that came before they were asked for are found ([`Line::spoke_early`]): an injected
 //!   or late reply is never taken for the answer to something said afterwards (RFC 3207, section 6).
@@ -18,6 +19,7 @@ use super::verdict::Cause;
 use crate::mail::{Reply, ReplyClass};
 use crate::net::{Stream, Transport};
 use lettre::transport::smtp::client::AsyncTokioStream;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,6 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 const READ: usize = 2_048;
 /// Octets that gather before they are written.
 const GATHER: usize = 64 * 1024;
+/// Octets for which a line keeps room while it is idle; there are some twenty lines a route.
+const KEPT: usize = 16 * 1024;
 
 /// A handle on the line; lettre holds another.
 #[derive(Debug, Clone)]
@@ -119,6 +123,36 @@ impl Line {
         inner.limit = limit;
         inner.waiting_for_reply = None;
         inner.reply = None;
+    }
+
+    /// Lets `add` append octets to those that leave when the next reply is waited for; tells whether so many have gathered
+    /// that they should leave [before](Self::drain).
+    ///
+    /// # Errors
+    /// The line is poisoned.
+    pub(super) fn gather(&self, add: impl FnOnce(&mut Vec<u8>)) -> io::Result<bool> {
+        let mut inner = self.lock();
+        if inner.poison.is_some() {
+            return Err(poisoned());
+        }
+        add(&mut inner.gathered);
+        Ok(inner.gathered.len() >= GATHER)
+    }
+
+    /// Sends what has gathered.
+    ///
+    /// # Errors
+    /// The line is poisoned, or broke, or took nothing for [`BLOCK`].
+    pub(super) async fn drain(&self) -> io::Result<()> {
+        poll_fn(|context| self.lock().poll_drain(context)).await
+    }
+
+    /// Sends what has gathered and waits for the next reply.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain); what came is no reply, or none came in time.
+    pub(super) async fn hear(&self) -> io::Result<Reply> {
+        poll_fn(|context| self.lock().poll_reply(context)).await
     }
 
     /// The last reply, when one came.
@@ -245,30 +279,27 @@ impl Inner {
             }
         };
         match &polled {
-            // An idle line keeps no room for the last record.
-            Poll::Ready(Ok(())) => gathered = Vec::new(),
-            Poll::Ready(Err(_)) => gathered.clear(),
+            // An idle line keeps no more room than a small record takes.
+            Poll::Ready(Ok(())) if gathered.capacity() > KEPT => gathered = Vec::new(),
+            Poll::Ready(_) => gathered.clear(),
             Poll::Pending => drop(gathered.drain(..written)),
         }
         self.gathered = gathered;
         polled
     }
 
-    fn poll_told(&mut self, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Sends what has gathered and waits for a reply.
+    fn poll_reply(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Reply>> {
         if self.out_of_step {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the two sides are out of step")));
         }
         std::task::ready!(self.poll_drain(context))?;
-        while self.told.is_empty() {
+        loop {
             match self.replies.take() {
                 Ok(Some(reply)) => {
-                    self.told = told(reply.code());
                     self.replies_read += 1;
-                    // Behind a refused EHLO lettre says QUIT by itself; the answer to that is no news.
-                    if !self.reply.as_ref().is_some_and(is_negative) {
-                        self.reply = Some(reply);
-                    }
                     self.waiting_for_reply = None;
+                    return Poll::Ready(Ok(reply));
                 }
                 Ok(None) => match self.poll_octets(context) {
                     Poll::Ready(Ok(())) => {}
@@ -281,13 +312,25 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// The same as lettre reads it.
+    fn poll_told(&mut self, context: &mut Context<'_>, output: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.told.is_empty() {
+            let reply = std::task::ready!(self.poll_reply(context))?;
+            self.told = told(reply.code());
+            // Behind a refused EHLO lettre says QUIT by itself; the answer to that is no news.
+            if !self.reply.as_ref().is_some_and(is_negative) {
+                self.reply = Some(reply);
+            }
+        }
         let (now, later) = self.told.split_at(self.told.len().min(output.remaining()));
         output.put_slice(now);
         self.told = later;
         Poll::Ready(Ok(()))
     }
 
-    fn poll_reply_limit(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_reply_limit<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let limit = if self.reply.as_ref().is_some_and(is_negative) { FAREWELL } else { self.limit };
         let sleep = self.waiting_for_reply.get_or_insert_with(|| sleep_for(limit));
         if sleep.as_mut().poll(context).is_pending() {

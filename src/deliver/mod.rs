@@ -23,6 +23,7 @@
 mod breaker;
 mod circuits;
 mod connection;
+mod courier;
 mod delays;
 mod dns;
 mod lane;
@@ -41,6 +42,7 @@ mod target;
 mod tls;
 mod trial;
 mod verdict;
+mod way;
 
 #[cfg(test)]
 mod tests;
@@ -110,7 +112,9 @@ pub fn start(deliver: Deliver) -> Delivery {
     let Deliver { spool, config, clock, entropy, mac_key, drain, resolver, network, policies } = deliver;
     let post = Post::new(resolver, network, policies, Arc::clone(&clock), drain.clone());
     let circuits = Arc::new(Circuits::default());
-    let office = Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, circuits });
+    let ways = Default::default();
+    let office =
+        Arc::new(Office { spool, config, clock, entropy, mac_key, drain: drain.clone(), post, circuits, ways });
     drain.spawn("delivery", lane::supervise(Arc::clone(&office)));
     let keeper = Arc::clone(&office);
     drain.spawn("idle connections", async move { keeper.post.keep_connections().await });

@@ -1,19 +1,19 @@
-//! One attempt at a claimed record or report, from the claim to its settlement: what is sent is put together from the
-//! current configuration, the verdict is turned into an outcome, the outcome is logged and kept.
+//! One attempt at a claimed record (see [`courier`](super::courier)) or report, from the claim to its settlement: what is sent
+//! is put together from the current configuration, the verdict is turned into an outcome, the outcome is logged and kept.
 //!
 //! Promises: a record is acknowledged by the archive's final 2yz alone; a failed one has one notice, kept in the same
 //! transaction; a report that fails causes no other; behind a circuit that has opened nothing is begun.
 
-use super::circuits::{Circuits, Health, Line, Pass};
-use super::letter::Letter;
+use super::circuits::{Circuits, Health, Pass};
 use super::next::{self, Next};
-use super::post::{self, Post};
+use super::post::Post;
 use super::verdict::Verdict;
+use super::way::{Way, Ways};
 use crate::clock::SharedClock;
-use crate::config::{Config, Organization, Route};
+use crate::config::Config;
 use crate::drain::Drain;
-use crate::journal::{self, Cause, MacKey, Notice, ReportContext, ReportSeed};
-use crate::mail::{Address, Entropy, RecordId, ReversePath, Timestamp};
+use crate::journal::{self, MacKey, ReportSeed};
+use crate::mail::{Entropy, RecordId, Timestamp};
 use crate::spool::{Archive, Claim, Outcome, Pending, ReportClaim, Spool, SpoolError};
 use crate::watch;
 use std::sync::Arc;
@@ -37,6 +37,7 @@ pub(super) struct Office {
     pub(super) drain: Drain,
     pub(super) post: Post,
     pub(super) circuits: Arc<Circuits>,
+    pub(super) ways: Ways,
 }
 
 /// What a lane carries.
@@ -62,27 +63,11 @@ pub(super) enum Parcel {
     Report(ReportClaim),
 }
 
-impl Parcel {
-    /// What its task is called while it is open.
-    pub(super) fn label(&self) -> String {
-        match self {
-            Self::Record(claim) => format!("record {}", claim.fields.id),
-            Self::Report(claim) => format!("report {}", claim.fields.id),
-        }
-    }
-}
-
 impl Office {
     /// Where records for `archive`, or reports of its organization, go now; none when the configuration no longer has it.
-    pub(super) fn way(&self, archive: &Archive, freight: Freight) -> Option<Way> {
+    pub(super) fn way(&self, archive: &Archive, freight: Freight) -> Option<Arc<Way>> {
         let config = Arc::clone(&self.config.borrow());
-        let organization = config.organization(&archive.organization)?.clone();
-        let (forward_path, route) = match freight {
-            Freight::Records => organization.archive(&archive.key)?,
-            Freight::Reports => (&organization.report_address, &organization.report_route),
-        };
-        let (forward_path, route) = (forward_path.clone(), route.clone());
-        Some(Way { route, forward_path, freight, organization, config })
+        self.ways.find(&config, archive, freight)
     }
 
     /// The slots of the route on which something goes.
@@ -92,7 +77,7 @@ impl Office {
 
     /// What is known of the way.
     pub(super) fn health(&self, way: &Way) -> Health {
-        self.circuits.health(&way.line())
+        self.circuits.health(way.line())
     }
 
     /// What a report made `now` gets from chance.
@@ -122,38 +107,12 @@ impl Office {
         })
     }
 
-    /// Sends one piece and settles it.
-    /// The slot is free again once the attempt is over: the spool takes its result while the next one is on its way.
-    pub(super) async fn carry(&self, parcel: Parcel, pass: Pass, slot: OwnedSemaphorePermit) {
-        match parcel {
-            Parcel::Record(claim) => self.carry_record(claim, pass, slot).await,
-            // What is rare stands beside: a task is moved several times before it begins.
-            Parcel::Report(claim) => Box::pin(self.carry_report(claim, pass, slot)).await,
-        }
-    }
-
     /// The way of a claimed piece and the right to send it; none when it has to be put back.
-    fn departure(&self, archive: &Archive, freight: Freight, pass: Pass) -> Option<(Way, Pass)> {
+    pub(super) fn departure(&self, archive: &Archive, freight: Freight, pass: Pass) -> Option<(Arc<Way>, Pass)> {
         let way = self.way(archive, freight).filter(|_| !self.drain.has_begun())?;
-        let pass = pass.on(&way.line());
+        let pass = pass.on(way.line());
         // Others that were claimed with it may have found the route shut meanwhile.
         (!pass.is_void(self.clock.now())).then_some((way, pass))
-    }
-
-    async fn carry_record(&self, claim: Claim, pass: Pass, slot: OwnedSemaphorePermit) {
-        let id = claim.fields.id;
-        let archive = Archive { organization: claim.fields.organization.clone(), key: claim.archive.clone() };
-        let Some((way, pass)) = self.departure(&archive, Freight::Records, pass) else {
-            keep(&self.drain, id, || self.spool.unclaim(id)).await;
-            return;
-        };
-        let letter = way.record_letter(&claim, self.mac_key);
-        let verdict = self.post.send(&way.route, &way.config.hostname, &letter).await;
-        drop(slot);
-        let now = self.clock.now();
-        let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
-        let outcome = record_outcome(&claim, &way, &verdict, next_probe, now);
-        keep(&self.drain, id, || self.spool.settle(id, outcome.clone(), now)).await;
     }
 
     fn uuid(&self) -> Uuid {
@@ -162,7 +121,9 @@ impl Office {
         uuid::Builder::from_random_bytes(chance).into_uuid()
     }
 
-    async fn carry_report(&self, claim: ReportClaim, pass: Pass, slot: OwnedSemaphorePermit) {
+    /// Sends a report and settles it. The slot is free again once the attempt is over: the spool takes its result while the
+    /// next one is on its way.
+    pub(super) async fn carry_report(&self, claim: ReportClaim, pass: Pass, slot: OwnedSemaphorePermit) {
         let id = claim.fields.id;
         let Some((way, pass)) = self.departure(&claim.fields.organization.as_str().into(), Freight::Reports, pass)
         else {
@@ -179,48 +140,9 @@ impl Office {
     }
 }
 
-/// Turns a verdict on a record into what is kept, and logs it. A route that waits for its next probe is not tried before.
-fn record_outcome(
-    claim: &Claim,
-    way: &Way,
-    verdict: &Verdict,
-    next_probe: Option<Timestamp>,
-    now: Timestamp,
-) -> Outcome {
-    let (fields, attempts) = (&claim.fields, claim.status.attempts);
-    let created = fields.since();
-    let (record, organization) = (fields.id, fields.organization.as_str());
-    let reply = verdict.reply().clone();
-    match next::after(verdict, &way.config.retry, record, attempts, created, now) {
-        Next::Acked => {
-            let archive = if let Verdict::Accepted { archive, .. } = verdict { archive.as_str() } else { "" };
-            let age_ms = u64::try_from(now.since(created).as_millis()).unwrap_or(u64::MAX);
-            let replay_of = fields.replay.as_ref().map(|replay| tracing::field::display(replay.of));
-            tracing::info!(event = "record.acked", %record, organization, archive, %reply, attempts, age_ms, replay_of, "the archive took the record");
-            let retain = way.organization.retention.is_some() && fields.replay.is_none();
-            Outcome::Acked { reply: reply.text, retain }
-        }
-        Next::Again(at) => {
-            let at = next_probe.unwrap_or(at);
-            let next_attempt = at.rfc3339();
-            tracing::info!(event = "record.deferred", %record, organization, route = way.label(), %reply, attempt = attempts, next_attempt, "the record will be tried again");
-            Outcome::Deferred { reply: reply.text, next_attempt: at }
-        }
-        step @ (Next::Refused | Next::GivenUp) => {
-            let cause = if step == Next::Refused { Cause::Refused } else { Cause::GivenUp };
-            let reason = cause.as_str();
-            tracing::error!(event = "record.failed", %record, organization, route = way.label(), %reply, attempts, reason, "the record is kept as failed");
-            let notice = Notice { attempts, ..Notice::about(fields, cause, now) };
-            let notice = notice.at_archive(&claim.archive);
-            let notice = Some(notice.with_reply(&way.label(), &reply.text, reply.is_smtp));
-            Outcome::Failed { reply: reply.text, notice }
-        }
-    }
-}
-
 /// Brings a result to the spool until it is kept. Once the relay drains the spool gets little time; what it has not kept by
 /// then the next start puts in order: an attempt without a result is made again.
-async fn keep(drain: &Drain, id: RecordId, bring: impl Fn() -> Pending<()>) {
+pub(super) async fn keep(drain: &Drain, id: RecordId, bring: impl Fn() -> Pending<()>) {
     let mut wait = SETTLE_WAIT;
     loop {
         let kept = tokio::select! {
@@ -287,66 +209,6 @@ fn report_outcome(
             let reason = if step == Next::Refused { "refused" } else { "given up" };
             tracing::warn!(event = "report.suppressed", %report, record, records, organization, kind, route, %reply, attempts, reason, "the report is not sent; no other follows from that");
             Outcome::Failed { reply: reply.text, notice: None }
-        }
-    }
-}
-
-/// Where something goes, by the configuration of the moment.
-pub(super) struct Way {
-    route: Route,
-    forward_path: Address,
-    freight: Freight,
-    organization: Organization,
-    pub(super) config: Arc<Config>,
-}
-
-impl Way {
-    /// What the route is called.
-    pub(super) fn label(&self) -> String {
-        post::label(&self.route, &self.forward_path)
-    }
-
-    /// What circuits know it by.
-    pub(super) fn line(&self) -> Line {
-        Line { route: self.label(), organization: self.organization.name.clone(), freight: self.freight.as_str() }
-    }
-
-    fn record_letter(&self, claim: &Claim, key: MacKey) -> Letter {
-        let (sender, address) = (self.organization.sender.clone(), self.forward_path.clone());
-        let fields = claim.fields.clone();
-        Letter {
-            is_trial: false,
-            id: fields.id,
-            reverse_path: ReversePath::Address(sender.clone()),
-            forward_path: address.clone(),
-            original: Some(claim.octets.clone()).into(),
-            render: Box::new(move |offers| journal::render(&fields, &sender, &address, offers, Some(&key)).into()),
-        }
-    }
-
-    fn report_letter(&self, claim: &ReportClaim, key: MacKey) -> Letter {
-        let (fields, config) = (claim.fields.clone(), Arc::clone(&self.config));
-        let (organization, record) =
-            (self.organization.clone(), claim.record.as_ref().map(|(record, _)| record.clone()));
-        let render = move |offers| {
-            let context = ReportContext {
-                hostname: &config.hostname,
-                sender: &organization.sender,
-                report_address: &organization.report_address,
-                journaling_address: &organization.journaling_address,
-                key: &key,
-                give_up: config.retry.give_up,
-            };
-            journal::render_report(&fields, record.as_ref(), &context, offers).into()
-        };
-        Letter {
-            is_trial: false,
-            id: claim.fields.id,
-            // RFC 3464, section 2: a notification is never answered by another.
-            reverse_path: ReversePath::Null,
-            forward_path: self.forward_path.clone(),
-            original: claim.record.as_ref().map(|(_, octets)| octets.clone()).into(),
-            render: Box::new(render),
         }
     }
 }

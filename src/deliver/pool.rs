@@ -18,12 +18,17 @@ pub const MAX_CONNECTIONS_PER_ROUTE: usize = 20;
 /// How long a connection may wait for its next letter.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a server that did not take an envelope ahead is sent none.
+const SHYNESS: Duration = Duration::from_secs(60 * 60);
+
 /// Slots by route, idle connections by server.
 #[derive(Default)]
 pub(super) struct Pool {
     slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
     idle: Mutex<BTreeMap<Target, Vec<(Instant, Connection)>>>,
     came: Notify,
+    /// Servers that are sent no envelope ahead, until then; some few, since a route is one server.
+    shy: Mutex<BTreeMap<Target, Instant>>,
 }
 
 impl Pool {
@@ -65,6 +70,23 @@ impl Pool {
         waiting.push((Instant::now() + IDLE, connection));
         self.came.notify_one();
         None
+    }
+
+    /// Whether the envelope of the next letter may be sent to `server` along with the end of one.
+    pub(super) fn takes_ahead(&self, server: &Target) -> bool {
+        let mut shy = self.shy.lock().unwrap_or_else(PoisonError::into_inner);
+        match shy.get(server) {
+            None => true,
+            Some(until) if *until > Instant::now() => false,
+            Some(_) => shy.remove(server).is_some(),
+        }
+    }
+
+    /// Sees to it that `server` is sent no envelope ahead for some time.
+    pub(super) fn send_nothing_ahead(&self, server: &Target) {
+        let mut shy = self.shy.lock().unwrap_or_else(PoisonError::into_inner);
+        shy.retain(|_, until| *until > Instant::now());
+        shy.insert(server.clone(), Instant::now() + SHYNESS);
     }
 
     /// Takes leave of connections whose time is over, and of all when the end begins.

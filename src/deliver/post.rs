@@ -39,6 +39,19 @@ pub(super) struct Post {
     drain: Drain,
 }
 
+/// What a courier sends one letter after the other with.
+#[derive(Default)]
+pub(super) struct Van {
+    target: Option<Target>,
+    connection: Option<Connection>,
+}
+
+impl Van {
+    fn label(&self) -> String {
+        self.target.as_ref().map(|target| target.server.to_string()).unwrap_or_default()
+    }
+}
+
 /// The hosts that take mail for an address.
 struct Hosts {
     /// In the order they are tried.
@@ -80,16 +93,47 @@ impl Post {
         letter: &Letter,
         tell: Option<&(dyn Fn(String) + Sync)>,
     ) -> Verdict {
-        let until = Instant::now() + SEARCH;
-        let (resolver, network) = (&*self.resolver, &*self.network);
-        let opener = Opener { resolver, network, tls: &self.tls, hostname, until, tell };
+        let opener = self.opener(hostname, tell);
         match route {
             Route::Smtp(server) => {
                 let target = Target::from(server.clone());
-                Verdict::of(self.send_to(&target, &opener, letter).await, &server.to_string())
+                Verdict::of(self.send_to(&target, &opener, letter, None, None).await, &server.to_string())
             }
             Route::Mx(mx) => Box::pin(self.send_to_exchangers(mx, &opener, letter)).await,
             Route::Maildir(path) => Verdict::of(Box::pin(self.keep(path, letter)).await, &route.to_string()),
+        }
+    }
+
+    fn opener<'a>(&'a self, hostname: &'a str, tell: Option<&'a (dyn Fn(String) + Sync)>) -> Opener<'a> {
+        let until = Instant::now() + SEARCH;
+        Opener { resolver: &*self.resolver, network: &*self.network, tls: &self.tls, hostname, until, tell }
+    }
+
+    /// Sends `letter` as [`send`](Self::send) does, and keeps the connection for the next one in `van`; the envelope of `next`
+    /// goes out with its end, where one server is the way and takes that. Who is through [unloads](Self::unload).
+    pub(super) async fn send_on(
+        &self,
+        route: &Route,
+        hostname: &str,
+        letter: &Letter,
+        next: Option<&Letter>,
+        van: &mut Van,
+    ) -> Verdict {
+        let Route::Smtp(server) = route else { return Box::pin(self.send(route, hostname, letter)).await };
+        if van.target.as_ref().is_none_or(|target| target.server != *server) {
+            self.unload(van).await;
+            van.target = Some(Target::from(server.clone()));
+        }
+        let Van { target: Some(target), connection } = van else { return self.send(route, hostname, letter).await };
+        let next = next.filter(|_| self.pool.takes_ahead(target));
+        let result = self.send_to(target, &self.opener(hostname, None), letter, next, Some(connection)).await;
+        Verdict::of(result, &van.label())
+    }
+
+    /// Takes the connection out of `van`: another may use it, unless an envelope was begun on it.
+    pub(super) async fn unload(&self, van: &mut Van) {
+        if let (Some(target), Some(connection)) = (&van.target, van.connection.take()) {
+            self.put_by(target, connection).await;
         }
     }
 
@@ -103,31 +147,69 @@ impl Post {
         self.pool.keep(&self.drain).await;
     }
 
-    /// One server: over a connection that waits, or a new one when there is none or it has died meanwhile.
-    async fn send_to(&self, server: &Target, opener: &Opener<'_>, letter: &Letter) -> Result<Reply, Failure> {
-        if let Some(mut connection) = self.pool.take(server) {
-            match connection.send(letter).await {
-                Err(failure) if failure.is_stale() => {}
+    /// One server: over the connection in the van or one that waits, or a new one when there is none or it has died meanwhile.
+    ///
+    /// What was said to an envelope sent ahead counts only when it is said again without: a server may throw such an envelope
+    /// away, or refuse its kind. One that takes the same letter otherwise gets no more of them for some time.
+    async fn send_to(
+        &self,
+        server: &Target,
+        opener: &Opener<'_>,
+        letter: &Letter,
+        next: Option<&Letter>,
+        mut van: Option<&mut Option<Connection>>,
+    ) -> Result<Reply, Failure> {
+        let mut was_ahead = false;
+        let held = van.as_mut().and_then(|van| van.take());
+        if let Some(mut connection) = held.or_else(|| self.pool.take(server)) {
+            was_ahead = connection.is_ahead();
+            match connection.send(letter, next).await {
+                Err(failure) if failure.is_stale() || was_ahead && failure.is_about_the_envelope() => {}
                 result => {
-                    self.put_back(server, connection, &result).await;
+                    self.put_back(server, connection, &result, van).await;
                     return result;
                 }
             }
         }
         // What is rare stands beside: a record's task is moved several times before it begins.
         let mut connection = Box::pin(Connection::open(server, opener)).await?;
-        let result = Box::pin(connection.send(letter)).await;
-        self.put_back(server, connection, &result).await;
+        let result = Box::pin(connection.send(letter, next)).await;
+        if was_ahead && result.is_ok() {
+            self.pool.send_nothing_ahead(server);
+        }
+        self.put_back(server, connection, &result, van).await;
         result
     }
 
-    async fn put_back(&self, server: &Target, mut connection: Connection, result: &Result<Reply, Failure>) {
-        let usable = match result {
-            Ok(_) => true,
-            Err(failure) => failure.leaves_connection() && Box::pin(connection.reset()).await,
-        };
-        if !usable {
-            // Dropped as it is: behind half a message, even QUIT would be taken for a line of it.
+    async fn put_back(
+        &self,
+        server: &Target,
+        mut connection: Connection,
+        result: &Result<Reply, Failure>,
+        van: Option<&mut Option<Connection>>,
+    ) {
+        match (result, van) {
+            (Ok(_), Some(van)) if connection.is_ahead() || !self.drain.has_begun() && connection.is_usable() => {
+                *van = Some(connection);
+                return;
+            }
+            (Ok(_), _) => {}
+            (Err(failure), _) => {
+                let usable =
+                    !connection.is_ahead() && failure.leaves_connection() && Box::pin(connection.reset()).await;
+                if !usable {
+                    // Dropped as it is: behind half a message, even QUIT would be taken for a line of it.
+                    return;
+                }
+            }
+        }
+        self.put_by(server, connection).await;
+    }
+
+    /// Lets others use a connection, or takes leave of one that is of no use any more.
+    async fn put_by(&self, server: &Target, connection: Connection) {
+        if connection.is_ahead() {
+            // Its server waits for a message. Without one it forgets the envelope (RFC 5321, section 4.1.1.4).
             return;
         }
         let of_no_use = if self.drain.has_begun() { Some(connection) } else { self.pool.put(server, connection) };
@@ -160,7 +242,7 @@ impl Post {
             let server = SmtpRoute { host: host.clone(), ..mx.server.clone() };
             let label = server.to_string();
             let result = match self.under_policies(Target::from(server), mx, &found, &demand).await {
-                Ok(target) => self.send_to(&target, opener, letter).await,
+                Ok(target) => self.send_to(&target, opener, letter, None, None).await,
                 Err(failure) => Err(failure),
             };
             let is_over = !matches!(&result, Err(failure) if failure.is_about_this_server());

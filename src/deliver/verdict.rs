@@ -82,6 +82,11 @@ impl Failure {
             }
     }
 
+    /// Whether it is the answer to MAIL, RCPT or DATA, or the lack of one.
+    pub(super) fn is_about_the_envelope(&self) -> bool {
+        (Stage::Mail..=Stage::Data).contains(&self.stage) && matches!(self.cause, Cause::Reply(_) | Cause::Lost(_))
+    }
+
     /// Whether the server still listens for another command.
     pub(super) fn leaves_connection(&self) -> bool {
         match &self.cause {

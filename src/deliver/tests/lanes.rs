@@ -5,7 +5,7 @@ use super::world::{RETRY, World, archive_of, config, organization};
 use super::*;
 use crate::config::Retry;
 use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
-use crate::deliver::office::{Freight, Parcel};
+use crate::deliver::office::Freight;
 use crate::queue::State;
 use std::time::Duration;
 
@@ -161,7 +161,8 @@ async fn a_route_has_so_many_connections_and_no_more_for_all_organizations_toget
     }
     world.start();
     archive.hears(|heard| heard.letters.len() == MAX_CONNECTIONS_PER_ROUTE).await;
-    assert_eq!(world.count(State::Sending).await, MAX_CONNECTIONS_PER_ROUTE, "no more is claimed than can be sent");
+    let (sent, of) = (archive.heard(), world.count(State::Sending).await);
+    assert_eq!(sent.letters.len(), MAX_CONNECTIONS_PER_ROUTE, "of {of} that were claimed");
     open.send_replace(true);
     let heard = archive.hears(|heard| heard.letters.len() == many).await;
     world.end().await;
@@ -234,10 +235,11 @@ async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
     let delivery = world.start();
     for claim in claims {
         let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
-        let line = delivery.office.way(&archive_of("acme"), Freight::Records).unwrap().line();
-        let pass = delivery.office.circuits.pass(&line);
-        delivery.office.carry(Parcel::Record(claim), pass, slot).await;
+        let way = delivery.office.way(&archive_of("acme"), Freight::Records).unwrap();
+        let (office, pass) = (Arc::clone(&delivery.office), delivery.office.circuits.pass(way.line()));
+        world.drain.spawn_named("a courier", |name| office.carry_records(claim, pass, slot, name));
     }
+    world.drain.done().await;
     let listing = world.listing(id).await;
     assert_eq!((listing.state, listing.attempts, archive.heard().connections), (State::Waiting, 0, 0));
 }
@@ -257,4 +259,47 @@ async fn a_record_kept_in_a_maildir_is_acked() {
     }
     assert_eq!(std::fs::read_dir(directory.path().join("box/new")).unwrap().count(), 1);
     world.end().await;
+}
+
+#[tokio::test]
+async fn many_records_over_few_connections_arrive_once_each() {
+    const MANY: usize = 150;
+    let archive = Archive::start(Script::offering(&["PIPELINING"])).await;
+    let world = World::new(config(vec![organization("acme", plain(&archive), plain(&archive))], RETRY));
+    for number in 0..MANY {
+        world.commit("acme", &format!("Subject: {number}\r\n\r\n")).await;
+    }
+    world.start();
+    let heard = archive.hears(|heard| heard.letters.len() >= MANY).await;
+    world.end().await;
+    let subject = |letter: &Vec<u8>| {
+        let text = String::from_utf8_lossy(letter).into_owned();
+        text.lines().filter_map(|line| line.strip_prefix("Subject: ")?.parse().ok()).next_back()
+    };
+    let mut numbers: Vec<usize> = heard.letters.iter().filter_map(subject).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..MANY).collect::<Vec<_>>());
+    assert_eq!((world.count(State::Acked).await, heard.most_open <= MAX_CONNECTIONS_PER_ROUTE), (MANY, true));
+}
+
+#[tokio::test]
+async fn what_is_claimed_behind_a_record_that_hangs_is_carried_by_others() {
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let script = Script::offering(&["PIPELINING"]).on(".", Act::Once(tokio::sync::watch::channel(true).1));
+    let archive = Archive::start(script.on(".", Act::Once(gate))).await;
+    let world = World::new(config(vec![organization("acme", plain(&archive), plain(&archive))], RETRY));
+    const MANY: usize = MAX_CONNECTIONS_PER_ROUTE * 4;
+    for number in 0..MANY {
+        world.commit("acme", &format!("Subject: {number}\r\n\r\n")).await;
+    }
+    world.start();
+    // All others, though one connection stands still.
+    archive.hears(|heard| heard.letters.len() == MANY).await;
+    while world.count(State::Acked).await < MANY - 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.count(State::Sending).await, 1);
+    open.send_replace(true);
+    world.end().await;
+    assert_eq!(world.count(State::Acked).await, MANY);
 }

@@ -1,5 +1,6 @@
 //! Delivery against an archive that misbehaves as told.
 
+mod ahead;
 mod archive;
 mod circuits;
 mod dns;
