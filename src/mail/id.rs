@@ -5,9 +5,11 @@
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use zeroize::Zeroize;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LENGTH: usize = 16;
@@ -22,9 +24,36 @@ pub trait Entropy: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsEntropy;
 
+/// Octets of chance that a thread fetches at a time: each fetch is a system call, and a message needs several numbers.
+const STOCK: usize = 512;
+
+thread_local! {
+    /// What a thread has fetched, and how much of it is left, at the end.
+    static FETCHED: RefCell<([u8; STOCK], usize)> = const { RefCell::new(([0; STOCK], 0)) };
+}
+
 impl Entropy for OsEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        if getrandom::fill(bytes).is_err() {
+        let taken = FETCHED.with_borrow_mut(|(stock, left)| {
+            if bytes.len() > STOCK {
+                return false;
+            }
+            if *left < bytes.len() {
+                if getrandom::fill(stock).is_err() {
+                    return false;
+                }
+                *left = STOCK;
+            }
+            let Some(given) = stock.get_mut(STOCK - *left..).and_then(|rest| rest.get_mut(..bytes.len())) else {
+                return false;
+            };
+            bytes.copy_from_slice(given);
+            // What was given out is nowhere else.
+            given.zeroize();
+            *left -= bytes.len();
+            true
+        });
+        if !taken && getrandom::fill(bytes).is_err() {
             // Never seen after boot; should it be, ids must differ all the same.
             static COUNT: AtomicU64 = AtomicU64::new(0);
             let count = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -132,6 +161,16 @@ mod tests {
     impl Entropy for Fixed {
         fn fill(&self, bytes: &mut [u8]) {
             bytes.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn chance_of_any_length_never_repeats_itself() {
+        let mut seen = std::collections::BTreeSet::new();
+        for length in [8, 16, 100, 511, 512, 513, 2_000].into_iter().cycle().take(700) {
+            let mut chance = vec![0; length];
+            OsEntropy.fill(&mut chance);
+            assert!(chance.chunks_exact(8).all(|part| seen.insert(part.to_vec())), "{length}");
         }
     }
 

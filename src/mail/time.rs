@@ -39,10 +39,27 @@ impl Timestamp {
     /// As in logs and tables: `2026-11-10T10:00:00.120Z` (RFC 3339), with three digits behind the second, whatever they are:
     /// columns of one width are read more easily.
     pub fn rfc3339(self) -> String {
-        let text = self.rfc3339_in_records();
-        let whole = text.strip_suffix('Z').unwrap_or(&text);
-        let (seconds, fraction) = whole.split_once('.').unwrap_or((whole, ""));
-        format!("{seconds}.{fraction:0<3}Z")
+        let moment = self.date_time();
+        let (year, month, day) = moment.to_calendar_date();
+        let (hour, minute, second, millis) = moment.to_hms_milli();
+        let mut text = String::with_capacity(24);
+        let parts = [
+            (year.unsigned_abs(), 4, '-'),
+            (u32::from(u8::from(month)), 2, '-'),
+            (u32::from(day), 2, 'T'),
+            (u32::from(hour), 2, ':'),
+            (u32::from(minute), 2, ':'),
+            (u32::from(second), 2, '.'),
+            (u32::from(millis), 3, 'Z'),
+        ];
+        for (number, digits, behind) in parts {
+            for place in (0..digits).rev() {
+                let digit = number / 10u32.pow(place) % 10;
+                text.push(char::from_digit(digit, 10).unwrap_or('0'));
+            }
+            text.push(behind);
+        }
+        text
     }
 
     /// As in records: `2026-11-10T10:00:00.12Z`, without zeros at the end. What is sealed is sent again octet for octet, also by
