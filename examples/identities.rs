@@ -26,7 +26,9 @@ use journal_relay::config::{Config, Machine};
 use journal_relay::journal::{HeaderFacts, Observer, message_uuid};
 use journal_relay::mail::{Address, OsEntropy, QueueId, ReversePath, Timestamp};
 use journal_relay::receive::{Envelope, draft_records};
-use journal_relay::spool::{CHECKPOINT_PAGES, Draft, EmbeddedSpool, Options, Outcome, Spool, Verdict, disk};
+use journal_relay::spool::{
+    CHECKPOINT_PAGES, Draft, EmbeddedSpool, INLINE_LIMIT, Options, Outcome, Spool, Verdict, disk,
+};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -71,6 +73,7 @@ impl Bench {
             clock: clock.clone(),
             keep_history: Duration::from_secs(8 * 86_400),
             checkpoint_pages: CHECKPOINT_PAGES,
+            inline_limit: INLINE_LIMIT,
             message_uuid,
         };
         let (spool, _) = EmbeddedSpool::open(directory, options).expect("a spool");

@@ -31,7 +31,9 @@ use crate::forward::ForwardError;
 use crate::mail::OsEntropy;
 use crate::net::{CONTROL, ControlSocket, Manager, Passed, PassedError};
 use crate::receive::{Allowance, OpenRelay};
-use crate::spool::{CHECKPOINT_PAGES, EmbeddedSpool, Options, Recovered, SpoolError, Volatile, disk, require_lasting};
+use crate::spool::{
+    CHECKPOINT_PAGES, EmbeddedSpool, INLINE_LIMIT, Options, Recovered, SpoolError, Volatile, disk, require_lasting,
+};
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use changes::Changes;
 use ipnet::IpNet;
@@ -258,6 +260,7 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpo
     let options = Options {
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
+        inline_limit: INLINE_LIMIT,
         clock: Arc::clone(clock),
         message_uuid: crate::journal::message_uuid,
         keep_history: config.retry.give_up,

@@ -60,7 +60,8 @@ impl Office {
             name.set(label(next.0.fields.id));
             (claim, pass) = next;
         }
-        // The spool takes the last results while another courier is on its way.
+        // Another courier takes the connection with the slot, and is on its way while the spool takes the last results.
+        round.office.post.unload(&mut round.van).await;
         drop(slot);
         round.end().await;
     }
@@ -207,7 +208,6 @@ impl Round {
 
     /// Brings the last results to the spool, and puts back what was claimed for nothing.
     async fn end(mut self) {
-        self.office.post.unload(&mut self.van).await;
         self.claims.give_up(&self.office, &mut self.settling);
         poll_fn(|context| {
             self.settling.retain_mut(|settled| settled.as_mut().poll(context).is_pending());

@@ -138,11 +138,11 @@ impl Watch {
             // Taken before a restart, and nothing has come since: nobody will find out more.
             health.taking = Some(Taking { since: began, last: now });
         }
-        match word(now, retry.report_after, &backlog, &route, &health) {
+        match word(now, retry.report_after, &backlog, route, &health) {
             Word::Nothing => {}
             Word::NotAgain => {
                 if let Some(warned) = &backlog.warned {
-                    self.log_silence(&backlog, warned, warned.due(&route, retry.report_after), memory);
+                    self.log_silence(&backlog, warned, warned.due(route, retry.report_after), memory);
                 }
             }
             Word::Late => {
@@ -156,7 +156,7 @@ impl Watch {
                 }
             }
         }
-        Ok(next_look(retry, &route, &backlog, &health, now))
+        Ok(next_look(retry, route, &backlog, &health, now))
     }
 
     /// Fails what has waited for too long behind a route that is down: nobody tries it, so nobody else gives it up.

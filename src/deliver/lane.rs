@@ -278,7 +278,7 @@ impl Lane {
                 }
                 Parcel::Report(claim) => {
                     let label = format!("report {}", claim.fields.id);
-                    drain.spawn(label, async move { office.carry_report(claim, pass, slot).await });
+                    drain.spawn(label, async move { office.carry_report(*claim, pass, slot).await });
                 }
             }
         }

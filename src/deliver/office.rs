@@ -60,7 +60,7 @@ impl Freight {
 /// One claimed piece of it.
 pub(super) enum Parcel {
     Record(Claim),
-    Report(ReportClaim),
+    Report(Box<ReportClaim>),
 }
 
 impl Office {
@@ -102,7 +102,12 @@ impl Office {
             Freight::Records => self.spool.claim(archive, now, limit).await?.into_iter().map(Parcel::Record).collect(),
             Freight::Reports => {
                 let organization = &archive.organization;
-                self.spool.claim_reports(organization, now, limit).await?.into_iter().map(Parcel::Report).collect()
+                self.spool
+                    .claim_reports(organization, now, limit)
+                    .await?
+                    .into_iter()
+                    .map(|claim| Parcel::Report(Box::new(claim)))
+                    .collect()
             }
         })
     }

@@ -47,11 +47,15 @@ pub(crate) fn uuid_of(fields: &RecordFields) -> Uuid {
     uuid::Builder::from_custom_bytes(std::array::from_fn(|place| hash[place])).into_uuid()
 }
 
+/// Octets of a message that is stored inline here.
+pub(crate) const SMALL: usize = 32 * 1024;
+
 pub(crate) fn options(clock: &Arc<HandClock>) -> Options {
     let clock: SharedClock = Arc::clone(clock) as SharedClock;
     Options {
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
+        inline_limit: SMALL,
         clock,
         keep_history: KEEP_HISTORY,
         message_uuid: uuid_of,

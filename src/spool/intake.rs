@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Octets of a message that is stored inline; what is larger goes to a file.
-pub const INLINE_LIMIT: usize = 32 * 1024;
+pub const INLINE_LIMIT: usize = 128 * 1024;
 /// Octets gathered in memory before they are written to the file.
 const WRITE_CHUNK: usize = 256 * 1024;
 /// Octets of the pieces that [`Octets::chunks`] gives.
@@ -26,6 +26,8 @@ pub struct Intake {
     queue_id: QueueId,
     /// None: all octets stay in memory.
     store: Option<Arc<OctetStore>>,
+    /// Octets of a message that is stored inline.
+    inline_limit: usize,
     /// What is not in the file yet; never more than [`WRITE_CHUNK`] with a store.
     buffer: Vec<u8>,
     file: Written,
@@ -52,12 +54,18 @@ pub(super) enum Gathered {
 impl Intake {
     /// An intake that keeps all in memory.
     pub(super) fn in_memory(queue_id: QueueId) -> Self {
-        Self { queue_id, store: None, buffer: Vec::new(), file: Written::Nothing, length: 0 }
+        let inline_limit = INLINE_LIMIT;
+        Self { queue_id, store: None, inline_limit, buffer: Vec::new(), file: Written::Nothing, length: 0 }
     }
 
     /// An intake whose large messages go to `store`.
     pub(super) fn with_store(queue_id: QueueId, store: Arc<OctetStore>) -> Self {
         Self { store: Some(store), ..Self::in_memory(queue_id) }
+    }
+
+    /// The same, which has messages of up to so many octets stored inline; at most 256 KiB, which gather in memory anyway.
+    pub(super) fn inline_up_to(self, octets: usize) -> Self {
+        Self { inline_limit: octets.min(WRITE_CHUNK), ..self }
     }
 
     /// The relayed message.
@@ -100,7 +108,7 @@ impl Intake {
 
     /// Ends the message: small octets as they are, large ones in their synced file.
     pub(super) async fn finish(mut self) -> Result<Gathered, SpoolError> {
-        let inline = self.store.is_none() || self.buffer.len() <= INLINE_LIMIT;
+        let inline = self.store.is_none() || self.buffer.len() <= self.inline_limit;
         if matches!(self.file, Written::Nothing) && inline {
             return Ok(Gathered::Inline(Bytes::from(std::mem::take(&mut self.buffer))));
         }

@@ -43,6 +43,7 @@ impl Store {
             message_uuid: journal_relay::journal::message_uuid,
             keep_history: config.retry.give_up,
             checkpoint_pages: 200,
+            inline_limit: super::disk::work::INLINE,
         };
         let (spool, recovered) = EmbeddedSpool::open(&config.spool.path, options)?;
         Ok((Arc::new(spool), (recovered.records, recovered.unknown)))

@@ -42,6 +42,7 @@ fn options(clock: SharedClock) -> Options {
     Options {
         disk: disk::system(),
         checkpoint_pages: crate::spool::CHECKPOINT_PAGES,
+        inline_limit: crate::spool::INLINE_LIMIT,
         clock,
         keep_history: Duration::from_secs(86_400),
         message_uuid,

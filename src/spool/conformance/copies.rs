@@ -343,7 +343,11 @@ async fn a_delivered_record_is_sent_again_as_it_was_and_says_so(world: World) {
     let replay = again.fields.replay.clone().unwrap();
     assert_eq!((replay.of, replay.at), (of, world.now()));
     assert_ne!(again.fields.id, of);
-    assert_eq!(RecordFields { id: of, replay: None, ..(*again.fields).clone() }, before, "to the octet, but for the mark");
+    assert_eq!(
+        RecordFields { id: of, replay: None, ..(*again.fields).clone() },
+        before,
+        "to the octet, but for the mark"
+    );
     world.ack(again.fields.id).await;
     assert!(world.octets(of).await.is_some(), "it may be sent once more");
     assert_eq!(let_go(&world, Duration::ZERO).await, 1);

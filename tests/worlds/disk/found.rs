@@ -100,7 +100,7 @@ fn check_files(desk: &Desk, all: &[Told], records: &Records, context: &str) {
         let found = records.get(&told.record);
         found.is_some_and(|(listing, _)| !matches!(listing.state.as_str(), "acked" | "discarded"))
     };
-    let large = all.iter().filter(is_live).filter(|told| told.octets.len() > journal_relay::spool::INLINE_LIMIT);
+    let large = all.iter().filter(is_live).filter(|told| told.octets.len() > super::work::INLINE);
     let mut expected: Vec<String> = large.map(|told| told.queue_id.to_string()).collect();
     expected.sort();
     let files = desk.disk.files(&path().join("octets"));

@@ -18,7 +18,7 @@ mod power;
 mod room;
 mod syncs;
 mod vfs;
-mod work;
+pub mod work;
 
 pub use faults::{Fault, Operation};
 pub use platter::Aftermath;

@@ -25,6 +25,8 @@ pub const ORGANIZATION: &str = "yourorganization";
 pub const WINDOW: Duration = Duration::from_secs(5);
 pub const KEEP_HISTORY: Duration = Duration::from_secs(8 * 86_400);
 pub const ROOT: &str = "/machine";
+/// Octets of a message that is stored inline: a fourth of what the daemon has, so that the files of larger ones are small.
+pub const INLINE: usize = 32 * 1024;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -182,6 +184,7 @@ impl Books {
             clock: Arc::clone(&self.clock) as SharedClock,
             keep_history: KEEP_HISTORY,
             checkpoint_pages,
+            inline_limit: INLINE,
             message_uuid,
         };
         let (spool, recovered) = EmbeddedSpool::open(&path(), options)?;

@@ -42,7 +42,7 @@ use table::{Message, Table};
 use tokio::time::Instant;
 
 /// Octets of the log's file …
-pub(super) const LOG_OCTETS: u64 = 32 << 20;
+pub(super) const LOG_OCTETS: u64 = 64 << 20;
 /// … which on a small file system is this part of it …
 const SMALL_PART: u64 = 32;
 /// … and below which there is no front at all.
@@ -50,7 +50,7 @@ const SMALLEST_LOG: u64 = 1 << 20;
 /// Records that are here at most; what a transaction then stores is done in some 50 ms.
 const MAX_RECORDS: usize = 2_048;
 /// Octets of messages that are here at most.
-const MAX_OCTETS: usize = 8 << 20;
+const MAX_OCTETS: usize = 16 << 20;
 /// How long a row stays here while others go on coming …
 const LONGEST_STAY: Duration = Duration::from_secs(3);
 /// … and when nothing moves any more.

@@ -98,7 +98,7 @@ async fn a_full_spool_keeps_nothing_new_loses_nothing_old_and_recovers() {
     assert_eq!(house.world.in_state(State::Prepared).await.len(), kept.len() + 1);
 }
 
-const INLINE: usize = crate::spool::INLINE_LIMIT;
+const INLINE: usize = crate::spool::fixtures::SMALL;
 
 /// A step that fails with `error` and the whole transaction with it, once everything in `others` has gathered behind it.
 async fn spoil<T: Send + 'static>(
