@@ -1,39 +1,23 @@
-//! A conversation with one server, from the connection to the last reply: lettre opens it, the transactions are said over the
-//! [`Line`] below it, in as few writes as the server's extensions allow.
+//! A conversation with one server, from its first transaction to the last reply, said over the [`Line`] in as few writes as the
+//! server's extensions allow. How it [begins](super::opening) is told elsewhere.
 //!
-//! Carries out RFC 5321, sections 3.1 to 3.3 (client side) with the time limits of 4.5.3.2, RFC 1870 (SIZE), RFC 3207
-//! (STARTTLS), RFC 4954 (AUTH PLAIN and LOGIN), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8). One recipient each time.
+//! Carries out RFC 5321, section 3.3 (client side) with the time limits of 4.5.3.2, RFC 1870 (SIZE), RFC 2920 (PIPELINING),
+//! RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8). One recipient each time.
 //! What a failure means for a record is left to [`Verdict`](super::Verdict).
 
 use super::letter::{Letter, Rendered, Slices};
 use super::line::{Line, is_negative};
 use super::offers::Offers;
-use super::resolver::{MAX_ADDRESSES, Resolver, Unresolved};
-use super::target::Target;
-use super::tls::TlsClients;
 use super::verdict::{Cause, Failure, Stage};
-use crate::config::{Protocol, SmtpRoute, Tls};
 use crate::journal::ArchiveOffers;
 use crate::mail::{RecordId, Reply, ReplyClass};
-use crate::net::{Network, Stream, connect_by};
 use crate::smtp::Encoder;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use lettre::transport::smtp::client::AsyncSmtpConnection;
-use lettre::transport::smtp::extension::ClientId;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::client::TlsStream;
 
-/// How long connecting to one address may take.
-const CONNECT: Duration = Duration::from_secs(30);
-/// Waits for replies (RFC 5321, section 4.5.3.2): the greeting, …
-const GREETING: Duration = Duration::from_secs(5 * 60);
-/// … EHLO, STARTTLS, AUTH, MAIL and RCPT, …
-const COMMAND: Duration = Duration::from_secs(5 * 60);
+/// Waits for replies (RFC 5321, section 4.5.3.2): EHLO, STARTTLS, AUTH, MAIL and RCPT, …
+pub(super) const COMMAND: Duration = Duration::from_secs(5 * 60);
 /// … DATA, …
 const DATA: Duration = Duration::from_secs(2 * 60);
 /// … the end of data; long, since a record whose acceptance we don't wait for is sent twice.
@@ -46,32 +30,10 @@ const AHEAD: Duration = Duration::from_secs(30);
 /// Records sent through one connection.
 const MAX_TRANSACTIONS: u32 = 100;
 
-/// What opening a connection needs.
-pub(super) struct Opener<'a> {
-    pub(super) resolver: &'a dyn Resolver,
-    pub(super) network: &'a dyn Network,
-    pub(super) tls: &'a TlsClients,
-    /// Our name in EHLO.
-    pub(super) hostname: &'a str,
-    /// When no other address is tried any more.
-    pub(super) until: Instant,
-    /// Told in words what was reached, where somebody wants to know.
-    pub(super) tell: Option<&'a (dyn Fn(String) + Sync)>,
-}
-
-impl Opener<'_> {
-    /// Lets who wants to know hear it.
-    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
-        if let Some(tell) = self.tell {
-            tell(what());
-        }
-    }
-}
-
 /// A server that has answered EHLO, and AUTH when asked for.
 pub(super) struct Connection {
-    line: Line,
-    offers: Offers,
+    pub(super) line: Line,
+    pub(super) offers: Offers,
     transactions: u32,
     /// The letter whose envelope was said along with the end of the one before.
     ahead: Option<Ahead>,
@@ -84,122 +46,9 @@ struct Ahead {
 }
 
 impl Connection {
-    /// Connects to the first address of `target` that answers.
-    pub(super) async fn open(target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
-        let server = &target.server;
-        let addresses = opener.resolver.addresses(&server.host, server.port).await.map_err(|error| {
-            let (Unresolved::Never(what) | Unresolved::NotNow(what)) = error;
-            Failure::lost(Stage::Connect, what)
-        })?;
-        let mut last = None;
-        for address in addresses.into_iter().take(MAX_ADDRESSES) {
-            if last.is_some() && Instant::now() >= opener.until {
-                break;
-            }
-            match Self::open_at(address, target, opener).await {
-                Err(failure) if failure.stage <= Stage::Greeting => last = Some(failure),
-                done => return done,
-            }
-        }
-        Err(last.unwrap_or_else(|| Failure::lost(Stage::Connect, format!("{}: no address", server.host))))
-    }
-
-    async fn open_at(address: SocketAddr, target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
-        let mut connection = Self::greet(address, target, opener).await?;
-        let is_offered = connection.offers.extensions.starttls;
-        match target.server.tls {
-            Tls::None | Tls::Implicit => {}
-            _ if target.demands_tls() && is_offered => connection.start_tls(target, opener).await?,
-            _ if target.demands_tls() => {
-                let who = target.who_demands_tls();
-                return Err(Failure::lost(Stage::Tls, format!("the server offers no STARTTLS, which {who} requires")));
-            }
-            _ if is_offered => {
-                if let Err(failure) = connection.start_tls(target, opener).await {
-                    tracing::debug!(event = "route.state", route = %target, state = "tls_failed", cause = ?failure.cause, "no TLS, going on in plain text");
-                    // RFC 7435: what fails must not do worse than no attempt at all. The old line may be in any state.
-                    connection = Self::greet(address, target, opener).await?;
-                }
-            }
-            _ => {}
-        }
-        let verified = if target.is_verified() { ", certificate verified" } else { "" };
-        opener.tell(|| format!("{address}, {}{verified}", connection.line.protection()));
-        connection.authenticate(&target.server).await?;
-        Ok(connection)
-    }
-
-    /// Connects, with TLS when that comes first, reads the greeting and says EHLO.
-    async fn greet(address: SocketAddr, target: &Target, opener: &Opener<'_>) -> Result<Self, Failure> {
-        let server = &target.server;
-        let connect_failed = |what: String| Failure::lost(Stage::Connect, format!("{address}: {what}"));
-        let stream = timeout(CONNECT, connect_by(opener.network, &server.source, address))
-            .await
-            .map_err(|_| connect_failed(format!("no connection within {} s", CONNECT.as_secs())))?
-            .map_err(|error| connect_failed(error.to_string()))?;
-        let line = if server.tls == Tls::Implicit {
-            Line::tls(handshake(target, opener, stream).await?, address, GREETING)
-        } else {
-            Line::plain(stream, address, GREETING)
-        };
-        if server.protocol == Protocol::Lmtp {
-            line.speak_lmtp();
-        }
-        let client = ClientId::Domain(opener.hostname.to_owned());
-        let opened = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &client).await;
-        let reply = line.take_reply();
-        let stage = match &reply {
-            None => Stage::Greeting,
-            Some(reply) if line.replies_read() == 1 && is_negative(reply) => Stage::Greeting,
-            Some(_) => Stage::Hello,
-        };
-        match (opened, reply) {
-            (Ok(_), Some(reply)) => Ok(Self { line, offers: Offers::of(&reply), transactions: 0, ahead: None }),
-            (_, Some(reply)) if is_negative(&reply) => Err(Failure { stage, cause: Cause::Reply(reply) }),
-            (Err(error), _) => Err(broken(stage, &line, &error)),
-            (Ok(_), None) => Err(broken(stage, &line, &"the conversation broke off")),
-        }
-    }
-
-    async fn start_tls(&mut self, target: &Target, opener: &Opener<'_>) -> Result<(), Failure> {
-        self.say(Stage::Tls, "STARTTLS", COMMAND).await?;
-        // RFC 3207, section 6: what came in plain text behind the reply would be read as if TLS had protected it.
-        if let Some(said) = self.line.spoke_early() {
-            return Err(Failure::lost(Stage::Tls, said));
-        }
-        let Some(stream) = self.line.take_plain() else {
-            return Err(Failure::lost(Stage::Tls, "the line is not plain"));
-        };
-        self.line.put_tls(handshake(target, opener, stream).await?);
-        // RFC 3207, section 4.2: what was offered before counts no more.
-        let hello = target.server.protocol.hello();
-        let reply = self.say(Stage::Hello, &format!("{hello} {}", opener.hostname), COMMAND).await?;
-        self.offers = Offers::of(&reply);
-        Ok(())
-    }
-
-    async fn authenticate(&mut self, route: &SmtpRoute) -> Result<(), Failure> {
-        let Some((user, password)) = &route.credentials else { return Ok(()) };
-        // A password is not for whoever listens; only a route that says so sends it in plain text beyond this machine.
-        if !self.line.is_tls() && route.tls != Tls::None && !self.line.peer().ip().is_loopback() {
-            return Err(Failure::lost(
-                Stage::Auth,
-                "the server offers no TLS, and the password is not sent in plain text",
-            ));
-        }
-        if self.offers.plain {
-            let response = BASE64.encode(format!("\0{user}\0{password}"));
-            self.say_done(Stage::Auth, &format!("AUTH PLAIN {response}"), COMMAND).await?;
-        } else if self.offers.login {
-            for words in ["AUTH LOGIN", &BASE64.encode(user)] {
-                let reply = self.say(Stage::Auth, words, COMMAND).await?;
-                expect(Stage::Auth, reply, ReplyClass::Intermediate)?;
-            }
-            self.say_done(Stage::Auth, &BASE64.encode(password), COMMAND).await?;
-        } else {
-            return Err(Failure::lost(Stage::Auth, "the server offers neither AUTH PLAIN nor AUTH LOGIN"));
-        }
-        Ok(())
+    /// A conversation over `line` with a server that offers `offers`.
+    pub(super) fn over(line: Line, offers: Offers) -> Self {
+        Self { line, offers, transactions: 0, ahead: None }
     }
 
     /// Sends `letter`; gives the server's reply to the end of data when that is an acceptance. The envelope of `next` goes out
@@ -433,13 +282,13 @@ impl Connection {
     }
 
     /// Says `command` and expects 2yz.
-    async fn say_done(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
+    pub(super) async fn say_done(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
         let reply = self.say(stage, command, limit).await?;
         expect(stage, reply, ReplyClass::Completion)
     }
 
     /// Says `command` and waits for 2yz or 3yz.
-    async fn say(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
+    pub(super) async fn say(&mut self, stage: Stage, command: &str, limit: Duration) -> Result<Reply, Failure> {
         if let Some(said) = self.line.spoke_early() {
             return Err(Failure::lost(stage, said));
         }
@@ -466,7 +315,7 @@ impl Connection {
 }
 
 /// A reply of the class a command needs; another positive one means that the two sides are out of step.
-fn expect(stage: Stage, reply: Reply, class: ReplyClass) -> Result<Reply, Failure> {
+pub(super) fn expect(stage: Stage, reply: Reply, class: ReplyClass) -> Result<Reply, Failure> {
     if reply.class() == class {
         return Ok(reply);
     }
@@ -474,15 +323,6 @@ fn expect(stage: Stage, reply: Reply, class: ReplyClass) -> Result<Reply, Failur
 }
 
 /// Why there is no reply.
-fn broken(stage: Stage, line: &Line, error: &dyn fmt::Display) -> Failure {
+pub(super) fn broken(stage: Stage, line: &Line, error: &dyn fmt::Display) -> Failure {
     Failure::lost(stage, line.failure().unwrap_or_else(|| error.to_string()))
-}
-
-/// Shakes hands as `target` asks for it, over `stream`.
-async fn handshake(target: &Target, opener: &Opener<'_>, stream: Stream) -> Result<TlsStream<Stream>, Failure> {
-    opener.tls.handshake(&target.trust(), target.tls_name(), stream).await.map_err(|what| {
-        let what =
-            if target.demands_tls() { format!("{what}, as {} requires", target.who_demands_tls()) } else { what };
-        Failure::lost(Stage::Tls, what)
-    })
 }

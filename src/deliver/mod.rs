@@ -32,6 +32,7 @@ mod line;
 mod next;
 mod offers;
 mod office;
+mod opening;
 mod pool;
 mod post;
 mod replies;

@@ -2,8 +2,9 @@
 //!
 //! Knows which connections wait. What follows for the record and for the route is decided elsewhere.
 
-use super::connection::{Connection, Opener};
+use super::connection::Connection;
 use super::letter::Letter;
+use super::opening::Opener;
 use super::pool::Pool;
 use super::resolver::{Exchangers, Resolver, Unresolved, servers_in_turn};
 use super::sts::{Demand, PolicyMemory, Sts, Web};

@@ -46,9 +46,9 @@ use super::disk::{self, SharedDisk};
 use super::files::OctetStore;
 use super::life::{Kept, MessageUuid};
 use super::{
-    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, INLINE_LIMIT, Intake, Listing, NotedGap,
-    Octets, Operation, Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool,
-    SpoolError, Switched, Verdict,
+    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, Intake, Listing, NotedGap, Octets, Operation,
+    Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool, SpoolError,
+    Switched, Verdict,
 };
 use crate::clock::SharedClock;
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
@@ -87,7 +87,7 @@ pub struct Options {
     pub keep_history: Duration,
     /// Pages of the write-ahead log that are carried over into the database together; [`CHECKPOINT_PAGES`].
     pub checkpoint_pages: u32,
-    /// Octets of a message that is stored inline, larger ones in a file each; [`INLINE_LIMIT`], 256 KiB at most.
+    /// Octets of a message that is stored inline, larger ones in a file each; [`INLINE_LIMIT`](super::INLINE_LIMIT), 256 KiB at most.
     pub inline_limit: usize,
     /// Derives the UUID of a record's Message-ID when it is sealed.
     pub message_uuid: MessageUuid,
@@ -157,8 +157,7 @@ impl EmbeddedSpool {
 
 impl Spool for EmbeddedSpool {
     fn begin(&self, queue_id: QueueId) -> Intake {
-        let limit = self.options.as_ref().map_or(INLINE_LIMIT, |options| options.inline_limit);
-        Intake::with_store(queue_id, Arc::clone(&self.store)).inline_up_to(limit)
+        Intake::with_store(queue_id, Arc::clone(&self.store)).inline_up_to(posts::inline_limit(self.options.as_ref()))
     }
 
     fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()> {

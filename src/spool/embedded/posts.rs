@@ -4,7 +4,7 @@ use super::front::{self, FrontStep, Place};
 use super::writer::Writer;
 use super::{Options, attempts, decide};
 use crate::mail::{QueueId, RecordId};
-use crate::spool::{Pending, SpoolError, Verdict};
+use crate::spool::{INLINE_LIMIT, Pending, SpoolError, Verdict};
 use std::sync::Arc;
 
 /// The verdict on a message, which nobody needs to wait for.
@@ -36,6 +36,11 @@ pub(super) fn put_back(writer: &Writer, id: RecordId) {
 /// Of a step that touches nothing of messages and records.
 pub(super) fn apart<T>(_: &mut FrontStep<'_>) -> Result<Place<T>, SpoolError> {
     Ok(Place::Apart)
+}
+
+/// Octets of a message that is stored inline.
+pub(super) fn inline_limit(options: Option<&Options>) -> usize {
+    options.map_or(INLINE_LIMIT, |options| options.inline_limit)
 }
 
 /// The answer of what can't be begun.
