@@ -191,36 +191,36 @@ impl Shape {
         self.after_crlf = *last == b'\n' && before_last;
     }
 
-    /// Looks for NUL, bare CR, bare LF and long lines (RFC 2045, section 2.8); stops looking at the first.
+    /// Looks for NUL, bare CR, bare LF and long lines (RFC 2045, section 2.8).
     fn scan_lines(&mut self, octets: &[u8], first: u8) {
-        if self.after_cr && first != b'\n' {
-            self.binary = true;
-            return;
+        let mut flaw = self.after_cr != (first == b'\n') || first == 0;
+        // No early way out and no branch, so that the compiler makes vector instructions of it.
+        for (one, next) in octets.iter().zip(octets.get(1..).unwrap_or_default()) {
+            flaw |= (*one == b'\r') != (*next == b'\n') || *next == 0;
         }
-        let mut start = 0;
-        let mut cr = self.after_cr.then_some(0);
-        for place in memchr::memchr3_iter(b'\r', b'\n', 0, octets) {
-            // `cr` is the place behind a CR: the next octet found has to be the LF that stands there.
-            match (octets.get(place), cr) {
-                (Some(b'\n'), Some(expected)) if expected == place => {
-                    let length = self.line + (place - start) as u64;
-                    if length.saturating_sub(1) > MAX_LINE {
-                        self.binary = true;
-                        return;
-                    }
+        self.binary = flaw || self.is_long(octets);
+    }
+
+    /// Looks for a line that is too long. Each look is for the last line end that the line under way may have: the short lines
+    /// before that need none of their own.
+    fn is_long(&mut self, octets: &[u8]) -> bool {
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let allowed = usize::try_from(MAX_LINE.saturating_add(2).saturating_sub(self.line)).unwrap_or(usize::MAX);
+            let window = rest.get(..allowed).unwrap_or(rest);
+            match memchr::memrchr(b'\n', window) {
+                Some(end) => {
                     self.line = 0;
-                    start = place + 1;
-                    cr = None;
+                    rest = rest.get(end.saturating_add(1)..).unwrap_or_default();
                 }
-                (Some(b'\r'), None) => cr = Some(place + 1),
-                _ => {
-                    self.binary = true;
-                    return;
+                None if window.len() == allowed => return true,
+                None => {
+                    self.line = self.line.saturating_add(window.len() as u64);
+                    return false;
                 }
             }
         }
-        self.binary = cr.is_some_and(|expected| expected < octets.len());
-        self.line += (octets.len() - start) as u64;
+        false
     }
 
     fn end(&self) -> (OctetsKind, bool) {
