@@ -196,7 +196,7 @@ impl Shape {
         let mut flaw = self.after_cr != (first == b'\n') || first == 0;
         // No early way out and no branch, so that the compiler makes vector instructions of it.
         for (one, next) in octets.iter().zip(octets.get(1..).unwrap_or_default()) {
-            flaw |= (*one == b'\r') != (*next == b'\n') || *next == 0;
+            flaw |= ((*one == b'\r') != (*next == b'\n')) | (*next == 0);
         }
         self.binary = flaw || self.is_long(octets);
     }

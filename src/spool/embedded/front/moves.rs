@@ -43,7 +43,9 @@ pub(in super::super) fn decide(
     now: Timestamp,
     message_uuid: MessageUuid,
 ) -> Result<Place<()>, SpoolError> {
-    let Some(message) = step.front.table.messages.get(&queue_id) else { return decided_there(step, queue_id) };
+    let Some(message) = step.front.table.messages.get(&queue_id) else {
+        return Ok(decided_there(step, queue_id));
+    };
     let prepared: Vec<Kept> = message
         .records
         .iter()
@@ -56,7 +58,7 @@ pub(in super::super) fn decide(
         Verdict::Refused => {}
         Verdict::Accepted => {
             for new in &prepared {
-                if new.fields.original.message_id.is_none() || is_known(step, new)? {
+                if new.fields.original.message_id.is_none() || is_known(step, new).unwrap_or(true) {
                     return Ok(Place::Behind);
                 }
             }
@@ -73,7 +75,7 @@ pub(in super::super) fn decide(
 }
 
 /// A message that is not here is decided in the database: alone, where nothing here is of the same message.
-fn decided_there<T>(step: &FrontStep<'_>, queue_id: QueueId) -> Result<Place<T>, SpoolError> {
+fn decided_there<T>(step: &FrontStep<'_>, queue_id: QueueId) -> Place<T> {
     const OF_IT: &str = "SELECT identity FROM record WHERE queue_id = ? AND state = 'prepared'";
     let ask = || -> rusqlite::Result<bool> {
         let mut of_it = step.db.prepare_cached(OF_IT)?;
@@ -85,16 +87,16 @@ fn decided_there<T>(step: &FrontStep<'_>, queue_id: QueueId) -> Result<Place<T>,
         }
         Ok(false)
     };
-    let is_here = ask().map_err(|error| super::super::steps::answer_for(&error))?;
-    Ok(if is_here { Place::Behind } else { Place::Apart })
+    // Where the database can't be asked it says why, and what follows from that, when the step comes to it.
+    if ask().unwrap_or(true) { Place::Behind } else { Place::Apart }
 }
 
 /// Whether the database has a record of the same message and organization.
-fn is_known(step: &FrontStep<'_>, new: &Kept) -> Result<bool, SpoolError> {
+fn is_known(step: &FrontStep<'_>, new: &Kept) -> rusqlite::Result<bool> {
     const KNOWN: &str = "SELECT 1 FROM record WHERE organization = ? AND identity = ? LIMIT 1";
     let wanted = params![new.fields.organization, new.fields.original.identity.as_slice()];
     let known = step.db.prepare_cached(KNOWN).and_then(|mut known| known.query_row(wanted, |_| Ok(())).optional());
-    known.map(|found| found.is_some()).map_err(|error| super::super::steps::answer_for(&error))
+    known.map(|found| found.is_some())
 }
 
 fn accept(
@@ -158,7 +160,7 @@ pub(in super::super) fn claim(
     message_uuid: MessageUuid,
 ) -> Result<Place<Vec<Claim>>, SpoolError> {
     let here = step.front.table.due.get(archive).and_then(|due| due.first()).map(|(due, _)| *due);
-    let there = first_there(step, archive)?;
+    let Ok(there) = first_there(step, archive) else { return Ok(Place::Behind) };
     let (here, there) = (here.filter(|due| *due <= now), there.filter(|due| *due <= now));
     match (here, there) {
         (None, None) => return Ok(Place::Taken(Vec::new())),
@@ -185,7 +187,7 @@ pub(in super::super) fn claim(
 }
 
 /// When the first record for `archive` in the database is due. It is asked when something has been written to it since.
-fn first_there(step: &mut FrontStep<'_>, archive: &Archive) -> Result<Option<Timestamp>, SpoolError> {
+fn first_there(step: &mut FrontStep<'_>, archive: &Archive) -> rusqlite::Result<Option<Timestamp>> {
     const FIRST: &str = "SELECT min(due) FROM record WHERE organization = ? AND archive = ? AND due IS NOT NULL";
     if let Some(known) = step.front.first_there.get(archive) {
         return Ok(*known);
@@ -193,7 +195,7 @@ fn first_there(step: &mut FrontStep<'_>, archive: &Archive) -> Result<Option<Tim
     let wanted = params![archive.organization, archive.key];
     let first =
         step.db.prepare_cached(FIRST).and_then(|mut first| first.query_row(wanted, |row| row.get::<_, Option<i64>>(0)));
-    let first = first.map_err(|error| super::super::steps::answer_for(&error))?.map(Timestamp::from_millis);
+    let first = first?.map(Timestamp::from_millis);
     step.front.first_there.insert(archive.clone(), first);
     Ok(first)
 }
