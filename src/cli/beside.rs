@@ -18,7 +18,7 @@ const MOST_OCTETS: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the spool in `path` beside the daemon, which has brought into the database what it knows. One that does not answer, or
-/// of an earlier version, has done so within the last second.
+/// of an earlier version, has done so within the last seconds.
 ///
 /// # Errors
 /// As [`EmbeddedSpool::open_beside`].

@@ -10,7 +10,7 @@ use super::line::{Line, is_negative};
 use super::offers::Offers;
 use super::verdict::{Cause, Failure, Stage};
 use crate::journal::ArchiveOffers;
-use crate::mail::{RecordId, Reply, ReplyClass};
+use crate::mail::{Address, RecordId, Reply, ReplyClass, ReversePath};
 use crate::smtp::Encoder;
 use std::fmt;
 use std::io;
@@ -42,7 +42,16 @@ pub(super) struct Connection {
 /// An envelope whose replies are still to come, and the letter as it was rendered for it.
 struct Ahead {
     id: RecordId,
+    reverse_path: ReversePath,
+    forward_path: Address,
     rendering: Rendered,
+}
+
+impl Ahead {
+    /// Another configuration may have come in between.
+    fn is_of(&self, letter: &Letter) -> bool {
+        (self.id, &self.reverse_path, &self.forward_path) == (letter.id, &letter.reverse_path, &letter.forward_path)
+    }
 }
 
 impl Connection {
@@ -57,7 +66,7 @@ impl Connection {
     pub(super) async fn send(&mut self, letter: &Letter, next: Option<&Letter>) -> Result<Reply, Failure> {
         self.transactions += 1;
         let ahead = self.ahead.take();
-        if ahead.as_ref().is_some_and(|ahead| ahead.id != letter.id) {
+        if ahead.as_ref().is_some_and(|ahead| !ahead.is_of(letter)) {
             return Err(Failure::lost(Stage::Mail, "another letter's envelope was begun"));
         }
         let (rendering, envelope) = match ahead {
@@ -138,7 +147,8 @@ impl Connection {
         // What can't be sent to this server is found out when its turn comes.
         let mail = self.mail_command(next, &rendering).ok()?;
         let row = format!("{mail}\r\nRCPT TO:<{}>\r\nDATA\r\n", next.forward_path);
-        Some((row, Ahead { id: next.id, rendering }))
+        let (reverse_path, forward_path) = (next.reverse_path.clone(), next.forward_path.clone());
+        Some((row, Ahead { id: next.id, reverse_path, forward_path, rendering }))
     }
 
     /// The reply to the next command of a row; not waited for when the line broke at the one before.

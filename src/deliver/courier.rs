@@ -71,6 +71,8 @@ impl Office {
 struct Round {
     office: Arc<Office>,
     archive: Archive,
+    /// The route whose slot it has.
+    route: Option<String>,
     van: Van,
     claims: Claims,
     /// Results that the spool does not have yet.
@@ -82,13 +84,29 @@ type Settling = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a courier has claimed ahead.
 struct Claims {
+    office: Arc<Office>,
     stock: VecDeque<Claim>,
     coming: Option<Pending<Vec<Claim>>>,
     /// How many more may be claimed.
     left: usize,
 }
 
+/// Whatever ends a courier, nothing that it has claimed stays `sending`.
+impl Drop for Claims {
+    fn drop(&mut self) {
+        for claim in std::mem::take(&mut self.stock) {
+            // Handed over at once.
+            drop(self.office.spool.unclaim(claim.fields.id));
+            self.office.circuits.change();
+        }
+    }
+}
+
 impl Claims {
+    fn has_some(&self) -> bool {
+        self.coming.is_some() || !self.stock.is_empty()
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(coming) = &mut self.coming {
             // A spool that fails gives nothing; the lane says so.
@@ -101,12 +119,12 @@ impl Claims {
     }
 
     /// Puts back what was claimed, and claims no more.
-    fn give_up(&mut self, office: &Arc<Office>, settling: &mut Vec<Settling>) {
+    fn give_up(&mut self, settling: &mut Vec<Settling>) {
         self.left = 0;
         // Dropped, it is put back.
         self.coming = None;
         for claim in std::mem::take(&mut self.stock) {
-            let (office, id) = (Arc::clone(office), claim.fields.id);
+            let (office, id) = (Arc::clone(&self.office), claim.fields.id);
             settling.push(Box::pin(async move {
                 keep(&office.drain, id, || office.spool.unclaim(id)).await;
                 office.circuits.change();
@@ -117,8 +135,8 @@ impl Claims {
 
 impl Round {
     fn new(office: Arc<Office>, archive: Archive) -> Self {
-        let claims = Claims { stock: VecDeque::new(), coming: None, left: ROUND - 1 };
-        Self { office, archive, van: Van::default(), claims, settling: Vec::new() }
+        let claims = Claims { office: Arc::clone(&office), stock: VecDeque::new(), coming: None, left: ROUND - 1 };
+        Self { office, archive, route: None, van: Van::default(), claims, settling: Vec::new() }
     }
 
     /// Sends one record, and has its result settled. False when nothing more may be begun.
@@ -128,6 +146,11 @@ impl Round {
             self.claims.stock.push_front(claim);
             return false;
         };
+        if self.route.get_or_insert_with(|| way.label().to_owned()) != way.label() {
+            // By a new configuration it goes where others have slots.
+            self.claims.stock.push_front(claim);
+            return false;
+        }
         if !pass.is_probe() {
             self.ask_for_more();
         }
@@ -143,8 +166,8 @@ impl Round {
                     return Poll::Ready(verdict);
                 }
                 let _ = claims.poll(context);
-                if claims.left > 0 && patience.as_mut().poll(context).is_ready() {
-                    claims.give_up(&office, settling);
+                if claims.has_some() && patience.as_mut().poll(context).is_ready() {
+                    claims.give_up(settling);
                 }
                 settling.retain_mut(|settled| settled.as_mut().poll(context).is_pending());
                 Poll::Pending
@@ -208,7 +231,7 @@ impl Round {
 
     /// Brings the last results to the spool, and puts back what was claimed for nothing.
     async fn end(mut self) {
-        self.claims.give_up(&self.office, &mut self.settling);
+        self.claims.give_up(&mut self.settling);
         poll_fn(|context| {
             self.settling.retain_mut(|settled| settled.as_mut().poll(context).is_pending());
             if self.settling.is_empty() { Poll::Ready(()) } else { Poll::Pending }

@@ -15,7 +15,7 @@ use crate::clock::SharedClock;
 use crate::config::{MxRoute, Route, SmtpRoute, Tls};
 use crate::drain::Drain;
 use crate::journal::ArchiveOffers;
-use crate::mail::{Address, Reply, ascii_domain};
+use crate::mail::{Address, Reply, ReplyClass, ascii_domain};
 use crate::maildir::Maildir;
 use crate::net::SharedNetwork;
 use std::io;
@@ -164,22 +164,40 @@ impl Post {
         let held = van.as_mut().and_then(|van| van.take());
         if let Some(mut connection) = held.or_else(|| self.pool.take(server)) {
             was_ahead = connection.is_ahead();
-            match connection.send(letter, next).await {
-                Err(failure) if failure.is_stale() || was_ahead && failure.is_about_the_envelope() => {}
-                result => {
-                    self.put_back(server, connection, &result, van).await;
-                    return result;
-                }
+            let result = connection.send(letter, next).await;
+            let is_asked_again = result.as_ref().is_err_and(|failure| {
+                failure.is_stale()
+                    || was_ahead && failure.is_about_the_envelope()
+                    || self.minds_what_is_behind(server, &connection, failure)
+            });
+            if !is_asked_again {
+                self.put_back(server, connection, &result, van).await;
+                return result;
             }
         }
         // What is rare stands beside: a record's task is moved several times before it begins.
         let mut connection = Box::pin(Connection::open(server, opener)).await?;
-        let result = Box::pin(connection.send(letter, next)).await;
+        let next = next.filter(|_| self.pool.takes_ahead(server));
+        let mut result = Box::pin(connection.send(letter, next)).await;
+        if result.as_ref().is_err_and(|failure| self.minds_what_is_behind(server, &connection, failure)) {
+            connection = Box::pin(Connection::open(server, opener)).await?;
+            result = Box::pin(connection.send(letter, None)).await;
+        }
         if was_ahead && result.is_ok() {
             self.pool.send_nothing_ahead(server);
         }
         self.put_back(server, connection, &result, van).await;
         result
+    }
+
+    /// Takes note of a server that fails at a final dot with an envelope behind it: it gets none ahead for some time. Whether it
+    /// has refused the letter, perhaps for that alone.
+    fn minds_what_is_behind(&self, server: &Target, connection: &Connection, failure: &Failure) -> bool {
+        let is_it = connection.is_ahead() && failure.stage == Stage::EndOfData;
+        if is_it {
+            self.pool.send_nothing_ahead(server);
+        }
+        is_it && matches!(&failure.cause, Cause::Reply(reply) if reply.class() == ReplyClass::Permanent)
     }
 
     async fn put_back(

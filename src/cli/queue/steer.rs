@@ -157,6 +157,8 @@ mod tests {
         let file = world.directory.path().join("config.toml");
         std::fs::write(&file, include_str!("../../../config/journal-relay.toml")).unwrap();
         let config = Config::load(&file).unwrap();
+        // What a command asks a running daemon for first.
+        world.spool.complete().await.unwrap();
         let spool = EmbeddedSpool::open_beside(&world.directory.path().join("spool"), disk::system()).unwrap();
         let desk = Desk { spool, config: &config };
 

@@ -123,6 +123,50 @@ async fn behind_a_letter_that_is_refused_the_next_goes_over_another_connection()
 }
 
 #[tokio::test]
+async fn a_refusal_with_an_envelope_behind_it_counts_only_when_it_comes_without_one_too() {
+    let refusal = || Act::Say("554 5.5.0 no\r\n");
+    for (script, is_taken) in [
+        (Script::offering(&["PIPELINING"]).on(".", refusal()), true),
+        (Script::offering(&["PIPELINING"]).on(".", refusal()).on(".", refusal()), false),
+    ] {
+        let archive = Archive::start(script).await;
+        let (post, route, mut van) = (post(), plain(&archive), Van::default());
+        let (first, second, third) = (letter("one"), letter("two"), letter("three"));
+        let verdict = post.send_on(&route, US, &first, Some(&second), &mut van).await;
+        assert_eq!(is_accepted(&verdict), is_taken, "{verdict:?}");
+        // From then on nothing is sent ahead: whatever letter comes next finds the connection free.
+        assert!(is_accepted(&post.send_on(&route, US, &second, Some(&third), &mut van).await));
+        assert!(is_accepted(&post.send_on(&route, US, &letter("other"), None, &mut van).await));
+        assert_eq!(archive.heard().connections, 2, "the refused letter's second try, and all behind it");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_hangs_up_at_an_envelope_behind_the_dot_gets_none_for_some_time() {
+    let script = Script::offering(&["PIPELINING"]).on(".", Act::Hang);
+    let archive = Archive::start(script).await;
+    let (post, route, mut van) = (post(), plain(&archive), Van::default());
+    let (first, second, third) = (letter("one"), letter("two"), letter("three"));
+    let verdict = post.send_on(&route, US, &first, Some(&second), &mut van).await;
+    assert!(matches!(verdict, Verdict::Deferred { .. }), "it may have been taken: {verdict:?}");
+    assert!(is_accepted(&post.send_on(&route, US, &second, Some(&third), &mut van).await));
+    assert!(is_accepted(&post.send_on(&route, US, &letter("other"), None, &mut van).await));
+    assert_eq!(archive.heard().connections, 2);
+}
+
+#[tokio::test]
+async fn an_envelope_of_a_former_configuration_is_not_the_letter_s() {
+    let archive = Archive::start(Script::offering(&["PIPELINING"])).await;
+    let (post, route, mut van) = (post(), plain(&archive), Van::default());
+    let (first, mut second) = (letter("one"), letter("two"));
+    assert!(is_accepted(&post.send_on(&route, US, &first, Some(&second), &mut van).await));
+    second.reverse_path = ReversePath::Address(address("journal@acme.example"));
+    assert!(is_accepted(&post.send_on(&route, US, &second, None, &mut van).await));
+    let heard = archive.heard();
+    assert_eq!((heard.connections, heard.letters), (2, vec![arrived(b"one"), arrived(b"two")]));
+}
+
+#[tokio::test]
 async fn a_connection_on_which_an_envelope_was_begun_for_nothing_is_let_go_without_a_message() {
     let archive = Archive::start(Script::offering(&["PIPELINING"])).await;
     let (post, route, mut van) = (post(), plain(&archive), Van::default());

@@ -137,13 +137,13 @@ async fn records_that_fail_together_are_told_in_one_report() {
 
 #[tokio::test]
 async fn a_record_whose_time_is_over_is_kept_as_failed_and_reported() {
-    let retry = Retry { give_up: Duration::ZERO, report_after: Duration::ZERO, ..RETRY };
+    let retry = Retry { give_up: Duration::ZERO, report_after: Duration::from_secs(3_600), ..RETRY };
     let script = Script::default().on("MAIL", Act::Say("451 4.7.1 later\r\n"));
     let (world, _archive, reports) = acme(script, Script::default(), retry).await;
     let id = world.commit("acme", "Subject: Numbers\r\n\r\n1\r\n").await;
     let heard = reports.hears(|heard| heard.letters.len() == 1).await;
     world.end().await;
-    assert!(has(&heard.letters[0], "Action: failed"));
+    assert!(has(&heard.letters[0], "Action: failed"), "{}", String::from_utf8_lossy(&heard.letters[0]));
     assert_eq!(world.state(id).await, State::Failed);
 }
 

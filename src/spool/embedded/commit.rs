@@ -134,7 +134,7 @@ impl Core {
     /// One transaction: what is in front where `carried` says so, then the steps of `there`. Those of `here` were taken in front
     /// and are durable with it.
     fn write(&mut self, here: Vec<Box<dyn Queued>>, effects: Effects, mut there: Vec<Box<dyn Queued>>, carried: bool) {
-        let carried = carried && self.parts.front.as_ref().is_some_and(|front| !front.is_empty() || !front.is_open());
+        let carried = carried && self.parts.front.as_ref().is_some_and(Front::is_owed);
         let (mut here, mut effects) = (here, effects);
         if let Some(front) = &mut self.parts.front {
             front.database_moves();

@@ -55,7 +55,12 @@ impl EmbeddedSpool {
         };
         front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
         let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
-        let front = front::renew(&db, &disk, path).map_err(|error| in_directory(path, error))?;
+        // Rows behind a log that is not carried over may be lost with the power: then what they came from is still needed.
+        let front = if is_carried_over {
+            front::renew(&db, &disk, path).map_err(|error| in_directory(path, error))?
+        } else {
+            None
+        };
         let daemon = Daemon { lock, is_carried_over, front };
         let spool = Self::start(path, db, store, Some(daemon), Some(options))?;
         Ok((spool, recovered))
@@ -71,7 +76,9 @@ impl EmbeddedSpool {
     pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
         let mut db = schema::open_writable(&*disk, path, false)?;
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
-        if front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
+        // Beside a daemon its log is its own business.
+        if !disk.is_locked(path).unwrap_or(true)
+            && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
             && let Ok(_lock) = disk.lock(path)
         {
             // No daemon runs: what the last one has not brought into the database is brought there.

@@ -189,6 +189,7 @@ pub const MIGRATIONS: &[&str] = &[
     DROP TABLE warned_of_one;
 ",
     "
+    -- A later version that rewrites records or messages has to bring what the log in front has into the tables first.
     CREATE TABLE front (                -- one row: which generation of the log in front has what is lacking here
         id INTEGER PRIMARY KEY,
         generation INTEGER NOT NULL

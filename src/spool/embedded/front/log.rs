@@ -9,6 +9,9 @@
 //! begins again at the front of its file once it has been carried over, without a word written for that: the groups that
 //! are still there are of an earlier generation, and count for nothing. Written again and again, the file neither grows nor
 //! shrinks, and a sync of it moves octets alone.
+//!
+//! A start draws its first generation by chance: what stands in the file behind the groups of a later one are octets of
+//! messages, and none can be made to look like a group of it.
 
 use crate::spool::disk::{LogFile, SharedDisk};
 use std::io::{self, Read};

@@ -122,6 +122,12 @@ impl Front {
         !self.suspended
     }
 
+    /// Whether a transaction has something to carry over: rows, what the batch has taken from them, or the end of a log that
+    /// can't be written.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.is_empty() || !self.undo.is_empty() || self.suspended
+    }
+
     /// Whether what is here, with what the batch has brought, has to go to the database now.
     pub(super) fn is_full(&self) -> bool {
         self.table.records.len() > MAX_RECORDS

@@ -1,7 +1,7 @@
 //! How rows get from the front into the database, in the daemon's transactions and at its start.
 
 use super::super::rows;
-use super::super::steps::StepError;
+use super::super::steps::{StepError, answer_for};
 use super::entry::{self, Entry};
 use super::log::{self, Log};
 use super::table::{Message, Table};
@@ -122,11 +122,21 @@ pub(in super::super) fn renew(
         log::remove(disk, directory).map_err(|error| failed(&error))?;
         return Ok(None);
     }
-    match Log::create(disk, directory, capacity, generation(db).map_err(unusable)?) {
+    match begin_anew(db).and_then(|generation| {
+        Log::create(disk, directory, capacity, generation).map_err(|error| file_error("its log", &error))
+    }) {
         Ok(log) => Ok(Some(Front::new(log))),
-        Err(error) if matches!(file_error("", &error), SpoolError::Full(_)) => Ok(None),
-        Err(error) => Err(failed(&error)),
+        Err(SpoolError::Full(_)) => Ok(None),
+        Err(error) => Err(SpoolError::Unusable(error.to_string())),
     }
+}
+
+/// A generation that nobody can know beforehand, durably: what stands in the file behind the groups of a later one are octets
+/// of messages, and none may look like a group of it.
+fn begin_anew(db: &Connection) -> Result<u64, SpoolError> {
+    let drawn = db.query_row("SELECT random()", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
+    let begun = drawn.and_then(|generation| save_generation(db, generation).map(|()| generation));
+    begun.map_err(|error| answer_for(&error))
 }
 
 /// The generation whose entries the database lacks.

@@ -238,3 +238,20 @@ async fn the_secret_outlives_a_kill_and_is_the_commands_too() {
     let beside = EmbeddedSpool::open_beside(&reborn.path(), crate::spool::disk::system()).unwrap();
     assert_eq!(beside.secret([3; 32]).await.unwrap(), [1; 32]);
 }
+
+#[tokio::test]
+async fn a_refusal_that_empties_the_front_is_durable_though_others_wait_for_the_database() {
+    let house = House::new();
+    for identity in 1..20 {
+        let prepared = house.world.prepare(&Message::new(identity, &["a@x.example"]), b"octets").await.unwrap();
+        // One batch: the verdict waits some milliseconds for company.
+        let decided = house.spool.decide(prepared.queue_id, Verdict::Refused);
+        let (decided, completed) = tokio::join!(decided, house.spool.complete());
+        decided.unwrap();
+        completed.unwrap();
+        assert!(house.world.in_state(State::Prepared).await.is_empty());
+    }
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 0, unknown: 0 });
+    assert!(reborn.world.in_state(State::Waiting).await.is_empty());
+}
