@@ -100,6 +100,11 @@ impl Connection {
         self.send_data(&rendering, Slices::new(pieces, letter.original.length), next).await
     }
 
+    /// Whether the envelope that was sent ahead is that of `letter`.
+    pub(super) fn is_ahead_of(&self, letter: &Letter) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.is_of(letter))
+    }
+
     /// Whether the replies to an envelope that was sent ahead are still to come: nothing else can be said then.
     pub(super) fn is_ahead(&self) -> bool {
         self.ahead.is_some()

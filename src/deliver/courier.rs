@@ -44,16 +44,16 @@ pub(super) fn label(id: RecordId) -> String {
 }
 
 impl Office {
-    /// Sends a claimed record, and more for the same archive, and settles each.
+    /// Sends a claimed record, and more for the same archive, and settles each; `slot` is one of the route called `route`.
     pub(super) async fn carry_records(
         self: Arc<Self>,
         claim: Claim,
         pass: Pass,
-        slot: OwnedSemaphorePermit,
+        (slot, route): (OwnedSemaphorePermit, String),
         name: Name,
     ) {
         let archive = Archive { organization: claim.fields.organization.clone(), key: claim.archive.clone() };
-        let mut round = Round::new(self, archive);
+        let mut round = Round::new(self, archive, route);
         let (mut claim, mut pass) = (claim, pass);
         while round.carry(claim, pass).await {
             let Some(next) = round.next().await else { break };
@@ -72,7 +72,7 @@ struct Round {
     office: Arc<Office>,
     archive: Archive,
     /// The route whose slot it has.
-    route: Option<String>,
+    route: String,
     van: Van,
     claims: Claims,
     /// Results that the spool does not have yet.
@@ -91,7 +91,7 @@ struct Claims {
     left: usize,
 }
 
-/// Whatever ends a courier, nothing that it has claimed stays `sending`.
+/// Whatever ends a courier, nothing that it has claimed ahead stays `sending`.
 impl Drop for Claims {
     fn drop(&mut self) {
         for claim in std::mem::take(&mut self.stock) {
@@ -134,9 +134,9 @@ impl Claims {
 }
 
 impl Round {
-    fn new(office: Arc<Office>, archive: Archive) -> Self {
+    fn new(office: Arc<Office>, archive: Archive, route: String) -> Self {
         let claims = Claims { office: Arc::clone(&office), stock: VecDeque::new(), coming: None, left: ROUND - 1 };
-        Self { office, archive, route: None, van: Van::default(), claims, settling: Vec::new() }
+        Self { office, archive, route, van: Van::default(), claims, settling: Vec::new() }
     }
 
     /// Sends one record, and has its result settled. False when nothing more may be begun.
@@ -146,7 +146,7 @@ impl Round {
             self.claims.stock.push_front(claim);
             return false;
         };
-        if self.route.get_or_insert_with(|| way.label().to_owned()) != way.label() {
+        if self.route != way.label() {
             // By a new configuration it goes where others have slots.
             self.claims.stock.push_front(claim);
             return false;
@@ -156,6 +156,7 @@ impl Round {
         }
         let letter = way.record_letter(&claim, office.mac_key);
         let next = self.claims.stock.front().map(|next| way.record_letter(next, office.mac_key));
+        let mut gave_up = false;
         let verdict = {
             let Self { van, claims, settling, .. } = self;
             let hostname = &way.config.hostname;
@@ -168,12 +169,17 @@ impl Round {
                 let _ = claims.poll(context);
                 if claims.has_some() && patience.as_mut().poll(context).is_ready() {
                     claims.give_up(settling);
+                    gave_up = true;
                 }
                 settling.retain_mut(|settled| settled.as_mut().poll(context).is_pending());
                 Poll::Pending
             })
             .await
         };
+        if gave_up && next.is_some() {
+            // An archive that takes its time for each would have each envelope begun for nothing.
+            office.post.send_nothing_ahead(&self.van);
+        }
         let (id, now) = (claim.fields.id, office.clock.now());
         let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
         let outcome = record_outcome(&claim, &way, &verdict, next_probe, now);

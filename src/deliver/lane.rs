@@ -273,7 +273,7 @@ impl Lane {
             match parcel {
                 Parcel::Record(claim) => {
                     drain.spawn_named(courier::label(claim.fields.id), |name| {
-                        office.carry_records(claim, pass, slot, name)
+                        office.carry_records(claim, pass, (slot, way.label().to_owned()), name)
                     });
                 }
                 Parcel::Report(claim) => {

@@ -18,7 +18,8 @@
 //! every attempt at a record sends the same octets as long as the configuration stays; a report never causes a report;
 //! every wait, retry and list has a named maximum.
 //!
-//! Floor 4. lettre speaks SMTP, on a line that this room keeps a hand on (`line`, `replies`, `offers`).
+//! Floor 4. lettre reads greetings and says EHLO, on a line that this room keeps a hand on (`line`, `replies`, `offers`); the rest
+//! is said here (`opening`, `connection`).
 
 mod breaker;
 mod circuits;

@@ -131,6 +131,13 @@ impl Post {
         Verdict::of(result, &van.label())
     }
 
+    /// Sees to it that the server of `van` is sent no envelope ahead for some time.
+    pub(super) fn send_nothing_ahead(&self, van: &Van) {
+        if let Some(target) = &van.target {
+            self.pool.send_nothing_ahead(target);
+        }
+    }
+
     /// Takes the connection out of `van`: another may use it, unless an envelope was begun on it.
     pub(super) async fn unload(&self, van: &mut Van) {
         if let (Some(target), Some(connection)) = (&van.target, van.connection.take()) {
@@ -163,7 +170,7 @@ impl Post {
         let mut was_ahead = false;
         let held = van.as_mut().and_then(|van| van.take());
         if let Some(mut connection) = held.or_else(|| self.pool.take(server)) {
-            was_ahead = connection.is_ahead();
+            was_ahead = connection.is_ahead_of(letter);
             let result = connection.send(letter, next).await;
             let is_asked_again = result.as_ref().is_err_and(|failure| {
                 failure.is_stale()
@@ -177,7 +184,7 @@ impl Post {
         }
         // What is rare stands beside: a record's task is moved several times before it begins.
         let mut connection = Box::pin(Connection::open(server, opener)).await?;
-        let next = next.filter(|_| self.pool.takes_ahead(server));
+        let next = next.filter(|_| !was_ahead && self.pool.takes_ahead(server));
         let mut result = Box::pin(connection.send(letter, next)).await;
         if result.as_ref().is_err_and(|failure| self.minds_what_is_behind(server, &connection, failure)) {
             connection = Box::pin(Connection::open(server, opener)).await?;

@@ -187,7 +187,7 @@ impl Core {
             self.see(true);
             self.shared.change();
         }
-        if now >= self.next_prune && !self.failing {
+        if now >= self.next_prune && !self.failing && self.parts.is_carried_over {
             self.next_prune = now + PRUNE_EVERY;
             self.prune();
         }

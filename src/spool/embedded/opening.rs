@@ -61,6 +61,12 @@ impl EmbeddedSpool {
         } else {
             None
         };
+        if front.is_none() {
+            tracing::info!(
+                event = "spool.upkeep",
+                "there is no room for a log in front of the database: every move is the database's until the next start"
+            );
+        }
         let daemon = Daemon { lock, is_carried_over, front };
         let spool = Self::start(path, db, store, Some(daemon), Some(options))?;
         Ok((spool, recovered))
