@@ -62,7 +62,7 @@ impl EmbeddedSpool {
             None
         };
         if front.is_none() {
-            tracing::info!(
+            tracing::debug!(
                 event = "spool.upkeep",
                 "there is no room for a log in front of the database: every move is the database's until the next start"
             );
