@@ -75,6 +75,11 @@ impl Core {
         store.map_or(self.next_look, |store| store.min(self.next_look)).saturating_duration_since(Instant::now())
     }
 
+    /// How many messages are on their way whose next step comes soon.
+    pub(super) fn company(&self) -> usize {
+        self.parts.front.as_ref().map_or(0, Front::undecided)
+    }
+
     /// Commits what is owed, then the batch; answers its questions; gives back who waits for the end.
     pub(super) fn work(&mut self, batch: Batch) -> Option<Close> {
         let Batch { steps, questions, close, .. } = batch;

@@ -1,7 +1,7 @@
 //! The one place that writes: what has gathered while it was busy becomes one transaction, one sync.
 //!
 //! A [`Writer`] hands steps to a thread, or to a task where the disk is simulated. A step that somebody waits for is
-//! taken at once; one that nobody waits for (a verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction
+//! taken at once, or when the spool is busy within [`GATHER`]; one that nobody waits for (a verdict, the end of an attempt) lingers up to [`LINGER`] for a transaction
 //! to join, so that a record is claimable within some milliseconds and light load doesn't pay a sync of its own for each
 //! move. While a transaction is being synced the next one gathers.
 //!
@@ -30,6 +30,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How long a step that nobody waits for may wait for company.
 pub(super) const LINGER: Duration = Duration::from_millis(5);
+/// How long a step that somebody waits for may wait for that of others, when there are many.
+pub(super) const GATHER: Duration = Duration::from_millis(3);
 /// Octets of one unit of room in the queue.
 const ROOM_UNIT: usize = 4 * 1024;
 /// Units of room for steps that wait to be taken: as many steps, or 32 MiB. Who finds none waits. Steps that nobody waits

@@ -117,6 +117,11 @@ impl Front {
         self.table.is_empty()
     }
 
+    /// Records whose message is at the next hop.
+    pub(super) fn undecided(&self) -> usize {
+        self.table.undecided
+    }
+
     /// Whether steps may be taken here.
     pub(super) fn is_open(&self) -> bool {
         !self.suspended

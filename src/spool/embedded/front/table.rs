@@ -1,6 +1,7 @@
 //! The rows that the database lacks, with what finds them.
 
 use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::queue::State;
 use crate::spool::files::OctetStore;
 use crate::spool::life::Kept;
 use crate::spool::{Archive, Octets};
@@ -27,6 +28,8 @@ pub(super) struct Table {
     pub(super) due: BTreeMap<Archive, BTreeSet<(Timestamp, RecordId)>>,
     /// Octets of the messages.
     pub(super) octets: usize,
+    /// Records whose message the next hop has not judged.
+    pub(super) undecided: usize,
 }
 
 impl Table {
@@ -67,6 +70,7 @@ impl Table {
 
     fn enlist(&mut self, kept: &Kept) {
         let id = kept.fields.id;
+        self.undecided = self.undecided.saturating_add(usize::from(kept.standing.state == State::Prepared));
         self.by_identity.entry(kept.fields.original.identity).or_default().push(id);
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.insert(id);
@@ -78,6 +82,7 @@ impl Table {
 
     fn unlist(&mut self, kept: &Kept) {
         let (id, identity) = (kept.fields.id, &kept.fields.original.identity);
+        self.undecided = self.undecided.saturating_sub(usize::from(kept.standing.state == State::Prepared));
         if let Some(ids) = self.by_identity.get_mut(identity) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
