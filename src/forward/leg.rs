@@ -25,7 +25,7 @@ enum Way {
 
 struct SmtpLeg {
     home: Home,
-    connection: Connection,
+    connection: Box<Connection>,
     /// The commands so far, as long as they could be said again on another connection: this one has idled, and no reply
     /// of the transaction has been given out.
     replay: Option<Vec<Command>>,
@@ -51,13 +51,13 @@ impl Home {
 }
 
 impl Leg {
-    pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Connection, has_idled: bool) -> Self {
+    pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Box<Connection>, has_idled: bool) -> Self {
         let replay = has_idled.then(Vec::new);
         Self { way: Way::Smtp(Box::new(SmtpLeg { home: Home::Pool(next_hop), connection, replay, xforward: None })) }
     }
 
     /// On a connection that nobody could replace.
-    pub(super) fn over_private(private: Arc<Private>, connection: Connection) -> Self {
+    pub(super) fn over_private(private: Arc<Private>, connection: Box<Connection>) -> Self {
         Self {
             way: Way::Smtp(Box::new(SmtpLeg {
                 home: Home::Private(private),

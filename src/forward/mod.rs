@@ -202,7 +202,7 @@ impl NextHop {
     }
 
     /// An idle connection that offers what clients have been told since.
-    fn take_idle(&self, pool: &Pool, client: Option<&ClientFacts>) -> Option<Connection> {
+    fn take_idle(&self, pool: &Pool, client: Option<&ClientFacts>) -> Option<Box<Connection>> {
         loop {
             let mut idle = pool.take(client)?;
             if lock(&self.learnt).as_ref().is_none_or(|(_, latest)| offers_all(idle.offer().extensions(), latest)) {
@@ -213,8 +213,8 @@ impl NextHop {
         }
     }
 
-    /// A new connection, for `client` where connections speak for one.
-    async fn dial(&self, client: Option<&Arc<ClientFacts>>) -> Result<Connection, Unreachable> {
+    /// A new connection, for `client` where connections speak for one. Boxed: it is large and goes from hand to hand.
+    async fn dial(&self, client: Option<&Arc<ClientFacts>>) -> Result<Box<Connection>, Unreachable> {
         let Way::Smtp { dialer, .. } = &self.way else {
             return Err(Unreachable::Resolve { host: self.label(), why: "it is no server".to_owned() });
         };
@@ -226,7 +226,7 @@ impl NextHop {
         // Who refuses one client may take others.
         let up = matches!(&dialled, Ok(_) | Err(Unreachable::NoXclient { .. } | Unreachable::RefusedClient { .. }));
         *lock(&self.tried) = Some((Instant::now(), up));
-        let connection = dialled?;
+        let connection = Box::new(dialled?);
         // What one client is offered others may not be.
         if connection.speaks_for.is_none() {
             let offered = self.passable(&connection);
@@ -240,7 +240,7 @@ impl NextHop {
         matches!(&self.way, Way::Smtp { dialer, .. } if dialer.has_credentials())
     }
 
-    fn keep(&self, mut connection: Connection) {
+    fn keep(&self, mut connection: Box<Connection>) {
         let Way::Smtp { pool, .. } = &self.way else { return };
         // Where connections are clients', one that speaks for nobody is of no use to any transaction.
         let nobodys = self.settings.identity.is_exclusive() && connection.speaks_for.is_none();

@@ -19,7 +19,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Shelf {
     /// The oldest first.
-    idle: VecDeque<(Instant, Connection)>,
+    idle: VecDeque<(Instant, Box<Connection>)>,
     /// Nothing is kept any more.
     closed: bool,
 }
@@ -30,14 +30,14 @@ impl Pool {
     }
 
     /// Keeps a connection that is ready for another transaction, or says QUIT where there is no room.
-    pub(super) fn put(&self, connection: Connection) {
+    pub(super) fn put(&self, connection: Box<Connection>) {
         let mut shelf = self.lock();
         let mut leaving = self.take_old(&mut shelf);
         if shelf.closed || self.settings.max_idle == 0 {
-            leaving.push(connection);
+            leaving.push(*connection);
         } else {
             if shelf.idle.len() >= self.settings.max_idle {
-                leaving.extend(shelf.idle.pop_front().map(|(_, oldest)| oldest));
+                leaving.extend(shelf.idle.pop_front().map(|(_, oldest)| *oldest));
             }
             shelf.idle.push_back((Instant::now(), connection));
         }
@@ -46,7 +46,7 @@ impl Pool {
     }
 
     /// The most recently used connection that still stands, of those that speak for `client`, or for nobody.
-    pub(super) fn take(&self, client: Option<&ClientFacts>) -> Option<Connection> {
+    pub(super) fn take(&self, client: Option<&ClientFacts>) -> Option<Box<Connection>> {
         self.expire();
         loop {
             let mut shelf = self.lock();
@@ -68,25 +68,25 @@ impl Pool {
     /// All that speak for the client at `address`.
     pub(super) fn take_all_of(&self, address: SocketAddr) -> Vec<Connection> {
         let mut shelf = self.lock();
-        let is_its = |(_, connection): &(Instant, Connection)| {
+        let is_its = |(_, connection): &(Instant, Box<Connection>)| {
             connection.speaks_for.as_ref().is_some_and(|client| client.address == address)
         };
         let (its, others): (VecDeque<_>, VecDeque<_>) = shelf.idle.drain(..).partition(is_its);
         shelf.idle = others;
-        its.into_iter().map(|(_, connection)| connection).collect()
+        its.into_iter().map(|(_, connection)| *connection).collect()
     }
 
     /// Keeps nothing from now on; gives what there is.
     pub(super) fn close(&self) -> Vec<Connection> {
         let mut shelf = self.lock();
         shelf.closed = true;
-        shelf.idle.drain(..).map(|(_, connection)| connection).collect()
+        shelf.idle.drain(..).map(|(_, connection)| *connection).collect()
     }
 
     fn take_old(&self, shelf: &mut Shelf) -> Vec<Connection> {
-        let old = |(since, _): &&(Instant, Connection)| since.elapsed() >= self.settings.idle_time;
+        let old = |(since, _): &&(Instant, Box<Connection>)| since.elapsed() >= self.settings.idle_time;
         let number = shelf.idle.iter().take_while(old).count();
-        shelf.idle.drain(..number).map(|(_, connection)| connection).collect()
+        shelf.idle.drain(..number).map(|(_, connection)| *connection).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelf> {

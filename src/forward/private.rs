@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 pub struct Private {
     next_hop: Arc<NextHop>,
     /// None while a transaction has it, and for good once it is lost.
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Box<Connection>>>,
 }
 
 impl NextHop {
@@ -42,7 +42,7 @@ impl Private {
     /// Says AUTH and gives the reply; none, and nothing is said, when this connection does not offer the mechanism.
     pub async fn authenticate(&self, auth: Auth) -> Result<Option<Reply>, Lost> {
         let offers = |connection: &Connection| self.next_hop.passable(connection).auth.contains(&auth.mechanism);
-        if !lock(&self.connection).as_ref().is_some_and(offers) {
+        if !lock(&self.connection).as_deref().is_some_and(offers) {
             return Ok(None);
         }
         self.say(Command::Auth(auth)).await.map(Some)
@@ -76,7 +76,7 @@ impl Private {
         }
     }
 
-    pub(super) fn keep(&self, connection: Connection) {
+    pub(super) fn keep(&self, connection: Box<Connection>) {
         *lock(&self.connection) = Some(connection);
     }
 

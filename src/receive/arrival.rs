@@ -32,7 +32,7 @@ pub(super) async fn enter(
     id: SessionId,
     crowd: &Crowd,
     setup: watch::Receiver<Arc<Setup>>,
-    parts: Parts,
+    parts: Arc<Parts>,
 ) {
     let current = Arc::clone(&setup.borrow());
     if is_load_balancer(&current.listener, peer.address.ip()) {

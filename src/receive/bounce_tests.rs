@@ -26,7 +26,7 @@ fn code(answer: &Result<(), Reply>) -> u16 {
     answer.as_ref().map_or_else(Reply::code, |()| 250)
 }
 
-fn of_nobody() -> Parts {
+fn of_nobody() -> Arc<Parts> {
     parts(Arc::new(spool()))
 }
 
@@ -73,7 +73,7 @@ async fn one_client_leaves_places_to_others_and_many_slow_ones_make_way() {
 }
 
 /// What a bounce of `record` that says so is answered.
-async fn brought(parts: &Parts, record: RecordId) -> Reply {
+async fn brought(parts: &Arc<Parts>, record: RecordId) -> Reply {
     let text = format!(
         "Content-Type: multipart/report; report-type=delivery-status; boundary=\"bb\"\r\n\r\n--bb\r\n\
          Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x.example\r\n\r\n\

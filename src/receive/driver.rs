@@ -56,7 +56,7 @@ pub(super) async fn serve(
     peer: Peer,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
-    parts: Parts,
+    parts: Arc<Parts>,
     place: Place,
 ) {
     // Its name can't change under it.
@@ -109,7 +109,7 @@ pub(super) async fn serve(
 struct Driver {
     stream: Transport,
     session: Session,
-    transaction: Option<Transaction>,
+    transaction: Option<Box<Transaction>>,
     asks: VecDeque<Ask>,
     peer: Peer,
     place: Place,
@@ -121,7 +121,7 @@ struct Driver {
     auth: Authentication,
     id: SessionId,
     setup: watch::Receiver<Arc<Setup>>,
-    parts: Parts,
+    parts: Arc<Parts>,
 }
 
 impl Driver {
@@ -378,7 +378,7 @@ impl Driver {
                 self.flush().await?;
             }
         }
-        if self.transaction.as_ref().is_some_and(Transaction::is_refused) {
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.is_refused()) {
             self.drop_transaction();
         }
         Ok(())

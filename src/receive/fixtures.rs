@@ -15,8 +15,8 @@ pub(super) fn spool() -> MemorySpool {
     MemorySpool::new(options(&HandClock::new()))
 }
 
-pub(super) fn parts(spool: Arc<dyn Spool>) -> Parts {
-    Parts {
+pub(super) fn parts(spool: Arc<dyn Spool>) -> Arc<Parts> {
+    Arc::new(Parts {
         spool,
         pressure: Pressure::new(1_000),
         gaps: Gaps::default(),
@@ -26,5 +26,5 @@ pub(super) fn parts(spool: Arc<dyn Spool>) -> Parts {
         bounces: Places::default(),
         files: Files::new(Allowance::ENDLESS),
         drain: Drain::default(),
-    }
+    })
 }

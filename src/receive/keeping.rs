@@ -8,6 +8,7 @@ use super::listener::Parts;
 use crate::config::OnFailure;
 use crate::mail::{QueueId, Reply};
 use crate::spool::{Draft, Intake, Receipt, Reservation, Returned, SpoolError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -16,7 +17,7 @@ const SPOOL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// One message's part of the spool.
 pub(super) struct Keeping {
-    parts: Parts,
+    parts: Arc<Parts>,
     /// Held until the message is over.
     reservation: Option<Reservation>,
     intake: Option<Intake>,
@@ -35,8 +36,8 @@ pub(super) struct Unrecorded {
 }
 
 impl Keeping {
-    pub(super) fn new(parts: &Parts, on_failure: OnFailure) -> Self {
-        Self { parts: parts.clone(), reservation: None, intake: None, on_failure, bypassed: None }
+    pub(super) fn new(parts: &Arc<Parts>, on_failure: OnFailure) -> Self {
+        Self { parts: Arc::clone(parts), reservation: None, intake: None, on_failure, bypassed: None }
     }
 
     /// Asks for room for a message of the size that the client declared.

@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 const OCTETS: &[u8] = b"Subject: x\r\n\r\nhello\r\n";
 
-fn parts(spool: &MemorySpool) -> Parts {
+fn parts(spool: &MemorySpool) -> Arc<Parts> {
     fixtures::parts(Arc::new(spool.clone()))
 }
 
 /// A message from MAIL to the end of data; the spool fails before `prepare`.
-async fn pass(parts: &Parts, spool: &MemorySpool, way: OnFailure, failure: Option<SpoolError>) -> Passed {
+async fn pass(parts: &Arc<Parts>, spool: &MemorySpool, way: OnFailure, failure: Option<SpoolError>) -> Passed {
     let queue_id = QueueId::new(parts.clock.now(), &OsEntropy);
     let mut keeping = Keeping::new(parts, way);
     keeping.admit(None)?;

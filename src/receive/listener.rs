@@ -88,7 +88,7 @@ pub async fn listen(network: &SharedNetwork, address: SocketAddr) -> io::Result<
 impl Listening {
     /// Accepts until the daemon drains, or until nobody holds the sender of `end` any more.
     pub async fn serve(self, setup: watch::Receiver<Arc<Setup>>, mut end: watch::Receiver<()>, parts: Parts) {
-        let crowd = Crowd::default();
+        let (crowd, parts) = (Crowd::default(), Arc::new(parts));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -112,7 +112,7 @@ impl Listening {
         peer: SocketAddr,
         crowd: &Crowd,
         setup: &watch::Receiver<Arc<Setup>>,
-        parts: &Parts,
+        parts: &Arc<Parts>,
     ) {
         let id = SessionId::new(parts.clock.now(), parts.entropy.as_ref());
         let file = match parts.files.session() {
@@ -125,7 +125,7 @@ impl Listening {
             }
         };
         let peer = Peer::new(peer, stream.local_address().unwrap_or(self.address));
-        let (crowd, setup, shared) = (crowd.clone(), setup.clone(), parts.clone());
+        let (crowd, setup, shared) = (crowd.clone(), setup.clone(), Arc::clone(parts));
         parts.drain.spawn(format!("session {id} of {}", peer.address), async move {
             arrival::enter(stream, peer, id, &crowd, setup, shared).await;
             drop(file);

@@ -96,18 +96,16 @@ fn copies(organization: &Organization, first: RecordFields, entropy: &dyn Entrop
         (false, DeliveredWhen::All) => Copies::EachIsNeeded,
         (false, DeliveredWhen::Any) => Copies::OneIsEnough,
     };
-    let copy = || RecordFields {
-        id: RecordId::new(first.original.received, entropy),
-        copy_of: Some(first.id),
-        ..first.clone()
-    };
-    let draft = |(place, archive)| RecordDraft {
-        fields: if place == 0 { first.clone() } else { copy() },
-        coalesce: organization.coalesce,
-        archive,
-        copies,
-    };
-    organization.archive_keys().enumerate().map(draft).collect()
+    let draft = |fields, archive| RecordDraft { fields, coalesce: organization.coalesce, archive, copies };
+    let mut archives = organization.archive_keys();
+    let Some(archive) = archives.next() else { return Vec::new() };
+    let mut drafts = vec![draft(first, archive)];
+    for archive in archives {
+        let Some(RecordDraft { fields: first, .. }) = drafts.first() else { break };
+        let (id, copy_of) = (RecordId::new(first.original.received, entropy), Some(first.id));
+        drafts.push(draft(RecordFields { id, copy_of, ..first.clone() }, archive));
+    }
+    drafts
 }
 
 /// Which way a message goes, from the view of the first organization that it concerns, in the order of the configuration.

@@ -40,7 +40,7 @@ pub(super) struct Transaction {
     session: SessionId,
     peer: Peer,
     setup: Arc<Setup>,
-    parts: Parts,
+    parts: Arc<Parts>,
     keeping: Keeping,
     queue_id: QueueId,
     mail: Mail,
@@ -75,21 +75,21 @@ struct Message {
 
 impl Transaction {
     /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal
-    /// when that can't be done.
+    /// when that can't be done. It stays where it is, for it is large and goes from hand to hand.
     pub(super) async fn open(
         session: SessionId,
         peer: &Peer,
         mail: Mail,
         setup: Arc<Setup>,
-        parts: &Parts,
+        parts: &Arc<Parts>,
         private: Option<&Arc<Private>>,
-    ) -> Result<Self, Reply> {
-        let mut transaction = Self {
+    ) -> Result<Box<Self>, Reply> {
+        let mut transaction = Box::new(Self {
             files: None,
             keeping: Keeping::new(parts, setup.config.spool.on_failure),
             session,
             peer: peer.clone(),
-            parts: parts.clone(),
+            parts: Arc::clone(parts),
             queue_id: QueueId::new(parts.clock.now(), parts.entropy.as_ref()),
             leg: None,
             refused: false,
@@ -103,7 +103,7 @@ impl Transaction {
             trouble: None,
             setup,
             mail,
-        };
+        });
         let admitted = transaction.keeping.admit(transaction.mail.size).and_then(|()| parts.files.transaction());
         match admitted {
             Ok(piece) => transaction.files = Some(piece),
@@ -287,7 +287,7 @@ impl Transaction {
 
     /// The client's final dot, or its last chunk: everything durable, then the next hop's, then the verdict.
     /// `current` is the configuration in effect now.
-    pub(super) async fn finish(mut self, flaws: Flaws, current: &Arc<Config>) -> Reply {
+    pub(super) async fn finish(mut self: Box<Self>, flaws: Flaws, current: &Arc<Config>) -> Reply {
         let reply = match (self.trouble.take().or_else(|| self.flaw_at_the_end(flaws)), self.message.take()) {
             (Some(reply), _) => reply,
             (None, Some(message)) => return self.relay(message, flaws, current).await,
@@ -304,7 +304,7 @@ impl Transaction {
         reply
     }
 
-    async fn relay(mut self, message: Message, flaws: Flaws, current: &Arc<Config>) -> Reply {
+    async fn relay(&mut self, message: Message, flaws: Flaws, current: &Arc<Config>) -> Reply {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
@@ -360,7 +360,7 @@ impl Transaction {
 
     /// Sends the final dot, or the last chunk, and takes the verdict to the spool and the client.
     async fn release_message(
-        mut self,
+        &mut self,
         envelope: &Envelope,
         observation: &Observation,
         unrecorded: Option<Unrecorded>,
