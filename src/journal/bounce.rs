@@ -78,7 +78,7 @@ impl Bounce {
         let status = Status::read(&seen.status);
         let action = status.action.unwrap_or_else(|| action_of_text(header));
         let said = status.diagnostic.or(seen.said).or(status.status);
-        let mut diagnostic = one_line(said.unwrap_or_default().trim());
+        let mut diagnostic = one_line(said.unwrap_or_default().trim()).into_owned();
         diagnostic.truncate(diagnostic.floor_char_boundary(MAX_DIAGNOSTIC));
         if diagnostic.is_empty() {
             diagnostic = "no reason was given".to_owned();

@@ -133,16 +133,15 @@ pub struct OwedRetry {
 
 /// A digest as it is stored: hexadecimal digits. Earlier versions stored a list of numbers, which took four times the room.
 mod digest {
+    use crate::mail::{read_hex, write_hex};
     use serde::de::{Error, SeqAccess, Visitor};
     use serde::{Deserializer, Serializer};
     use std::fmt;
 
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
     pub(super) fn serialize<S: Serializer>(digest: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
-        let digit = |value: u8| char::from(DIGITS.get(usize::from(value)).copied().unwrap_or(b'0'));
-        let text: String = digest.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect();
-        serializer.serialize_str(&text)
+        let mut digits = [0; 64];
+        write_hex(digest, &mut digits);
+        serializer.serialize_str(std::str::from_utf8(&digits).unwrap_or_default())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
@@ -159,12 +158,7 @@ mod digest {
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<[u8; 32], E> {
-            let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-            let octet = |pair: &[u8; 2]| Some(value(pair[0])? << 4 | value(pair[1])?);
-            let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-            let octets: Option<Vec<u8>> = pairs.iter().map(octet).collect();
-            let digest = octets.filter(|_| rest.is_empty()).and_then(|octets| octets.try_into().ok());
-            digest.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            read_hex(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<[u8; 32], A::Error> {

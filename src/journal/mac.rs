@@ -15,7 +15,7 @@
 use super::header::{field_end, fields};
 use super::header_lines::field_name;
 use super::writer::push;
-use crate::mail::{Entropy, RecordId};
+use crate::mail::{Entropy, RecordId, hex, read_hex};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -95,10 +95,10 @@ impl MacKey {
     /// The field's value on a mail of this header (without the field) and body.
     pub(super) fn value(&self, header: &[u8], body: &BodyHashes) -> String {
         let mut value = format!("{VERSION}; ");
-        push_hex(&mut value, &self.id);
+        value.push_str(&hex(&self.id));
         value.push_str("; ");
         if let Some(mac) = self.mac(header, body) {
-            push_hex(&mut value, &mac.finalize().into_bytes());
+            value.push_str(&hex(&mac.finalize().into_bytes()));
         }
         value
     }
@@ -284,26 +284,8 @@ pub(super) fn seal(prefix: &mut Vec<u8>, place: usize, original: Option<Hash>, s
         None => BodyHashes::of(&[body, suffix].concat()),
     };
     let mut field = Vec::new();
-    push(&mut field, &format!("{MAC_FIELD}: {}\r\n", key.value(header, &hashes)));
+    [MAC_FIELD, ": ", &key.value(header, &hashes), "\r\n"].iter().for_each(|part| push(&mut field, part));
     prefix.splice(place..place, field);
-}
-
-fn push_hex(text: &mut String, octets: &[u8]) {
-    text.push_str(&super::record::hex(octets));
-}
-
-/// Exactly `N` octets in lower-case hex digits, the only way they are written.
-fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut octets = [0; N];
-    let mut digits = text.bytes().map(|digit| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    });
-    for octet in &mut octets {
-        *octet = digits.next()?? << 4 | digits.next()??;
-    }
-    digits.next().is_none().then_some(octets)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ fn the_corpus_s_address_fields_read_as_mail_parser_reads_them() {
 }
 
 fn agree(value: &[u8]) -> bool {
-    let text = one_line(&unfold(&characters(value)));
+    let text = one_line(&unfold(&characters(value))).into_owned();
     let line = format!("{text}\n");
     let parsed = MessageStream::new(line.as_bytes()).parse_address().into_address();
     let theirs: Vec<_> = parsed

@@ -38,7 +38,7 @@ pub fn original(observation: &Observation, facts: &HeaderFacts, relayed: Relayed
         queue_id: relayed.queue_id,
         received: relayed.received,
         reverse_path: relayed.reverse_path,
-        login: relayed.login.map(|login| one_line(&login)),
+        login: relayed.login.map(|login| one_line(&login).into_owned()),
         size: observation.size,
         sha256: observation.sha256,
         identity: observation.identity,

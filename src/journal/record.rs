@@ -12,10 +12,12 @@ use super::identity::message_id_text;
 use super::mac::{self, MacKey, ORIGINAL_FIELD, RECORD_FIELD};
 use super::text::one_line;
 use super::writer::{MAX_LINE, push, write_built, write_plain, write_quoted_printable, write_text};
-use crate::mail::{Address, ascii_domain};
+use crate::mail::{Address, ascii_domain, hex};
 use mail_builder::headers::date::Date;
 use mail_builder::headers::message_id::MessageId;
-use std::fmt::Write;
+
+/// Octets that a prefix seldom has more of.
+const PREFIX: usize = 2 * 1024;
 
 /// What the archive's reply to EHLO offers, as far as a record's form depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +90,7 @@ pub(super) fn render_record(
     let widest = attached.max(text.encoding());
     let boundary = format!("_{}_", fields.boundary);
 
-    let mut prefix = Vec::new();
+    let mut prefix = Vec::with_capacity(PREFIX);
     write_headers(&mut prefix, fields, sender, journaling_address);
     if own.is_some() {
         write_own_headers(&mut prefix, fields);
@@ -96,13 +98,15 @@ pub(super) fn render_record(
     let mac_at = prefix.len();
     // RFC 2045, section 6.4: a multipart says the widest of what is in it.
     widest.write_field(&mut prefix);
-    push(&mut prefix, &format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\n\r\n--{boundary}\r\n"));
+    for part in ["Content-Type: multipart/mixed; boundary=\"", &boundary, "\"\r\n\r\n--", &boundary, "\r\n"] {
+        push(&mut prefix, part);
+    }
     text.write_part(&mut prefix, "plain", &lines);
-    push(&mut prefix, &format!("\r\n--{boundary}\r\n"));
+    ["\r\n--", &boundary, "\r\n"].iter().for_each(|part| push(&mut prefix, part));
     attached.write_field(&mut prefix);
     push(&mut prefix, "Content-Type: message/rfc822\r\n\r\n");
 
-    let suffix = format!("\r\n--{boundary}--\r\n").into_bytes();
+    let suffix = ["\r\n--", &boundary, "--\r\n"].concat().into_bytes();
     if let Some(key) = own.flatten() {
         mac::seal(&mut prefix, mac_at, Some(fields.original.sha256), &suffix, key);
     }
@@ -167,7 +171,7 @@ fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
 fn envelope_lines(fields: &RecordFields, sender: &Address) -> Vec<String> {
     let original = &fields.original;
     let mut lines = Vec::with_capacity(fields.recipients.len() + 4);
-    let mut line = |name: &str, value: &str| lines.push(format!("{name}: {}", one_line(value)));
+    let mut line = |name: &str, value: &str| lines.push([name, ": ", &one_line(value)].concat());
     line("Sender", &original.sender);
     if let Some(author) = &original.on_behalf_of {
         line("On-Behalf-Of", author);
@@ -191,14 +195,6 @@ fn missing_message_id(original: &Original, sender: &Address) -> String {
     let domain = if domain.is_ascii() { domain.into() } else { ascii_domain(domain) };
     let hash = hex(original.sha256.first_chunk::<16>().unwrap_or(&[0; 16]));
     format!("<{hash}.no-message-id@{domain}>")
-}
-
-pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 /// A Content-Transfer-Encoding, narrowest first.
@@ -265,8 +261,11 @@ impl TextForm {
             (false, true) => "7bit",
             (false, false) => "8bit",
         };
-        push(out, &format!("Content-Type: text/{kind}; charset=\"{charset}\"\r\n"));
-        push(out, &format!("Content-Transfer-Encoding: {encoding}\r\n\r\n"));
+        for part in ["Content-Type: text/", kind, "; charset=\"", charset, "\"\r\nContent-Transfer-Encoding: "] {
+            push(out, part);
+        }
+        push(out, encoding);
+        push(out, "\r\n\r\n");
         for line in lines {
             if self.quoted_printable {
                 write_quoted_printable(out, line);

@@ -34,7 +34,7 @@ fn row(notice: &Notice) -> String {
 /// A value as a field: quoted where it has to be, and text where a spreadsheet would calculate.
 fn field(value: &str) -> String {
     let value = one_line(value);
-    let harmless = if value.starts_with(['=', '+', '-', '@']) { format!("'{value}") } else { value };
+    let harmless = if value.starts_with(['=', '+', '-', '@']) { format!("'{value}") } else { value.into_owned() };
     if harmless.contains([',', '"']) { format!("\"{}\"", harmless.replace('"', "\"\"")) } else { harmless }
 }
 

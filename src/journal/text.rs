@@ -16,13 +16,17 @@ const MAX_CHARSET: usize = 60;
 
 /// The text of an unstructured field, decoded, on one line, without blanks at its ends.
 pub(super) fn decoded_line(value: &[u8]) -> String {
-    one_line(&decode_words(&unfold(&characters(value))))
+    one_line(&decode_words(&unfold(&characters(value)))).into_owned()
 }
 
 /// `text` with every control character and every line or paragraph separator made a space, without blanks at its ends.
-pub(super) fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    // Nearly every text is one that needs no look at its letters.
+    if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) || !text.contains(breaks_line) {
+        return Cow::Borrowed(text.trim_matches(' '));
+    }
     let spaced: String = text.chars().map(|letter| if breaks_line(letter) { ' ' } else { letter }).collect();
-    spaced.trim_matches(' ').to_owned()
+    Cow::Owned(spaced.trim_matches(' ').to_owned())
 }
 
 /// C0 and C1 controls and DEL, U+2028 and U+2029.

@@ -223,7 +223,7 @@ mod tests {
             if !value.is_empty() && !value.contains("  ") {
                 let message = format!("{written}\r\n");
                 let parsed = MessageParser::new().parse_headers(message.as_bytes()).unwrap();
-                prop_assert_eq!(parsed.subject(), Some(value.as_str()));
+                prop_assert_eq!(parsed.subject(), Some(&*value));
             }
         }
 

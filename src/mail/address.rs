@@ -3,7 +3,7 @@
 //! An [`Address`] keeps the exact text of the envelope, without angle brackets and source route, and knows where its
 //! domain begins. Two ways to compare are offered: equal text, and the same mailbox. Nothing here looks anything up.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -33,8 +33,8 @@ pub enum AddressError {
 }
 
 /// A mailbox of the envelope: `user@example.org`, `"odd one"@example.org`, `user@[192.0.2.1]`, or `postmaster` alone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Address {
     text: String,
     /// Where the `@` stands; the text's length for `postmaster` without a domain.
@@ -44,27 +44,7 @@ pub struct Address {
 impl Address {
     /// Reads `text`, which has neither brackets nor source route.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        if text.is_empty() {
-            return Err(AddressError::Empty);
-        }
-        if text.len() > MAX_PATH {
-            return Err(AddressError::TooLong);
-        }
-        // RFC 5321, section 4.5.1: the one address that needs no domain.
-        if text.eq_ignore_ascii_case("postmaster") {
-            return Ok(Self { text: text.to_owned(), at: text.len() });
-        }
-        let at = local_part_end(text)?;
-        let (local, domain) = text.split_at_checked(at).ok_or(AddressError::LocalPart)?;
-        let domain = domain.strip_prefix('@').ok_or(AddressError::Domain)?;
-        if local.len() > MAX_LOCAL_PART || domain.len() > MAX_DOMAIN {
-            return Err(AddressError::TooLong);
-        }
-        if is_domain(domain) || is_literal(domain) {
-            Ok(Self { text: text.to_owned(), at })
-        } else {
-            Err(AddressError::Domain)
-        }
+        place_of_at(text).map(|at| Self { text: text.to_owned(), at })
     }
 
     /// The text as it stood in the envelope.
@@ -100,8 +80,13 @@ impl Address {
 
     /// Like [`same_mailbox`](Self::same_mailbox), without regard to case in the local part.
     pub fn same_mailbox_ignoring_case(&self, other: &Self) -> bool {
-        self.unquoted_local_part().to_lowercase() == other.unquoted_local_part().to_lowercase()
-            && self.same_domain(other)
+        let (one, two) = (self.unquoted_local_part(), other.unquoted_local_part());
+        let same = if one.is_ascii() && two.is_ascii() {
+            one.eq_ignore_ascii_case(&two)
+        } else {
+            one.to_lowercase() == two.to_lowercase()
+        };
+        same && self.same_domain(other)
     }
 
     /// A text that is equal for two addresses just when they name the same mailbox without regard to case: for keys of
@@ -133,19 +118,19 @@ impl fmt::Display for Address {
 impl TryFrom<String> for Address {
     type Error = AddressError;
     fn try_from(text: String) -> Result<Self, AddressError> {
-        Self::parse(&text)
+        place_of_at(&text).map(|at| Self { text, at })
     }
 }
 
-impl From<Address> for String {
-    fn from(address: Address) -> String {
-        address.text
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 
 /// Who sent: nobody (`<>`, a bounce or a report) or a mailbox.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum ReversePath {
     /// `<>` (RFC 5321, section 4.5.5).
     Null,
@@ -171,13 +156,13 @@ impl ReversePath {
 impl TryFrom<String> for ReversePath {
     type Error = AddressError;
     fn try_from(text: String) -> Result<Self, AddressError> {
-        if text.is_empty() { Ok(Self::Null) } else { Address::parse(&text).map(Self::Address) }
+        if text.is_empty() { Ok(Self::Null) } else { Address::try_from(text).map(Self::Address) }
     }
 }
 
-impl From<ReversePath> for String {
-    fn from(path: ReversePath) -> String {
-        path.as_str().to_owned()
+impl Serialize for ReversePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -224,6 +209,27 @@ pub fn ascii_domain(domain: &str) -> Cow<'_, str> {
         return Cow::Borrowed(domain);
     }
     Cow::Owned(idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_ascii_lowercase()))
+}
+
+/// Where the `@` of a whole address stands; behind the text for `postmaster` without a domain.
+fn place_of_at(text: &str) -> Result<usize, AddressError> {
+    if text.is_empty() {
+        return Err(AddressError::Empty);
+    }
+    if text.len() > MAX_PATH {
+        return Err(AddressError::TooLong);
+    }
+    // RFC 5321, section 4.5.1: the one address that needs no domain.
+    if text.eq_ignore_ascii_case("postmaster") {
+        return Ok(text.len());
+    }
+    let at = local_part_end(text)?;
+    let (local, domain) = text.split_at_checked(at).ok_or(AddressError::LocalPart)?;
+    let domain = domain.strip_prefix('@').ok_or(AddressError::Domain)?;
+    if local.len() > MAX_LOCAL_PART || domain.len() > MAX_DOMAIN {
+        return Err(AddressError::TooLong);
+    }
+    if is_domain(domain) || is_literal(domain) { Ok(at) } else { Err(AddressError::Domain) }
 }
 
 /// Where the local part ends: the place of the `@` behind a dot-string or a quoted string.
@@ -385,6 +391,6 @@ mod tests {
     #[test]
     fn a_null_reverse_path_is_written_as_nothing() {
         assert_eq!(ReversePath::try_from(String::new()), Ok(ReversePath::Null));
-        assert_eq!(String::from(ReversePath::Address(address("a@b.example"))), "a@b.example");
+        assert_eq!(ReversePath::Address(address("a@b.example")).as_str(), "a@b.example");
     }
 }

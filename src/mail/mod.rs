@@ -3,6 +3,7 @@
 //! Floor 1: pure values with no input or output of their own.
 
 mod address;
+mod hex;
 mod id;
 mod reply;
 mod shown;
@@ -11,6 +12,7 @@ mod time;
 pub use address::{
     Address, AddressError, DomainPattern, MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH, ReversePath, ascii_domain,
 };
+pub use hex::{hex, read_hex, write_hex};
 pub use id::{Entropy, OsEntropy, QueueId, RecordId, SessionId};
 pub use reply::{Reply, ReplyClass};
 pub use shown::{octets, shown, span};

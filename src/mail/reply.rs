@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::Write;
 
 /// What a reply's first digit says (RFC 5321, section 4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +87,9 @@ impl Reply {
     pub fn write_to(&self, output: &mut Vec<u8>) {
         let last = self.lines.len().saturating_sub(1);
         for (number, line) in self.lines.iter().enumerate() {
-            let separator = if number == last { ' ' } else { '-' };
-            output.extend_from_slice(format!("{:03}{separator}", self.code).as_bytes());
+            // Writing into memory does not fail.
+            let _ = write!(output, "{:03}", self.code);
+            output.push(if number == last { b' ' } else { b'-' });
             output.extend_from_slice(line.as_bytes());
             output.extend_from_slice(b"\r\n");
         }

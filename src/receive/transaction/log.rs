@@ -5,7 +5,7 @@ use super::super::records::Envelope;
 use super::Transaction;
 use crate::config::Direction;
 use crate::journal::{Observation, OwnMail};
-use crate::mail::{Address, RecordId, Reply};
+use crate::mail::{Address, RecordId, Reply, hex};
 
 impl Transaction {
     pub(super) fn warn_of_next_hop(&self, why: impl std::fmt::Display) {
@@ -111,9 +111,4 @@ impl Transaction {
             "did not relay a message"
         );
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
 }
