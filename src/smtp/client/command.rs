@@ -164,9 +164,14 @@ impl fmt::Debug for Command {
 
 /// Appends a line. A control character is left out: whatever a value holds, one command stays one line.
 pub(super) fn write_line(line: &str, output: &mut Vec<u8>) {
-    let mut buffer = [0; 4];
-    for letter in line.chars().filter(|letter| !letter.is_control()) {
-        output.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
+    // Nearly every line is one that needs no look at its letters.
+    if line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        output.extend_from_slice(line.as_bytes());
+    } else {
+        let mut buffer = [0; 4];
+        for letter in line.chars().filter(|letter| !letter.is_control()) {
+            output.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
+        }
     }
     output.extend_from_slice(b"\r\n");
 }

@@ -53,10 +53,17 @@ impl ReplyParser {
         Ok((used, None))
     }
 
-    /// Reads the line gathered; gives the reply that it ends.
+    /// Reads the line gathered, and leaves its memory to the next one; gives the reply that it ends.
     fn end_line(&mut self) -> Result<Option<Reply>, ReplyError> {
-        let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        let mut line = std::mem::take(&mut self.line);
+        let reply = self.read_line(&line);
+        line.clear();
+        self.line = line;
+        reply
+    }
+
+    fn read_line(&mut self, line: &[u8]) -> Result<Option<Reply>, ReplyError> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > MAX_REPLY_LINE {
             return Err(ReplyError::LineTooLong);
         }
@@ -95,6 +102,12 @@ fn split_line(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 }
 
 fn printable(text: &[u8]) -> String {
+    // Nearly every text is one that needs no look at its letters.
+    if text.iter().all(|octet| matches!(octet, b' '..=b'~'))
+        && let Ok(plain) = std::str::from_utf8(text)
+    {
+        return plain.to_owned();
+    }
     let clean = |letter: char| if letter.is_control() && letter != '\t' { '?' } else { letter };
     let mut printable = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
