@@ -13,6 +13,7 @@
 
 use crate::clock::{self, SharedClock};
 use crate::config::{Log, LogFormat};
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -33,7 +34,7 @@ use journal::Journal;
 pub use metrics::Metrics;
 pub use redact::HashKey;
 use redact::Redactor;
-use value::Line;
+use value::{Line, Spare};
 
 /// The `event` of a line that names none.
 const LIBRARY: &str = "library";
@@ -107,6 +108,11 @@ impl Telemetry {
     }
 }
 
+thread_local! {
+    /// What one thread reads events into, again and again.
+    static SPARE: RefCell<Spare> = RefCell::default();
+}
+
 /// Where lines go and how.
 struct Writer {
     log: RwLock<Log>,
@@ -130,20 +136,37 @@ impl Writer {
     }
 
     fn write(&self, event: &Event<'_>) {
+        let written = SPARE.try_with(|spare| {
+            let Ok(mut spare) = spare.try_borrow_mut() else { return false };
+            self.write_within(event, &mut spare);
+            true
+        });
+        // An event inside the reading of another one, or at the end of a thread.
+        if !written.unwrap_or_default() {
+            self.write_within(event, &mut Spare::default());
+        }
+    }
+
+    fn write_within(&self, event: &Event<'_>, spare: &mut Spare) {
         let log = self.log();
-        let mut line = Line::of(event);
+        let mut line = Line::within(event, spare);
         self.redactor.redact(&mut line, log.addresses);
         line.bound();
+        self.write_line(&line, log.format);
+        spare.take_back(line);
+    }
+
+    fn write_line(&self, line: &Line, format: LogFormat) {
         let now = self.clock.now();
-        if log.format == LogFormat::Journald {
-            let entry = journal::entry(&line, &format::words(&line));
+        if format == LogFormat::Journald {
+            let entry = journal::entry(line, &format::words(line));
             if self.journal.lock().unwrap_or_else(PoisonError::into_inner).send(&entry).is_ok() {
                 return;
             }
         }
-        let mut octets = match log.format {
-            LogFormat::Json | LogFormat::Journald => format::json(&line, now),
-            LogFormat::Text => format::text(&line, now),
+        let mut octets = match format {
+            LogFormat::Json | LogFormat::Journald => format::json(line, now),
+            LogFormat::Text => format::text(line, now),
         };
         if self.is_read_by_journal {
             octets = journal::prefixed(line.level, &octets);

@@ -10,6 +10,12 @@ const MAX_STRING: usize = 8 * 1024;
 /// Octets of all strings of a list; further ones are counted.
 const MAX_LIST: usize = 32 * 1024;
 
+/// Octets that a new text has room for, so that hardly any grows.
+const MIN_TEXT: usize = 64;
+/// Octets of a text that is kept for the next line, and how many such texts a thread keeps.
+const MAX_SPARE_TEXT: usize = 1024;
+const MAX_SPARE_TEXTS: usize = 32;
+
 /// What a field holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
@@ -30,13 +36,55 @@ pub(super) struct Line {
     pub(super) fields: Vec<(&'static str, Value)>,
 }
 
+/// Memory of lines that are written, for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    texts: Vec<String>,
+    fields: Vec<(&'static str, Value)>,
+}
+
+impl Spare {
+    /// An empty text.
+    fn text(&mut self) -> String {
+        self.texts.pop().unwrap_or_else(|| String::with_capacity(MIN_TEXT))
+    }
+
+    fn keep(&mut self, mut text: String) {
+        if text.capacity() <= MAX_SPARE_TEXT && self.texts.len() < MAX_SPARE_TEXTS {
+            text.clear();
+            self.texts.push(text);
+        }
+    }
+
+    /// Takes the memory of a line that nobody needs any more.
+    pub(super) fn take_back(&mut self, line: Line) {
+        let Line { level: _, event, message, mut fields } = line;
+        self.keep(event);
+        self.keep(message);
+        for (_, value) in fields.drain(..) {
+            match value {
+                Value::Text(text) | Value::Number(text) => self.keep(text),
+                Value::List(_) | Value::Flag(_) => {}
+            }
+        }
+        self.fields = fields;
+    }
+}
+
 impl Line {
     /// What `event` says.
     pub(super) fn of(event: &Event<'_>) -> Self {
+        Self::within(event, &mut Spare::default())
+    }
+
+    /// The same, in memory of earlier lines.
+    pub(super) fn within(event: &Event<'_>, spare: &mut Spare) -> Self {
         let metadata = event.metadata();
-        let mut line =
-            Self { level: *metadata.level(), event: String::new(), message: String::new(), fields: Vec::new() };
-        event.record(&mut line);
+        let fields = std::mem::take(&mut spare.fields);
+        let line = Self { level: *metadata.level(), event: String::new(), message: String::new(), fields };
+        let mut reader = Reader { line, spare };
+        event.record(&mut reader);
+        let mut line = reader.line;
         if line.event.is_empty() || !is_ours(metadata.target()) {
             LIBRARY.clone_into(&mut line.event);
             line.put("target", Value::Text(metadata.target().to_owned()));
@@ -70,35 +118,58 @@ impl Line {
     }
 }
 
-impl Visit for Line {
+/// Reads an event's fields.
+struct Reader<'a> {
+    line: Line,
+    spare: &'a mut Spare,
+}
+
+impl Reader<'_> {
+    /// `value` as it shows itself.
+    fn text_of(&mut self, value: fmt::Arguments<'_>) -> String {
+        let mut text = self.spare.text();
+        // Writing into memory does not fail.
+        let _ = text.write_fmt(value);
+        text
+    }
+
+    fn put_number(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        let number = self.text_of(value);
+        self.line.put(field.name(), Value::Number(number));
+    }
+}
+
+impl Visit for Reader<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no other numbers.
         let value = if value.is_finite() { Value::Number(value.to_string()) } else { Value::Text(value.to_string()) };
-        self.put(field.name(), value);
+        self.line.put(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field.name(), Value::Number(value.to_string()));
+        self.put_number(field, format_args!("{value}"));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field.name(), Value::Number(value.to_string()));
+        self.put_number(field, format_args!("{value}"));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.put(field.name(), Value::Number(value.to_string()));
+        self.put_number(field, format_args!("{value}"));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.put(field.name(), Value::Number(value.to_string()));
+        self.put_number(field, format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field.name(), Value::Flag(value));
+        self.line.put(field.name(), Value::Flag(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field.name(), Value::Text(value.to_owned()));
+        let mut text = self.spare.text();
+        text.push_str(value);
+        self.line.put(field.name(), Value::Text(text));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -108,17 +179,22 @@ impl Visit for Line {
             let _ = write!(text, ": {error}");
             source = error.source();
         }
-        self.put(field.name(), Value::Text(text));
+        self.line.put(field.name(), Value::Text(text));
     }
 
     /// What was recorded with `?` or `%`: the two can't be told apart but by how they take a format's flags.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let plain = format!("{value:?}");
+        let plain = self.text_of(format_args!("{value:?}"));
         if is_none(&plain, value) {
-            return;
+            return self.spare.keep(plain);
         }
-        let value = list(&plain, value).unwrap_or(Value::Text(plain));
-        self.put(field.name(), value);
+        match list(&plain, value) {
+            Some(list) => {
+                self.spare.keep(plain);
+                self.line.put(field.name(), list);
+            }
+            None => self.line.put(field.name(), Value::Text(plain)),
+        }
     }
 }
 
