@@ -75,8 +75,6 @@ struct Round {
     route: String,
     van: Van,
     claims: Claims,
-    /// The archive has taken one: before that nothing is claimed ahead, which would only have to be put back.
-    is_flowing: bool,
     /// Results that the spool does not have yet.
     settling: Vec<Settling>,
 }
@@ -138,7 +136,7 @@ impl Claims {
 impl Round {
     fn new(office: Arc<Office>, archive: Archive, route: String) -> Self {
         let claims = Claims { office: Arc::clone(&office), stock: VecDeque::new(), coming: None, left: ROUND - 1 };
-        Self { office, archive, route, van: Van::default(), claims, is_flowing: false, settling: Vec::new() }
+        Self { office, archive, route, van: Van::default(), claims, settling: Vec::new() }
     }
 
     /// Sends one record, and has its result settled. False when nothing more may be begun.
@@ -153,7 +151,8 @@ impl Round {
             self.claims.stock.push_front(claim);
             return false;
         }
-        if self.is_flowing {
+        // Before the archive takes records what is claimed ahead would only have to be put back.
+        if way.flows() {
             self.ask_for_more();
         }
         let letter = way.record_letter(&claim, office.mac_key);
@@ -185,9 +184,8 @@ impl Round {
         let (id, now) = (claim.fields.id, office.clock.now());
         let next_probe = pass.ended(&verdict, id, &way.config.retry, now);
         let outcome = record_outcome(&claim, &way, &verdict, next_probe, now);
-        if matches!(verdict, Verdict::Accepted { .. }) {
-            self.is_flowing = true;
-        } else {
+        way.note(&verdict);
+        if !matches!(verdict, Verdict::Accepted { .. }) {
             // What follows from that is the lane's business; what is claimed has its turn.
             self.claims.left = 0;
         }

@@ -4,11 +4,13 @@ use super::circuits::Line;
 use super::letter::Letter;
 use super::office::Freight;
 use super::post;
+use super::verdict::Verdict;
 use crate::config::{Config, Organization, Route};
 use crate::journal::{self, MacKey, ReportContext};
 use crate::mail::{Address, ReversePath};
 use crate::spool::{Archive, Claim, ReportClaim};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The ways found so far.
@@ -38,6 +40,8 @@ pub(super) struct Way {
     pub(super) organization: Organization,
     pub(super) config: Arc<Config>,
     line: Line,
+    /// What was sent last was taken.
+    flows: AtomicBool,
 }
 
 impl Way {
@@ -49,7 +53,23 @@ impl Way {
         };
         let (forward_path, route) = (forward_path.clone(), route.clone());
         let line = Line::new(post::label(&route, &forward_path), &organization.name, freight.as_str());
-        Some(Self { route, forward_path, organization, config: Arc::clone(config), line })
+        Some(Self {
+            route,
+            forward_path,
+            organization,
+            config: Arc::clone(config),
+            line,
+            flows: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether what was sent last was taken, by whichever connection.
+    pub(super) fn flows(&self) -> bool {
+        self.flows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note(&self, verdict: &Verdict) {
+        self.flows.store(matches!(verdict, Verdict::Accepted { .. }), Ordering::Relaxed);
     }
 
     /// What the route is called.

@@ -12,7 +12,7 @@ use crate::mail::QueueId;
 use crate::net::SharedNetwork;
 use crate::queue::State;
 use crate::spool::{
-    Archive, Copies, Draft, EmbeddedSpool, Filter, Listing, MemorySpool, Options, RecordDraft, Spool, disk,
+    Archive, Copies, Draft, EmbeddedSpool, Filter, FrontBounds, Listing, MemorySpool, Options, RecordDraft, Spool, disk,
 };
 use crate::watch;
 use sha2::{Digest, Sha256};
@@ -43,6 +43,7 @@ fn options(clock: SharedClock) -> Options {
         disk: disk::system(),
         checkpoint_pages: crate::spool::CHECKPOINT_PAGES,
         inline_limit: crate::spool::INLINE_LIMIT,
+        front: FrontBounds::default(),
         clock,
         keep_history: Duration::from_secs(86_400),
         message_uuid,
