@@ -27,7 +27,7 @@ use journal_relay::journal::{HeaderFacts, Observer, message_uuid};
 use journal_relay::mail::{Address, OsEntropy, QueueId, ReversePath, Timestamp};
 use journal_relay::receive::{Envelope, draft_records};
 use journal_relay::spool::{
-    CHECKPOINT_PAGES, Draft, EmbeddedSpool, INLINE_LIMIT, Options, Outcome, Spool, Verdict, disk,
+    CHECKPOINT_PAGES, Draft, EmbeddedSpool, FrontBounds, INLINE_LIMIT, Options, Outcome, Spool, Verdict, disk,
 };
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,6 +74,7 @@ impl Bench {
             keep_history: Duration::from_secs(8 * 86_400),
             checkpoint_pages: CHECKPOINT_PAGES,
             inline_limit: INLINE_LIMIT,
+            front: FrontBounds::default(),
             message_uuid,
         };
         let (spool, _) = EmbeddedSpool::open(directory, options).expect("a spool");

@@ -32,7 +32,8 @@ use crate::mail::OsEntropy;
 use crate::net::{CONTROL, ControlSocket, Manager, Passed, PassedError};
 use crate::receive::{Allowance, OpenRelay};
 use crate::spool::{
-    CHECKPOINT_PAGES, EmbeddedSpool, INLINE_LIMIT, Options, Recovered, SpoolError, Volatile, disk, require_lasting,
+    CHECKPOINT_PAGES, EmbeddedSpool, FrontBounds, INLINE_LIMIT, Options, Recovered, SpoolError, Volatile, disk,
+    require_lasting,
 };
 use crate::telemetry::{self, HashKey, Metrics, Telemetry};
 use changes::Changes;
@@ -261,6 +262,7 @@ async fn open_spool(config: &Config, clock: &SharedClock) -> Result<(EmbeddedSpo
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
         inline_limit: INLINE_LIMIT,
+        front: FrontBounds::default(),
         clock: Arc::clone(clock),
         message_uuid: crate::journal::message_uuid,
         keep_history: config.retry.give_up,

@@ -56,6 +56,7 @@ pub(crate) fn options(clock: &Arc<HandClock>) -> Options {
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
         inline_limit: SMALL,
+        front: FrontBounds::default(),
         clock,
         keep_history: KEEP_HISTORY,
         message_uuid: uuid_of,

@@ -28,7 +28,7 @@ mod reserve;
 mod values;
 mod warned;
 
-pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, Options};
+pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, FrontBounds, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};
 pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
 pub use life::MessageUuid;

@@ -5,7 +5,7 @@ use super::dice::Dice;
 use super::disk::{Aftermath, Fault, SimulatedDisk};
 use super::trace::Trace;
 use journal_relay::config::Config;
-use journal_relay::spool::{EmbeddedSpool, Options, Spool, SpoolError};
+use journal_relay::spool::{EmbeddedSpool, FrontBounds, Options, Spool, SpoolError};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -24,6 +24,8 @@ pub struct Store {
 
 struct Inner {
     disk: SimulatedDisk,
+    /// How much stays in front of the database.
+    front: FrontBounds,
     dice: Dice,
     /// Operations of the lives before.
     operations: u64,
@@ -32,7 +34,8 @@ struct Inner {
 impl Store {
     pub fn new(mut dice: Dice, trace: Trace) -> Self {
         let disk = SimulatedDisk::new(ROOT, dice.draw());
-        Self { inner: Arc::new(Mutex::new(Inner { disk, dice, operations: 0 })), trace }
+        let front = if dice.draw().is_multiple_of(2) { super::disk::work::NARROW } else { FrontBounds::default() };
+        Self { inner: Arc::new(Mutex::new(Inner { disk, front, dice, operations: 0 })), trace }
     }
 
     /// Opens the spool.
@@ -44,6 +47,7 @@ impl Store {
             keep_history: config.retry.give_up,
             checkpoint_pages: 200,
             inline_limit: super::disk::work::INLINE,
+            front: self.inner().front,
         };
         let (spool, recovered) = EmbeddedSpool::open(&config.spool.path, options)?;
         Ok((Arc::new(spool), (recovered.records, recovered.unknown)))

@@ -8,7 +8,7 @@
 //! ```
 
 use super::core::Core;
-use super::front::{Front, FrontStep, Place, Unwritten};
+use super::front::{Choice, Front, FrontStep, Leaving, Place, Unwritten};
 use super::steps::{Effects, Step, StepError, answer_for, is_final, is_uncertain_at_commit, spoils_the_transaction};
 use super::writer::Queued;
 use crate::spool::SpoolError;
@@ -25,6 +25,14 @@ pub(super) struct Failure {
     pub(super) last: bool,
     /// It may be on the disk all the same.
     pub(super) uncertain: bool,
+}
+
+/// What a transaction brings from the front into the database.
+#[derive(Clone, Copy)]
+enum Carry<'a> {
+    Nothing,
+    Part(&'a Leaving),
+    Everything,
 }
 
 /// A batch that has been asked in front of the database.
@@ -65,6 +73,58 @@ impl Core {
                 front.put_off(rest);
             }
         }
+    }
+
+    /// Brings some of what is in front into the database, where it is time for that; what is on its way stays.
+    pub(super) fn thin_out(&mut self, rest: Duration) {
+        let Some(front) = self.parts.front.as_mut().filter(|front| self.broken.is_none() && front.is_ripe()) else {
+            return;
+        };
+        let leaving = match front.choose() {
+            Ok(Choice::Some(leaving)) => leaving,
+            Ok(Choice::Nothing) => return front.put_off(rest),
+            Ok(Choice::Everything) | Err(Unwritten::Not(_)) => return self.complete(rest),
+            Err(Unwritten::Unsynced(error)) => return drop(self.lose(&error)),
+        };
+        let stored = self.carry_over().and_then(|()| self.attempt(&mut [], &Effects::default(), Carry::Part(&leaving)));
+        if let Err(failure) = stored {
+            if matches!(self.take_note(failure), SpoolError::Full(_)) {
+                self.make_room();
+            }
+            if let Some(front) = &mut self.parts.front {
+                front.put_off(rest);
+            }
+            return;
+        }
+        let Some(front) = &mut self.parts.front else { return };
+        let left = front.leave(&leaving);
+        if leaving.has_live() {
+            front.database_moves();
+        }
+        match left {
+            Ok(()) => {}
+            Err(Unwritten::Not(error)) => {
+                front.suspend();
+                tracing::debug!(event = "spool.upkeep", %error, "the spool's log could not be written: its database is");
+            }
+            Err(Unwritten::Unsynced(error)) => drop(self.lose(&error)),
+        }
+        self.works_again();
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.see(leaving.has_live());
+        self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
+    }
+
+    fn works_again(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(event = "spool.pressure", state = "ok", "the spool takes writes again");
+        }
+    }
+
+    /// The log can't be synced: nothing is written any more.
+    fn lose(&mut self, error: &std::io::Error) -> SpoolError {
+        let error = file_error("the spool's log could not be synced", error);
+        self.take_note(Failure { error, last: true, uncertain: true })
     }
 
     /// Asks each step whether it is taken in front, until one has to come behind.
@@ -124,8 +184,7 @@ impl Core {
                 front.undo();
                 // It may come back with the next start, which sorts the files out.
                 effects.keep_files();
-                let error = file_error("the spool's log could not be synced", &error);
-                let error = self.take_note(Failure { error, last: true, uncertain: true });
+                let error = self.lose(&error);
                 self.undone(here, &error);
             }
         }
@@ -152,9 +211,7 @@ impl Core {
                 if let Some(front) = self.parts.front.as_mut().filter(|_| carried) {
                     front.restart();
                 }
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!(event = "spool.pressure", state = "ok", "the spool takes writes again");
-                }
+                self.works_again();
                 effects.append(more);
                 self.done(all, effects, true);
                 self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
@@ -193,6 +250,7 @@ impl Core {
         let mut seen = self.shared.seen();
         if let Some(front) = &self.parts.front {
             (seen.has_rows, seen.agenda) = (!front.is_empty(), front.agenda());
+            seen.lags = self.parts.pruned.as_ref().map(|(clock, _)| front.lags(clock.now())).unwrap_or_default();
         }
         seen.database = seen.database.wrapping_add(u64::from(database_moved));
     }
@@ -206,6 +264,7 @@ impl Core {
         effects: &mut Effects,
         carried: bool,
     ) -> Result<Effects, Failure> {
+        let carried = if carried { Carry::Everything } else { Carry::Nothing };
         let tried = self.carry_over().and_then(|()| self.attempt(there, effects, carried));
         let is_full = tried.as_ref().is_err_and(|failure| matches!(failure.error, SpoolError::Full(_)));
         if !is_full || !self.parts.store.reserve().give_up() {
@@ -225,13 +284,13 @@ impl Core {
     ///
     /// A savepoint for each step makes SQLite copy every page that the step touches, and steps hardly ever fail after they
     /// have written. So the batch goes without first, and again with savepoints when one step's writes have to be undone.
-    /// Before them goes what is in front, where `carried` says so.
-    fn attempt(&self, batch: &mut [Box<dyn Queued>], here: &Effects, carried: bool) -> Result<Effects, Failure> {
+    /// Before them goes what `carried` says of what is in front.
+    fn attempt(&self, batch: &mut [Box<dyn Queued>], here: &Effects, carried: Carry<'_>) -> Result<Effects, Failure> {
         let db = &self.parts.db;
         // Decided once: what one pass has taken the other must not leave out.
         let mut wanted: Vec<_> = batch.iter_mut().filter(|task| !task.is_unwanted()).collect();
         let mut all = Effects::default();
-        let front = self.parts.front.as_ref().filter(|_| carried);
+        let front = self.parts.front.as_ref().map(|front| (front, carried));
         let mut result = take_all(db, front, &mut wanted, &mut all, take_bare);
         if let Ok(Pass::Spoilt) = result {
             roll_back(db);
@@ -275,14 +334,16 @@ type Take = fn(&Connection, &mut dyn Queued, &mut Effects) -> rusqlite::Result<P
 
 fn take_all(
     db: &Connection,
-    front: Option<&Front>,
+    front: Option<(&Front, Carry<'_>)>,
     wanted: &mut [&mut Box<dyn Queued>],
     all: &mut Effects,
     take: Take,
 ) -> rusqlite::Result<Pass> {
     statement(db, "BEGIN IMMEDIATE")?;
-    if let Some(front) = front {
-        front.store(db)?;
+    match front {
+        Some((front, Carry::Everything)) => front.store(db)?,
+        Some((front, Carry::Part(leaving))) => front.store_leaving(db, leaving)?,
+        Some((_, Carry::Nothing)) | None => {}
     }
     for task in wanted {
         if let Pass::Spoilt = take(db, task.as_mut(), all)? {

@@ -169,8 +169,10 @@ impl Core {
     /// Looks for changes of other processes, tries again what failed, removes old history; when it is time.
     pub(super) fn look_after_in_time(&mut self) {
         let now = Instant::now();
-        if self.parts.front.as_ref().and_then(Front::until).is_some_and(|until| until <= now) {
+        if self.parts.front.as_ref().is_some_and(Front::is_quiet) {
             self.complete(LOOK_EVERY);
+        } else {
+            self.thin_out(LOOK_EVERY);
         }
         if now < self.next_look {
             return;

@@ -7,9 +7,8 @@
 //! octets/ab/…ab     large messages, one file each
 //! ```
 //!
-//! One thread writes and commits what has gathered (`writer`, `core`); readers have connections of their own (`readers`);
-//! queue commands of another process use SQLite's locks ([`EmbeddedSpool::open_beside`]). No call blocks a tokio worker. A
-//! daemon's start puts in order what a crash left (`sweep`).
+//! One thread writes what has gathered (`writer`, `core`); readers have connections of their own (`readers`); queue commands of
+//! another process use SQLite's locks ([`EmbeddedSpool::open_beside`]). A daemon's start puts in order what a crash left (`sweep`).
 
 mod attempts;
 mod batch;
@@ -40,6 +39,7 @@ mod tests;
 mod view;
 mod writer;
 
+pub use front::FrontBounds;
 pub use schema::MIGRATIONS;
 
 use super::disk::{self, SharedDisk};
@@ -89,6 +89,8 @@ pub struct Options {
     pub checkpoint_pages: u32,
     /// Octets of a message that is stored inline, larger ones in a file each; [`INLINE_LIMIT`](super::INLINE_LIMIT), 256 KiB at most.
     pub inline_limit: usize,
+    /// How much stays in front of the database.
+    pub front: FrontBounds,
     /// Derives the UUID of a record's Message-ID when it is sealed.
     pub message_uuid: MessageUuid,
 }
@@ -115,8 +117,7 @@ impl EmbeddedSpool {
         self.writer.commit_seconds()
     }
 
-    /// Whether it is lost for this process: a sync failed or the database is damaged, and only opening it anew finds out what
-    /// the disk has.
+    /// Whether it is lost for this process: a sync failed or the database is damaged. Only opening it anew tells what is there.
     pub fn broken(&self) -> watch::Receiver<bool> {
         self.writer.broken()
     }
@@ -151,7 +152,7 @@ impl EmbeddedSpool {
 
     fn beside(&self) -> Option<Beside> {
         let beside = || Beside { disk: Arc::clone(self.store.disk()), directory: self.directory.clone() };
-        if self.options.is_some() { None } else { Some(beside()) }
+        self.options.is_none().then(beside)
     }
 }
 
@@ -168,8 +169,9 @@ impl Spool for EmbeddedSpool {
         if draft.records.is_empty() {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let (spool, size) = (self.clone(), intake.len());
+        let (spool, size, pace) = (self.clone(), intake.len(), posts::pace(&self.writer, &draft));
         Box::pin(async move {
+            pace.await;
             let queue_id = draft.queue_id;
             if intake.queue_id() != queue_id {
                 return Err(SpoolError::Failing("the octets are another message's".to_owned()));
@@ -221,10 +223,8 @@ impl Spool for EmbeddedSpool {
         match self.owner() {
             Ok(_) => {
                 let taken = outcome.clone();
-                self.writer.post(
-                    move |step| front::settle(step, id, &taken, now),
-                    move |step| attempts::settle(step, id, outcome.clone(), now),
-                )
+                let first = move |step: &mut FrontStep<'_>| front::settle(step, id, &taken, now);
+                self.writer.post(first, move |step| attempts::settle(step, id, outcome.clone(), now))
             }
             Err(error) => failed(error),
         }

@@ -57,7 +57,7 @@ impl EmbeddedSpool {
         let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
         // Rows behind a log that is not carried over may be lost with the power: then what they came from is still needed.
         let front = if is_carried_over {
-            front::renew(&db, &disk, path).map_err(|error| in_directory(path, error))?
+            front::renew(&db, &disk, path, options.front).map_err(|error| in_directory(path, error))?
         } else {
             None
         };

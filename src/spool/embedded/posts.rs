@@ -4,7 +4,7 @@ use super::front::{self, FrontStep, Place};
 use super::writer::Writer;
 use super::{Options, attempts, decide};
 use crate::mail::{QueueId, RecordId};
-use crate::spool::{INLINE_LIMIT, Pending, SpoolError, Verdict};
+use crate::spool::{Archive, Draft, INLINE_LIMIT, Pending, RecordDraft, SpoolError, Verdict};
 use std::sync::Arc;
 
 /// The verdict on a message, which nobody needs to wait for.
@@ -36,6 +36,19 @@ pub(super) fn put_back(writer: &Writer, id: RecordId) {
 /// Of a step that touches nothing of messages and records.
 pub(super) fn apart<T>(_: &mut FrontStep<'_>) -> Result<Place<T>, SpoolError> {
     Ok(Place::Apart)
+}
+
+/// Ends when a message may be taken: at once, but where its archives lag behind.
+pub(super) fn pace(writer: &Writer, draft: &Draft) -> impl Future<Output = ()> + Send + use<> {
+    let archive =
+        |draft: &RecordDraft| Archive { organization: draft.fields.organization.clone(), key: draft.archive.clone() };
+    let archives: Vec<_> = draft.records.iter().map(archive).collect();
+    let pace = writer.pace(archives.iter());
+    async move {
+        if !pace.is_zero() {
+            tokio::time::sleep(pace).await;
+        }
+    }
 }
 
 /// Octets of a message that is stored inline.

@@ -195,6 +195,9 @@ pub const MIGRATIONS: &[&str] = &[
         generation INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE front ADD COLUMN half INTEGER NOT NULL DEFAULT 0;   -- where the second half of its file begins; 0: it has one part
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

@@ -32,6 +32,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub(super) const LINGER: Duration = Duration::from_millis(5);
 /// How long a step that somebody waits for may wait for that of others, when there are many.
 pub(super) const GATHER: Duration = Duration::from_millis(3);
+/// A record that is due for no longer than this is in time; …
+const LEISURE: Duration = Duration::from_millis(100);
+/// … beyond, a new message waits for this part of the time …
+const SLOWDOWN: u32 = 10;
+/// … and no longer than this.
+const LONGEST_PACE: Duration = Duration::from_millis(50);
 /// Octets of one unit of room in the queue.
 const ROOM_UNIT: usize = 4 * 1024;
 /// Units of room for steps that wait to be taken: as many steps, or 32 MiB. Who finds none waits. Steps that nobody waits
@@ -56,6 +62,8 @@ pub(super) struct Seen {
     pub(super) has_rows: bool,
     /// When the first record for each archive is due there.
     pub(super) agenda: BTreeMap<Archive, Timestamp>,
+    /// For how long the first record there has been due for each archive that takes records.
+    pub(super) lags: BTreeMap<Archive, Duration>,
     /// Moves whenever something has been written to the database.
     pub(super) database: u64,
 }
@@ -134,6 +142,14 @@ impl Writer {
     pub(super) fn glance(&self, archive: &Archive) -> (Option<Timestamp>, u64) {
         let seen = self.shared.seen();
         (seen.agenda.get(archive).copied(), seen.database)
+    }
+
+    /// How long a message with records for these archives should wait before it is taken: where more comes than an archive takes,
+    /// a little more than the archive does, so that what is on its way stays in front of the database.
+    pub(super) fn pace<'a>(&self, archives: impl Iterator<Item = &'a Archive>) -> Duration {
+        let seen = self.shared.seen();
+        let lag = archives.filter_map(|archive| seen.lags.get(archive)).max().copied().unwrap_or_default();
+        (lag.saturating_sub(LEISURE) / SLOWDOWN).min(LONGEST_PACE)
     }
 
     /// Brings into the database what it lacks.

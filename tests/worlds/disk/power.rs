@@ -6,6 +6,10 @@ use super::work::{Books, ROOT};
 use super::{Aftermath, Fault, Operation, SimulatedDisk};
 use std::future::Future;
 
+/// Spools in front of whose database much stays, or hardly anything: in which steps operations are chosen for the one that has
+/// fewer moves, and for the other.
+const KINDS: [(fn() -> Books, usize); 2] = [(Books::new, 2), (Books::narrow, 1)];
+
 /// What may be left of what was not synced.
 pub fn aftermaths(seed: u64) -> [Aftermath; 4] {
     [Aftermath::Lost, Aftermath::Kept, Aftermath::Mixed(seed), Aftermath::Torn(seed)]
@@ -30,8 +34,13 @@ pub fn for_each(numbers: impl Iterator<Item = u64>, one: impl Fn(u64) + Sync) {
 
 /// The operations of a day without trouble.
 pub fn operations_of_a_day() -> Vec<Operation> {
+    operations_of(Books::new)
+}
+
+/// The same, of another spool.
+pub fn operations_of(books: impl Fn() -> Books) -> Vec<Operation> {
     run(async {
-        let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+        let (books, disk) = (books(), SimulatedDisk::new(ROOT, 1));
         day(&books, &disk).await.unwrap();
         let log = disk.log();
         assert_eq!(log.len() as u64, disk.operations(), "some were forgotten");
@@ -40,8 +49,8 @@ pub fn operations_of_a_day() -> Vec<Operation> {
 }
 
 /// A day that ends with the power at operation `cut`.
-async fn day_until(cut: u64) -> (Books, SimulatedDisk) {
-    let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, 1));
+async fn day_until(books: Books, cut: u64) -> (Books, SimulatedDisk) {
+    let disk = SimulatedDisk::new(ROOT, 1);
     disk.plan(cut, Fault::PowerCut);
     // The last thing a spool does when it closes may fail unheard.
     let _ = day(&books, &disk).await;
@@ -76,31 +85,34 @@ fn a_day_is_the_same_to_the_last_operation_when_it_is_run_again() {
 
 #[test]
 fn whenever_the_power_is_lost_everything_promised_is_found() {
-    for_each(0..operations_of_a_day().len() as u64, |cut| {
-        run(async {
-            let (books, disk) = day_until(cut).await;
-            for aftermath in aftermaths(cut) {
-                let context = format!("power lost before operation {} {aftermath:?}", where_it_was(&disk));
-                check(&books.copy(), &disk.after_power_cut(aftermath), &context).await;
-            }
+    for (kind, step) in KINDS {
+        for_each((0..operations_of(kind).len() as u64).step_by(step), |cut| {
+            run(async {
+                let (books, disk) = day_until(kind(), cut).await;
+                for aftermath in aftermaths(cut) {
+                    let context = format!("power lost before operation {} {aftermath:?}", where_it_was(&disk));
+                    check(&books.copy(), &disk.after_power_cut(aftermath), &context).await;
+                }
+            });
         });
-    });
+    }
 }
 
 #[test]
 fn whenever_the_power_is_lost_again_while_it_starts_everything_promised_is_found() {
-    let all = operations_of_a_day();
-    for_each((0..all.len() as u64).step_by(13), |first| {
-        let mut second = 0;
-        run(async {
-            let (books, disk) = day_until(first).await;
-            // The start that does not get as far as the second loss of power is the last.
-            while lose_power_twice(&books.copy(), &disk, second).await {
-                second += 1;
-            }
+    for (kind, step) in KINDS {
+        for_each((0..operations_of(kind).len() as u64).step_by(19 * step), |first| {
+            let mut second = 0;
+            run(async {
+                let (books, disk) = day_until(kind(), first).await;
+                // The start that does not get as far as the second loss of power is the last.
+                while lose_power_twice(&books.copy(), &disk, second).await {
+                    second += 1;
+                }
+            });
+            assert!(second > 0);
         });
-        assert!(second > 0);
-    });
+    }
 }
 
 /// Whether the start had so many operations.
@@ -118,11 +130,13 @@ async fn lose_power_twice(books: &Books, disk: &SimulatedDisk, second: u64) -> b
 
 #[test]
 fn whenever_the_process_is_killed_everything_promised_is_found() {
-    for_each((0..operations_of_a_day().len() as u64).step_by(5), |cut| {
-        run(async {
-            let (books, disk) = day_until(cut).await;
-            let context = format!("killed before operation {}", where_it_was(&disk));
-            check(&books, &disk.after_kill(), &context).await;
+    for (kind, step) in KINDS {
+        for_each((0..operations_of(kind).len() as u64).step_by(7 * step), |cut| {
+            run(async {
+                let (books, disk) = day_until(kind(), cut).await;
+                let context = format!("killed before operation {}", where_it_was(&disk));
+                check(&books, &disk.after_kill(), &context).await;
+            });
         });
-    });
+    }
 }

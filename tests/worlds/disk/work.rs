@@ -10,8 +10,8 @@ use journal_relay::journal::{Cause, Label, Notice, OctetsKind, Original, Recipie
 use journal_relay::mail::{Address, QueueId, RecordId, ReversePath, Timestamp};
 use journal_relay::queue::State;
 use journal_relay::spool::{
-    Claim, Copies, Draft, EmbeddedSpool, Filter, Listing, Operation, Options, Outcome, Pending, RecordDraft, Recovered,
-    Spool, SpoolError, Verdict,
+    Claim, Copies, Draft, EmbeddedSpool, Filter, FrontBounds, Listing, Operation, Options, Outcome, Pending,
+    RecordDraft, Recovered, Spool, SpoolError, Verdict,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,9 @@ pub const KEEP_HISTORY: Duration = Duration::from_secs(8 * 86_400);
 pub const ROOT: &str = "/machine";
 /// Octets of a message that is stored inline: a fourth of what the daemon has, so that the files of larger ones are small.
 pub const INLINE: usize = 32 * 1024;
+
+/// Bounds that every move of a day meets.
+pub const NARROW: FrontBounds = FrontBounds { records: 2, octets: 24 * 1024, log_octets: 96 * 1024 };
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -149,6 +152,8 @@ impl Ledger {
 #[derive(Clone)]
 pub struct Books {
     pub ledger: Ledger,
+    /// How much stays in front of the database.
+    bounds: FrontBounds,
     clock: Arc<HandClock>,
     chance: Arc<Chance>,
 }
@@ -169,7 +174,12 @@ pub fn path() -> PathBuf {
 impl Books {
     pub fn new() -> Self {
         let clock = Arc::new(HandClock(AtomicI64::new(1_794_304_800_000)));
-        Self { ledger: Ledger::default(), clock, chance: Arc::new(Chance::new(1)) }
+        Self { ledger: Ledger::default(), bounds: FrontBounds::default(), clock, chance: Arc::new(Chance::new(1)) }
+    }
+
+    /// Of a spool in front of whose database hardly anything stays: rows leave it one by one, and its log's halves change places.
+    pub fn narrow() -> Self {
+        Self { bounds: NARROW, ..Self::new() }
     }
 
     /// Opens the spool on a disk; its log is carried over often.
@@ -185,6 +195,7 @@ impl Books {
             keep_history: KEEP_HISTORY,
             checkpoint_pages,
             inline_limit: INLINE,
+            front: self.bounds,
             message_uuid,
         };
         let (spool, recovered) = EmbeddedSpool::open(&path(), options)?;
@@ -195,6 +206,7 @@ impl Books {
     pub fn copy(&self) -> Self {
         Self {
             ledger: Ledger(Arc::new(Mutex::new(self.ledger.all()))),
+            bounds: self.bounds,
             clock: Arc::new(HandClock(AtomicI64::new(self.now().as_millis()))),
             chance: Arc::new(Chance::new(2)),
         }

@@ -4,6 +4,7 @@
 //! entry = kind length value [octets]    u8, u32, JSON; a message's octets stand behind it, with a u32 for their length
 //! ```
 
+use super::log::HEAD;
 use crate::journal::RecordFields;
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::Standing;
@@ -59,26 +60,38 @@ pub(super) enum Entry<'a> {
     MessageGone(QueueId),
 }
 
-/// Entries on their way into a group.
-#[derive(Debug, Default)]
+/// Entries on their way into a group: behind room for its head.
+#[derive(Debug)]
 pub(super) struct Entries(Vec<u8>);
 
+impl Default for Entries {
+    fn default() -> Self {
+        Self(vec![0; HEAD])
+    }
+}
+
 impl Entries {
-    pub(super) fn octets(&self) -> &[u8] {
-        &self.0
+    /// Octets of them.
+    pub(super) fn len(&self) -> usize {
+        self.0.len().saturating_sub(HEAD)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+
+    /// What the log writes.
+    pub(super) fn group(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 
     /// Keeps so many octets of them.
     pub(super) fn truncate(&mut self, octets: usize) {
-        self.0.truncate(octets);
+        self.0.truncate(HEAD.saturating_add(octets));
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.truncate(0);
         // A group of many octets is rare, and its room not worth keeping.
         self.0.shrink_to(1 << 20);
     }

@@ -1,14 +1,17 @@
 //! The log in front of the database: groups of entries, each durable whole or not at all.
 //!
 //! ```text
-//! file   = *group                      what stands behind the last whole group of this generation is of no meaning
+//! file   = half half                   a generation is written into one half, the next one perhaps into the other
+//! half   = *group                      what stands behind the last whole group of a generation is of no meaning
 //! group  = generation length crc entries      u64, u32, u32, little-endian; the sum is over all but itself
 //! ```
 //!
-//! A generation is what was written since the database had everything; the database knows which one it lacks. So the log
-//! begins again at the front of its file once it has been carried over, without a word written for that: the groups that
-//! are still there are of an earlier generation, and count for nothing. Written again and again, the file neither grows nor
-//! shrinks, and a sync of it moves octets alone.
+//! A generation begins with what the database lacked at that moment, nothing or a group of its own, and ends with the next one;
+//! the database knows which one it lacks. So the log begins again once it has been carried over, without a word written for
+//! that: the groups that are still there are of an earlier generation, and count for nothing. Where some rows stay, they are
+//! written into the other half first, as the beginning of the next generation: until the database says that it is the one,
+//! the former one counts. No number is given twice, whether the database has come to know it or not. Written again and again, the
+//! file neither grows nor shrinks, and a sync of it moves octets alone.
 //!
 //! A start draws its first generation by chance: what stands in the file behind the groups of a later one are octets of
 //! messages, and none can be made to look like a group of it.
@@ -19,59 +22,109 @@ use std::path::Path;
 
 /// Its name in the spool's directory.
 pub(super) const NAME: &str = "front";
-/// Octets of a group's head.
-const HEAD: usize = 16;
+/// Octets of a group's head, for which whoever writes one leaves room.
+pub(super) const HEAD: usize = 16;
 
 /// The log of a running daemon.
 #[derive(Debug)]
 pub(super) struct Log {
     file: Box<dyn LogFile>,
     generation: u64,
-    /// Where the next group goes.
+    /// The last one that was given to anything.
+    given: u64,
+    /// Where the half begins that is written.
+    base: u64,
+    /// Where in it the next group goes.
     at: u64,
-    capacity: u64,
+    /// Octets of a half.
+    half: u64,
+}
+
+/// The beginning of a generation, in the half that is not written yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) generation: u64,
+    end: u64,
 }
 
 impl Log {
-    /// An empty log in a spool's directory, in place of the one that was there. Its name is durable.
+    /// An empty log in a spool's directory, in place of the one that was there, with two halves of so many octets. Its name is
+    /// durable.
     ///
     /// # Errors
     /// The file can't be made, or the directory not be synced.
-    pub(super) fn create(disk: &SharedDisk, directory: &Path, capacity: u64, generation: u64) -> io::Result<Self> {
+    pub(super) fn create(disk: &SharedDisk, directory: &Path, half: u64, generation: u64) -> io::Result<Self> {
         let path = directory.join(NAME);
         remove(disk, directory)?;
-        let file = disk.create_log(&path, capacity)?;
+        let file = disk.create_log(&path, half.saturating_mul(2))?;
         disk.sync_directory(directory)?;
-        Ok(Self { file, generation, at: 0, capacity })
+        Ok(Self { file, generation, given: generation, base: 0, at: 0, half })
     }
 
-    /// Whether a group of so many octets finds its place.
+    /// Whether a group with so many octets of entries finds its place.
     pub(super) fn has_room(&self, octets: usize) -> bool {
         let end = self.at.saturating_add((HEAD.saturating_add(octets)) as u64);
-        u32::try_from(octets).is_ok() && end <= self.capacity
+        u32::try_from(octets).is_ok() && end <= self.half
     }
 
-    /// Writes a group and makes it durable.
+    /// Whether the other half should soon be begun.
+    pub(super) fn is_long(&self) -> bool {
+        self.at > self.half - self.half / 4
+    }
+
+    /// Whether so many octets of entries may begin the other half: they leave room for as much again.
+    pub(super) fn may_begin(&self, octets: usize) -> bool {
+        (HEAD.saturating_add(octets) as u64) < self.half / 2
+    }
+
+    /// Writes a group, behind room for its head, and makes it durable.
     ///
     /// # Errors
     /// [`Unwritten::Not`]: it is not there, and the log goes on where it was. [`Unwritten::Unsynced`]: whether it is there is
     /// not known, and nothing may be written any more.
-    pub(super) fn append(&mut self, entries: &[u8]) -> Result<(), Unwritten> {
-        let group = group(self.generation, entries);
-        self.file.write_at(self.at, &group).map_err(Unwritten::Not)?;
-        self.file.sync().map_err(Unwritten::Unsynced)?;
+    pub(super) fn append(&mut self, group: &mut [u8]) -> Result<(), Unwritten> {
+        self.write(self.base.saturating_add(self.at), self.generation, group)?;
         self.at = self.at.saturating_add(group.len() as u64);
         Ok(())
     }
 
-    /// The generation that is written.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
+    /// Writes what begins the next generation into the other half, and makes it durable. It counts once the database knows its
+    /// number, and [`switch`](Self::switch) follows.
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub(super) fn begin_other(&mut self, group: &mut [u8]) -> Result<Beginning, Unwritten> {
+        let generation = self.next();
+        self.given = generation;
+        self.write(self.other(), generation, group)?;
+        Ok(Beginning { generation, end: group.len() as u64 })
     }
 
-    /// Begins again: the database has everything, and knows that this generation comes next.
-    pub(super) fn restart(&mut self, generation: u64) {
-        (self.generation, self.at) = (generation, 0);
+    fn write(&mut self, at: u64, generation: u64, group: &mut [u8]) -> Result<(), Unwritten> {
+        fill_head(generation, group);
+        self.file.write_at(at, group).map_err(Unwritten::Not)?;
+        self.file.sync().map_err(Unwritten::Unsynced)
+    }
+
+    fn other(&self) -> u64 {
+        if self.base == 0 { self.half } else { 0 }
+    }
+
+    /// The generation that a transaction names which leaves nothing here.
+    pub(super) fn next(&self) -> u64 {
+        self.given.wrapping_add(1)
+    }
+
+    /// Begins the [next](Self::next) generation with nothing: the database has everything, and knows it.
+    pub(super) fn restart(&mut self) {
+        self.given = self.next();
+        (self.generation, self.at) = (self.given, 0);
+    }
+
+    /// Goes on in the other half, behind what was written there: the database knows its generation.
+    pub(super) fn switch(&mut self, to: Beginning) {
+        self.base = self.other();
+        (self.generation, self.at) = (to.generation, to.end);
     }
 }
 
@@ -92,22 +145,45 @@ pub(super) fn remove(disk: &SharedDisk, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Calls `take` with the entries of each group of this generation, in their order.
+/// Calls `take` with the entries of each group of a generation, in their order. It is looked for at the file's beginning, then
+/// where its other half begins; a file of a former version, all of one piece, has none (0).
 ///
 /// # Errors
 /// The file can't be read. That there is none is no error.
 pub(super) fn read<E>(
     disk: &SharedDisk,
     directory: &Path,
-    generation: u64,
+    (generation, half): (u64, u64),
     mut take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<Result<(), E>, io::Error> {
-    let mut file = match disk.open(&directory.join(NAME)) {
-        Ok(file) => file,
+    let path = directory.join(NAME);
+    let octets = match disk.length(&path) {
+        Ok(octets) => octets,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
         Err(error) => return Err(error),
     };
-    let mut left = disk.length(&directory.join(NAME))?;
+    for base in [0, half] {
+        let mut file = disk.open(&path)?;
+        io::copy(&mut (&mut file).take(base), &mut io::sink())?;
+        let mut found = false;
+        let taken = groups(&mut file, octets.saturating_sub(base), generation, |entries| {
+            found = true;
+            take(entries)
+        })?;
+        if found || half == 0 {
+            return Ok(taken);
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The groups of `generation` from here on, of which the file has `left` octets.
+fn groups<E>(
+    mut file: impl Read,
+    mut left: u64,
+    generation: u64,
+    mut take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Result<(), E>, io::Error> {
     let mut head = [0; HEAD];
     while left >= HEAD as u64 {
         file.read_exact(&mut head)?;
@@ -119,7 +195,7 @@ pub(super) fn read<E>(
         let mut entries = Vec::new();
         (&mut file).take(u64::from(length)).read_to_end(&mut entries)?;
         left = left.saturating_sub(u64::from(length));
-        if sum_of(generation, &entries) != sum {
+        if sum_of(&head, &entries) != sum {
             break;
         }
         if let Err(error) = take(&entries) {
@@ -129,13 +205,17 @@ pub(super) fn read<E>(
     Ok(Ok(()))
 }
 
-fn group(generation: u64, entries: &[u8]) -> Vec<u8> {
-    let mut group = Vec::with_capacity(HEAD.saturating_add(entries.len()));
-    group.extend_from_slice(&generation.to_le_bytes());
-    group.extend_from_slice(&length_of(entries).to_le_bytes());
-    group.extend_from_slice(&sum_of(generation, entries).to_le_bytes());
-    group.extend_from_slice(entries);
-    group
+fn fill_head(generation: u64, group: &mut [u8]) {
+    let Some((head, entries)) = group.split_first_chunk_mut::<HEAD>() else { return };
+    // `has_room` is asked before.
+    let length = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    let [generation_room @ .., _, _, _, _, _, _, _, _] = head;
+    generation_room.copy_from_slice(&generation.to_le_bytes());
+    let [_, _, _, _, _, _, _, _, length_room @ .., _, _, _, _] = head;
+    length_room.copy_from_slice(&length.to_le_bytes());
+    let sum = sum_of(head, entries);
+    let [.., a, b, c, d] = head;
+    [*a, *b, *c, *d] = sum.to_le_bytes();
 }
 
 fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
@@ -144,15 +224,11 @@ fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
     (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]), u32::from_le_bytes([m, n, o, p]))
 }
 
-fn length_of(entries: &[u8]) -> u32 {
-    // `has_room` is asked before.
-    u32::try_from(entries.len()).unwrap_or(u32::MAX)
-}
-
-fn sum_of(generation: u64, entries: &[u8]) -> u32 {
+/// Over all of a group but its sum.
+fn sum_of(head: &[u8; HEAD], entries: &[u8]) -> u32 {
+    let [summed @ .., _, _, _, _] = head;
     let mut sum = crc32fast::Hasher::new();
-    sum.update(&generation.to_le_bytes());
-    sum.update(&length_of(entries).to_le_bytes());
+    sum.update(summed);
     sum.update(entries);
     sum.finalize()
 }
@@ -162,37 +238,74 @@ mod tests {
     use super::*;
     use crate::spool::disk::system;
 
+    fn group(entries: &[u8]) -> Vec<u8> {
+        let mut group = vec![0; HEAD];
+        group.extend_from_slice(entries);
+        group
+    }
+
+    const HALF: u64 = 2_048;
+
     fn found(directory: &Path, generation: u64) -> Vec<Vec<u8>> {
         let mut groups = Vec::new();
         let take = |entries: &[u8]| {
             groups.push(entries.to_vec());
             Ok::<_, ()>(())
         };
-        read(&system(), directory, generation, take).unwrap().unwrap();
+        read(&system(), directory, (generation, HALF), take).unwrap().unwrap();
         groups
     }
 
     #[test]
     fn groups_come_back_in_their_order_and_those_of_other_generations_do_not() {
         let place = tempfile::tempdir().unwrap();
-        let mut log = Log::create(&system(), place.path(), 4_096, 7).unwrap();
+        let mut log = Log::create(&system(), place.path(), HALF, 7).unwrap();
         assert!(found(place.path(), 7).is_empty());
         for entries in [&b"one"[..], b"", b"three"] {
-            log.append(entries).unwrap();
+            log.append(&mut group(entries)).unwrap();
         }
         assert_eq!(found(place.path(), 7), [b"one".to_vec(), b"".to_vec(), b"three".to_vec()]);
         assert!(found(place.path(), 8).is_empty());
-        log.restart(8);
-        log.append(b"two").unwrap();
+        assert_eq!(log.next(), 8);
+        log.restart();
+        log.append(&mut group(b"two")).unwrap();
         assert_eq!(found(place.path(), 8), [b"two".to_vec()], "what stands behind it is of the former generation");
+    }
+
+    #[test]
+    fn what_stays_begins_the_other_half_and_counts_once_the_database_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&system(), place.path(), HALF, 7).unwrap();
+        for round in 0..4 {
+            let last = 7 + 3 * round;
+            log.append(&mut group(b"old")).unwrap();
+            let before = found(place.path(), last);
+            let beginning = log.begin_other(&mut group(b"stays")).unwrap();
+            assert_eq!(beginning.generation, last + 1);
+            assert_eq!(found(place.path(), last), before, "until then the former one counts");
+            log.append(&mut group(b"older")).unwrap();
+            assert_eq!(
+                found(place.path(), last).last().unwrap(),
+                b"older",
+                "and goes on where the database can't be told"
+            );
+            log.switch(beginning);
+            log.append(&mut group(b"new")).unwrap();
+            assert_eq!(found(place.path(), last + 1), [b"stays".to_vec(), b"new".to_vec()]);
+            // One that the database never came to know is not used again.
+            log.begin_other(&mut group(b"lost")).unwrap();
+            assert_eq!(log.next(), last + 3);
+            log.restart();
+            assert!(found(place.path(), last + 3).is_empty());
+        }
     }
 
     #[test]
     fn a_torn_group_and_all_behind_it_are_not_there() {
         let place = tempfile::tempdir().unwrap();
-        let mut log = Log::create(&system(), place.path(), 4_096, 1).unwrap();
+        let mut log = Log::create(&system(), place.path(), HALF, 1).unwrap();
         for entries in [b"one", b"two", b"six"] {
-            log.append(entries).unwrap();
+            log.append(&mut group(entries)).unwrap();
         }
         let path = place.path().join(NAME);
         let whole = std::fs::read(&path).unwrap();
@@ -210,13 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_no_more_than_its_file_has() {
+    fn it_takes_no_more_than_a_half_has() {
         let place = tempfile::tempdir().unwrap();
         let mut log = Log::create(&system(), place.path(), 100, 1).unwrap();
         assert!(log.has_room(100 - HEAD) && !log.has_room(101 - HEAD));
-        log.append(&[b'x'; 40]).unwrap();
-        assert!(!log.has_room(40));
-        log.restart(2);
-        assert!(log.has_room(40));
+        log.append(&mut group(&[b'x'; 40])).unwrap();
+        assert!(!log.has_room(40) && !log.is_long());
+        log.append(&mut group(&[b'x'; 20])).unwrap();
+        assert!(log.is_long() && log.may_begin(33) && !log.may_begin(34));
+        log.restart();
+        assert!(log.has_room(40) && !log.is_long());
     }
 }

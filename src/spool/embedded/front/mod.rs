@@ -11,18 +11,21 @@
 //!   before it looks at anything ([`recover`]).
 //! - A row is here or in the database, never in both; moves of the one touch nothing of the other. A step that can't be
 //!   taken so ([`Place::Behind`]) is taken behind everything here, in the database.
-//! - It is bounded: in rows and in octets ([`Front::is_full`]), and the log in its file.
+//! - It is bounded: in rows and in octets ([`Front::is_full`]), and the log in its file. What is history leaves it in small
+//!   parts ([`leave`]), while what is on its way stays: a record that is taken in time is never looked for in the database.
 //! - A group that could not be written leaves nothing behind here ([`Front::undo`]), nor does a step that failed
 //!   ([`Front::rewind`]).
 //!
 //! Leaves to others: the moves themselves (`life`), and which ones are taken here (`moves`).
 
 mod entry;
+mod leave;
 mod log;
 mod moves;
 mod store;
 mod table;
 
+pub(super) use leave::{Choice, Leaving};
 pub(super) use log::Unwritten;
 pub(super) use moves::{claim, decide, prepare, settle, unclaim};
 pub(super) use store::{is_left, recover, renew};
@@ -41,20 +44,36 @@ use std::time::Duration;
 use table::{Message, Table};
 use tokio::time::Instant;
 
-/// Octets of the log's file …
-pub(super) const LOG_OCTETS: u64 = 64 << 20;
-/// … which on a small file system is this part of it …
+/// The log's file is at most this part of the file system …
 const SMALL_PART: u64 = 32;
-/// … and below which there is no front at all.
+/// … and at least this large, or there is no front at all.
 const SMALLEST_LOG: u64 = 1 << 20;
-/// Records that are here at most; what a transaction then stores is done in some 50 ms.
-const MAX_RECORDS: usize = 2_048;
-/// Octets of messages that are here at most.
-const MAX_OCTETS: usize = 16 << 20;
-/// How long a row stays here while others go on coming …
+/// How long history stays here while others go on coming …
 const LONGEST_STAY: Duration = Duration::from_secs(3);
-/// … and when nothing moves any more.
+/// … and all when nothing moves any more.
 const QUIET: Duration = Duration::from_millis(50);
+
+/// An archive that took a record within that time takes records.
+const FLOWING: Duration = Duration::from_secs(1);
+
+/// How much stays in front of the database.
+#[derive(Debug, Clone, Copy)]
+pub struct FrontBounds {
+    /// Records that wait; those due first leave where there are more. With those that are on their way, or history, there are at
+    /// most twice as many: then everything leaves at once. An eighth as many leave together.
+    pub records: usize,
+    /// Octets of their messages; beyond that those due first leave, and at twice as many everything.
+    pub octets: usize,
+    /// Octets of the log's file.
+    pub log_octets: u64,
+}
+
+impl Default for FrontBounds {
+    /// 4,096 records, 16 MiB of messages, 64 MiB of log.
+    fn default() -> Self {
+        Self { records: 4_096, octets: 16 << 20, log_octets: 64 << 20 }
+    }
+}
 
 /// Where a step was taken, or has to be.
 #[derive(Debug)]
@@ -86,6 +105,7 @@ enum Was {
 /// The rows, and the log.
 #[derive(Debug)]
 pub(super) struct Front {
+    bounds: FrontBounds,
     log: Log,
     table: Table,
     /// What the batch brings.
@@ -93,10 +113,14 @@ pub(super) struct Front {
     undo: Vec<Was>,
     /// Since when there is something here, and when something moved last.
     since: Option<(Instant, Instant)>,
+    /// Nothing leaves before that: it could not.
+    rests_until: Option<Instant>,
     /// Its log could not be written: until the database has everything nothing is taken here.
     suspended: bool,
     /// When the first record for each archive is due in the database, as far as that is known.
     first_there: BTreeMap<Archive, Option<Timestamp>>,
+    /// When each archive took a record last.
+    taken: BTreeMap<Archive, Instant>,
 }
 
 /// A place within a batch.
@@ -107,9 +131,10 @@ pub(super) struct Mark {
 }
 
 impl Front {
-    fn new(log: Log) -> Self {
-        let (table, entries) = (Table::default(), Entries::default());
-        Self { log, table, entries, undo: Vec::new(), since: None, suspended: false, first_there: BTreeMap::new() }
+    fn new(log: Log, bounds: FrontBounds) -> Self {
+        let (table, entries, undo, first_there) = (Table::default(), Entries::default(), Vec::new(), BTreeMap::new());
+        let (since, rests_until, suspended, taken) = (None, None, false, BTreeMap::new());
+        Self { bounds, log, table, entries, undo, since, rests_until, suspended, first_there, taken }
     }
 
     /// Whether nothing is here.
@@ -135,26 +160,41 @@ impl Front {
 
     /// Whether what is here, with what the batch has brought, has to go to the database now.
     pub(super) fn is_full(&self) -> bool {
-        self.table.records.len() > MAX_RECORDS
-            || self.table.octets > MAX_OCTETS
-            || !self.log.has_room(self.entries.octets().len())
+        self.table.records.len() > self.bounds.records.saturating_mul(2)
+            || self.table.octets > self.bounds.octets.saturating_mul(2)
+            || !self.log.has_room(self.entries.len())
     }
 
-    /// When what is here goes to the database though there would be room; none when nothing is here.
+    /// When something goes to the database though there would be room; none when nothing is here.
     pub(super) fn until(&self) -> Option<Instant> {
-        self.since.map(|(first, last)| (first + LONGEST_STAY).min(last + QUIET))
+        let (first, last) = self.since?;
+        let quiet = last + QUIET;
+        let until = if self.table.ended.is_empty() { quiet } else { quiet.min(first + LONGEST_STAY) };
+        Some(self.rests_until.map_or(until, |rest| rest.max(until)))
+    }
+
+    /// Whether nothing moves any more: then everything goes to the database.
+    pub(super) fn is_quiet(&self) -> bool {
+        let now = Instant::now();
+        self.rests_until.is_none_or(|rest| rest <= now) && self.since.is_some_and(|(_, last)| last + QUIET <= now)
     }
 
     /// It is tried again later.
     pub(super) fn put_off(&mut self, by: Duration) {
-        let later = Instant::now() + by;
-        self.since = self.since.map(|_| (later, later));
+        self.rests_until = Some(Instant::now() + by);
     }
 
     /// When the first record for each archive is due.
     pub(super) fn agenda(&self) -> BTreeMap<Archive, Timestamp> {
         let first = self.table.due.iter().filter_map(|(archive, due)| Some((archive.clone(), due.first()?.0)));
         first.collect()
+    }
+
+    /// For how long the first record for each archive has been due that takes records at present.
+    pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Duration> {
+        let flows = |archive| self.taken.get(archive).is_some_and(|at| at.elapsed() < FLOWING);
+        let due = self.table.due.iter().filter(|(archive, _)| flows(archive));
+        due.filter_map(|(archive, due)| Some((archive.clone(), now.since(due.first()?.0)))).collect()
     }
 
     /// Something may have been written to the database.
@@ -165,7 +205,7 @@ impl Front {
     /// Makes durable what the batch has brought.
     pub(super) fn commit(&mut self) -> Result<(), Unwritten> {
         if !self.entries.is_empty() {
-            self.log.append(self.entries.octets())?;
+            self.log.append(self.entries.group())?;
         }
         self.settle();
         Ok(())
@@ -181,7 +221,7 @@ impl Front {
 
     /// Where the batch stands.
     pub(super) fn mark(&self) -> Mark {
-        Mark { entries: self.entries.octets().len(), undo: self.undo.len() }
+        Mark { entries: self.entries.len(), undo: self.undo.len() }
     }
 
     /// What the batch has brought since is not there.
@@ -209,9 +249,9 @@ impl Front {
 
     /// The database has everything, and knows that the next generation begins.
     pub(super) fn restart(&mut self) {
-        self.log.restart(self.log.generation().wrapping_add(1));
+        self.log.restart();
         self.table = Table::default();
-        self.suspended = false;
+        (self.suspended, self.rests_until) = (false, None);
         self.settle();
     }
 

@@ -3,13 +3,14 @@
 //! What a step has moved when it fails, or finds that it has to be taken elsewhere, is undone by who called it.
 
 use super::super::decide::{Body, Prepared};
-use super::{Front, FrontStep, Place};
+use super::{Front, FrontStep, Place, table};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
 use crate::spool::{Archive, Claim, Copies, Outcome, SpoolError, Verdict};
 use rusqlite::{OptionalExtension, params};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Takes a message and its records. Those for several archives move together, which the database sees to.
 pub(in super::super) fn prepare(step: &mut FrontStep<'_>, prepared: &Prepared) -> Result<Place<()>, SpoolError> {
@@ -214,6 +215,7 @@ pub(in super::super) fn settle(
     let mut kept = kept.clone();
     life::settle(id, &mut kept.standing, outcome.clone(), now)?;
     let queue_id = kept.fields.original.queue_id;
+    step.front.taken.insert(table::archive_of(&kept), Instant::now());
     step.front.save_move(kept)?;
     forget(step, queue_id)?;
     Ok(Place::Taken(()))

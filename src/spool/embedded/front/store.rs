@@ -5,12 +5,13 @@ use super::super::steps::{StepError, answer_for};
 use super::entry::{self, Entry};
 use super::log::{self, Log};
 use super::table::{Message, Table};
-use super::{Front, LOG_OCTETS, SMALL_PART, SMALLEST_LOG};
+use super::{Front, FrontBounds, SMALL_PART, SMALLEST_LOG};
+use crate::mail::{QueueId, RecordId};
 use crate::spool::SpoolError;
 use crate::spool::disk::SharedDisk;
 use crate::spool::files::file_error;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,26 +20,33 @@ impl Front {
     /// Stores everything in the open transaction, with the generation that comes next. Once it is committed the front
     /// [begins again](Front::restart); until then nothing here has changed.
     pub(in super::super) fn store(&self, db: &Connection) -> rusqlite::Result<()> {
-        self.table.store(db, self.log.generation().wrapping_add(1))
+        self.table.store(db, self.log.next())
     }
 }
 
 impl Table {
     fn store(&self, db: &Connection, next_generation: u64) -> rusqlite::Result<()> {
-        for (queue_id, message) in &self.messages {
-            // A group may have ended between a message and its records; nobody was answered.
-            if !message.records.is_empty() {
-                let Message { received, size, octets, .. } = message;
-                rows::store_message(db, *queue_id, *received, *size, octets.as_deref())?;
-            }
-        }
-        for kept in self.records.values() {
-            rows::store(db, kept).map_err(|error| match error {
-                StepError::Sql(error) => error,
-                StepError::Answer(error) => rusqlite::Error::ToSqlConversionFailure(error.into()),
-            })?;
-        }
+        self.messages.keys().try_for_each(|queue_id| self.store_message(db, *queue_id))?;
+        self.records.keys().try_for_each(|id| self.store_record(db, *id))?;
         save_generation(db, next_generation)
+    }
+
+    pub(super) fn store_message(&self, db: &Connection, queue_id: QueueId) -> rusqlite::Result<()> {
+        match self.messages.get(&queue_id) {
+            // A group may have ended between a message and its records; nobody was answered.
+            Some(Message { received, size, octets, records }) if !records.is_empty() => {
+                rows::store_message(db, queue_id, *received, *size, octets.as_deref())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn store_record(&self, db: &Connection, id: RecordId) -> rusqlite::Result<()> {
+        let Some(kept) = self.records.get(&id) else { return Ok(()) };
+        rows::store(db, kept).map_err(|error| match error {
+            StepError::Sql(error) => error,
+            StepError::Answer(error) => rusqlite::Error::ToSqlConversionFailure(error.into()),
+        })
     }
 
     /// Takes an entry of the log as it was taken first.
@@ -77,8 +85,7 @@ pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &
         found = true;
         Err(())
     };
-    let generation = generation(db).map_err(unusable)?;
-    let read = log::read(disk, directory, generation, take);
+    let read = log::read(disk, directory, generation(db).map_err(unusable)?, take);
     read.map_err(|error| SpoolError::Unusable(format!("its log can't be read: {error}"))).map(|_| found)
 }
 
@@ -87,7 +94,7 @@ pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &
 /// # Errors
 /// [`SpoolError::Unusable`]: the log or the database can't be read or written.
 pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, directory: &Path) -> Result<(), SpoolError> {
-    let generation = generation(db).map_err(unusable)?;
+    let (generation, half) = generation(db).map_err(unusable)?;
     let mut found = Table::default();
     let take = |group: &[u8]| {
         entry::read(group, |entry| {
@@ -95,7 +102,7 @@ pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, director
             Ok(())
         })
     };
-    log::read(disk, directory, generation, take)
+    log::read(disk, directory, (generation, half), take)
         .map_err(|error| SpoolError::Unusable(format!("its log can't be read: {error}")))?
         .map_err(|error| SpoolError::Unusable(error.to_string()))?;
     if found.is_empty() {
@@ -114,18 +121,20 @@ pub(in super::super) fn renew(
     db: &Connection,
     disk: &SharedDisk,
     directory: &Path,
+    bounds: FrontBounds,
 ) -> Result<Option<Front>, SpoolError> {
     let failed = |error: &std::io::Error| SpoolError::Unusable(format!("its log: {error}"));
     let room = disk.room(directory).map_err(|error| failed(&error))?;
-    let capacity = LOG_OCTETS.min(room.total_octets / SMALL_PART);
-    if capacity < SMALLEST_LOG || room.free_octets / 2 < capacity {
+    let capacity = bounds.log_octets.min(room.total_octets / SMALL_PART);
+    if capacity < SMALLEST_LOG.min(bounds.log_octets) || room.free_octets / 2 < capacity {
         log::remove(disk, directory).map_err(|error| failed(&error))?;
         return Ok(None);
     }
-    match begin_anew(db).and_then(|generation| {
-        Log::create(disk, directory, capacity, generation).map_err(|error| file_error("its log", &error))
+    let half = capacity / 2;
+    match begin_anew(db, half).and_then(|generation| {
+        Log::create(disk, directory, half, generation).map_err(|error| file_error("its log", &error))
     }) {
-        Ok(log) => Ok(Some(Front::new(log))),
+        Ok(log) => Ok(Some(Front::new(log, bounds))),
         Err(SpoolError::Full(_)) => Ok(None),
         Err(error) => Err(SpoolError::Unusable(error.to_string())),
     }
@@ -133,22 +142,28 @@ pub(in super::super) fn renew(
 
 /// A generation that nobody can know beforehand, durably: what stands in the file behind the groups of a later one are octets
 /// of messages, and none may look like a group of it.
-fn begin_anew(db: &Connection) -> Result<u64, SpoolError> {
+fn begin_anew(db: &Connection, half: u64) -> Result<u64, SpoolError> {
     let drawn = db.query_row("SELECT random()", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
-    let begun = drawn.and_then(|generation| save_generation(db, generation).map(|()| generation));
+    let begun = drawn.and_then(|generation| {
+        db.prepare_cached("INSERT OR REPLACE INTO front (id, generation, half) VALUES (1, ?, ?)")?
+            .execute([generation.cast_signed(), i64::try_from(half).unwrap_or(i64::MAX)])?;
+        Ok(generation)
+    });
     begun.map_err(|error| answer_for(&error))
 }
 
-/// The generation whose entries the database lacks.
-fn generation(db: &Connection) -> rusqlite::Result<u64> {
-    let found: Option<i64> =
-        db.prepare_cached("SELECT generation FROM front")?.query_row([], |row| row.get(0)).optional()?;
-    Ok(found.unwrap_or_default().cast_unsigned())
+/// The generation whose entries the database lacks, and where the other half of the file with them begins.
+fn generation(db: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.unsigned_abs()));
+    let found = db.prepare_cached("SELECT generation, half FROM front")?.query_row([], row).optional()?;
+    Ok(found.unwrap_or_default())
 }
 
-fn save_generation(db: &Connection, generation: u64) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT OR REPLACE INTO front (id, generation) VALUES (1, ?)")?
-        .execute([generation.cast_signed()])?;
+pub(super) fn save_generation(db: &Connection, generation: u64) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT INTO front (id, generation) VALUES (1, ?) ON CONFLICT DO UPDATE SET generation = excluded.generation",
+    )?
+    .execute([generation.cast_signed()])?;
     Ok(())
 }
 

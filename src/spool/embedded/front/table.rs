@@ -30,6 +30,10 @@ pub(super) struct Table {
     pub(super) octets: usize,
     /// Records whose message the next hop has not judged.
     pub(super) undecided: usize,
+    /// Records that wait for an attempt.
+    pub(super) waiting: usize,
+    /// Records that are history.
+    pub(super) ended: BTreeSet<RecordId>,
 }
 
 impl Table {
@@ -76,7 +80,11 @@ impl Table {
             message.records.insert(id);
         }
         if let Some(due) = kept.standing.due() {
+            self.waiting = self.waiting.saturating_add(1);
             self.due.entry(archive_of(kept)).or_default().insert((due, id));
+        }
+        if kept.standing.ended.is_some() {
+            self.ended.insert(id);
         }
     }
 
@@ -92,11 +100,13 @@ impl Table {
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.remove(&id);
         }
-        if let Some(due) = kept.standing.due()
-            && let Some(of_it) = self.due.get_mut(&archive_of(kept))
-        {
-            of_it.remove(&(due, id));
+        if let Some(due) = kept.standing.due() {
+            self.waiting = self.waiting.saturating_sub(1);
+            if let Some(of_it) = self.due.get_mut(&archive_of(kept)) {
+                of_it.remove(&(due, id));
+            }
         }
+        self.ended.remove(&id);
     }
 
     pub(super) fn put_message(&mut self, queue_id: QueueId, message: Option<Message>) -> Option<Message> {
@@ -111,6 +121,6 @@ impl Table {
     }
 }
 
-fn archive_of(kept: &Kept) -> Archive {
+pub(super) fn archive_of(kept: &Kept) -> Archive {
     Archive { organization: kept.fields.organization.clone(), key: kept.archive.clone() }
 }
