@@ -208,7 +208,7 @@ fn list(plain: &str, value: &dyn Debug) -> Option<Value> {
     if plain == "[]" && format!("{value:8?}") == "[]" {
         return Some(Value::List(Vec::new()));
     }
-    if !plain.starts_with("[\"") || format!("{value:#?}") == plain {
+    if !plain.starts_with("[\"") || has_no_long_form(plain, value) {
         return None;
     }
     let mut rest = plain.strip_prefix('[')?;
@@ -222,6 +222,19 @@ fn list(plain: &str, value: &dyn Debug) -> Option<Value> {
             None => return None,
         }
     }
+}
+
+/// Whether the long form of `value` is `plain`, too; it is written no further than to where they differ.
+fn has_no_long_form(plain: &str, value: &dyn Debug) -> bool {
+    struct Rest<'a>(&'a str);
+    impl Write for Rest<'_> {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    let mut rest = Rest(plain);
+    write!(rest, "{value:#?}").is_ok() && rest.0.is_empty()
 }
 
 /// A string as `str`'s Debug writes it, and what stands behind it.
