@@ -401,7 +401,7 @@ impl Driver {
         self.patience.look(self.session.in_data(), progressed);
         let until = self.patience.until();
         let idle = self.transaction.is_none();
-        let drain = self.parts.drain.clone();
+        let drain = &self.parts.drain;
         let (stream, session) = (&mut self.stream, &mut self.session);
         tokio::select! {
             biased;

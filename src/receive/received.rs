@@ -2,10 +2,15 @@
 
 use crate::mail::{QueueId, Timestamp};
 use crate::net::Agreed;
+use std::borrow::Cow;
+use std::io::Write;
 use std::net::IpAddr;
 
 /// Octets of the client's EHLO name that are shown; the rest is cut.
 const MAX_NAME: usize = 255;
+
+/// Octets that a line seldom has more of.
+const ROOM: usize = 256;
 
 /// How the message came, as `with` says it (RFC 3848; RFC 6531, section 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,26 +58,33 @@ pub(super) fn received_line(
     queue_id: QueueId,
     now: Timestamp,
 ) -> Vec<u8> {
-    let literal = match client.to_canonical() {
-        IpAddr::V4(address) => format!("[{address}]"),
-        IpAddr::V6(address) => format!("[IPv6:{address}]"),
-    };
-    format!(
-        "Received: from {} ({literal}) by {hostname} with {}{} id {queue_id}; {}\r\n",
+    let family = if client.to_canonical().is_ipv6() { "IPv6:" } else { "" };
+    let mut line = Vec::with_capacity(ROOM);
+    // Writing into memory does not fail.
+    let _ = write!(
+        line,
+        "Received: from {} ([{family}{}]) by {hostname} with {}{} id {queue_id}; {}\r\n",
         shown(name),
+        client.to_canonical(),
         protocol.name(),
         protocol.comment(),
         now.rfc5322()
-    )
-    .into_bytes()
+    );
+    line
 }
 
 /// The name as far as it is harmless: what could end the clause, open a comment or break the line becomes `?`.
-fn shown(name: &str) -> String {
-    let harmless =
-        |letter: char| if letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter) { letter } else { '?' };
-    let shown: String = name.chars().take(MAX_NAME).map(harmless).collect();
-    if shown.is_empty() { "unknown".to_owned() } else { shown }
+fn shown(name: &str) -> Cow<'_, str> {
+    let is_harmless =
+        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | ':' | '[' | ']');
+    if name.is_empty() {
+        return Cow::Borrowed("unknown");
+    }
+    if name.len() <= MAX_NAME && name.chars().all(is_harmless) {
+        return Cow::Borrowed(name);
+    }
+    let harmless = |letter: char| if is_harmless(letter) { letter } else { '?' };
+    Cow::Owned(name.chars().take(MAX_NAME).map(harmless).collect())
 }
 
 #[cfg(test)]
