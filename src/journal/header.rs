@@ -6,7 +6,7 @@
 
 use super::header_lines::field_name;
 use super::mailboxes::Mailboxes;
-use super::text::{characters, decoded_line, one_line, unfold};
+use super::text::{characters, decoded_line, one_line, unfold, without_line_end};
 use crate::mail::Address;
 
 /// The facts; all of them empty for a message without a header.
@@ -117,7 +117,7 @@ pub(super) fn field_end(octets: &[u8]) -> usize {
 }
 
 fn mailboxes(value: &[u8]) -> Mailboxes {
-    Mailboxes::read(&one_line(&unfold(&characters(value))))
+    Mailboxes::read(&one_line(&unfold(&characters(without_line_end(value)))))
 }
 
 fn author(value: &[u8]) -> Option<String> {

@@ -52,6 +52,8 @@ const ADDED: [&str; 9] = [
 const MAX_ADDED: usize = 64 * 1024;
 /// Octets of the key's name, written as two hex digits each.
 const KEY_ID: usize = 8;
+/// Octets that a value takes, and a few.
+const USUAL_VALUE: usize = 96;
 /// What stands before an attached message.
 const MARK: &[u8] = b"Content-Type: message/rfc822\r\n\r\n";
 /// Octets of a closing delimiter with the line end before it: `--_UUID_--` between CRLFs.
@@ -94,7 +96,9 @@ impl MacKey {
 
     /// The field's value on a mail of this header (without the field) and body.
     pub(super) fn value(&self, header: &[u8], body: &BodyHashes) -> String {
-        let mut value = format!("{VERSION}; ");
+        let mut value = String::with_capacity(USUAL_VALUE);
+        value.push_str(VERSION);
+        value.push_str("; ");
         value.push_str(&hex(&self.id));
         value.push_str("; ");
         if let Some(mac) = self.mac(header, body) {
@@ -283,7 +287,7 @@ pub(super) fn seal(prefix: &mut Vec<u8>, place: usize, original: Option<Hash>, s
         Some(original) => BodyHashes::around(body, original, suffix),
         None => BodyHashes::of(&[body, suffix].concat()),
     };
-    let mut field = Vec::new();
+    let mut field = Vec::with_capacity(2 * USUAL_VALUE);
     [MAC_FIELD, ": ", &key.value(header, &hashes), "\r\n"].iter().for_each(|part| push(&mut field, part));
     prefix.splice(place..place, field);
 }

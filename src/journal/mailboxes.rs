@@ -9,6 +9,9 @@
 use super::text::EncodedWord;
 use crate::mail::{Address, MAX_PATH};
 
+/// Octets that an address seldom has more of.
+const USUAL: usize = 64;
+
 /// What an address field holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Mailboxes {
@@ -135,7 +138,7 @@ impl Reader<'_> {
             // `<a@example.org> <b@example.org>`: the comma was forgotten.
             self.end_mailbox();
         }
-        self.angle = Some(String::new());
+        self.angle = Some(String::with_capacity(USUAL));
         self.in_angle = true;
     }
 

@@ -16,7 +16,7 @@ const MAX_CHARSET: usize = 60;
 
 /// The text of an unstructured field, decoded, on one line, without blanks at its ends.
 pub(super) fn decoded_line(value: &[u8]) -> String {
-    one_line(&decode_words(&unfold(&characters(value)))).into_owned()
+    one_line(&decode_words(&unfold(&characters(without_line_end(value))))).into_owned()
 }
 
 /// `text` with every control character and every line or paragraph separator made a space, without blanks at its ends.
@@ -27,6 +27,11 @@ pub(super) fn one_line(text: &str) -> Cow<'_, str> {
     }
     let spaced: String = text.chars().map(|letter| if breaks_line(letter) { ' ' } else { letter }).collect();
     Cow::Owned(spaced.trim_matches(' ').to_owned())
+}
+
+/// A field's value without the line end behind it, which would be a blank at its end.
+pub(super) fn without_line_end(value: &[u8]) -> &[u8] {
+    value.strip_suffix(b"\n").map_or(value, |line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 /// C0 and C1 controls and DEL, U+2028 and U+2029.
