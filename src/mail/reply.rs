@@ -99,7 +99,8 @@ impl Reply {
 /// On one line, as logs and reports show it: `250 2.0.0 Ok: queued as 3F2A`.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:03} {}", self.code, self.lines.join(" "))
+        write!(f, "{:03}", self.code)?;
+        self.lines.iter().try_for_each(|line| write!(f, " {line}"))
     }
 }
 

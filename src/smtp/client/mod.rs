@@ -64,6 +64,9 @@ impl ReplyError {
     }
 }
 
+/// Octets of room for output that stay with a connection between its messages: a small message needs no new room.
+const MAX_KEPT_OUTPUT: usize = 8 * 1024;
+
 /// A command on its way whose reply has not been given out.
 #[derive(Debug)]
 struct Unanswered {
@@ -327,8 +330,8 @@ impl Client {
             // nothing but RSET is sure to do that (RFC 3030, section 2).
             Verb::EndOfData => {
                 self.transaction_open = self.chunked && !done;
-                // An idle connection needs no room for a message.
-                self.output.shrink_to(0);
+                // An idle connection needs no room for a large message.
+                self.output.shrink_to(MAX_KEPT_OUTPUT);
             }
             _ => {}
         }
