@@ -1,5 +1,6 @@
 //! The daemon and its spool, as commands find them: what is asked over the control socket, and the database beside it.
 
+use super::output::complain;
 use crate::net::{CONTROL, connect_control};
 use crate::spool::{EmbeddedSpool, SpoolError, disk};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -17,14 +18,29 @@ const MOST_OCTETS: usize = 64 << 20;
 /// For the daemon to bring its last moves into the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens the spool in `path` beside the daemon, which has brought into the database what it knows. One that does not answer, or
-/// of an earlier version, has done so within the last seconds.
+/// Opens the spool in `path` beside the daemon, which has brought into the database what it knows. One that does not answer has
+/// done so within the last minute; that is said on stderr.
 ///
 /// # Errors
 /// As [`EmbeddedSpool::open_beside`].
 pub(super) async fn open(path: &Path) -> Result<EmbeddedSpool, SpoolError> {
-    let _ = timeout(PATIENCE, get(path, "/complete")).await;
+    let failed = match timeout(PATIENCE, get(path, "/complete")).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) if is_nobody_there(&error) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("it does not answer within {} s", PATIENCE.as_secs())),
+    };
+    if let Some(why) = failed {
+        complain(&format!(
+            "what came within the last minute may be missing: the daemon has not brought it into the database: {why}"
+        ));
+    }
     EmbeddedSpool::open_beside(path, disk::system())
+}
+
+/// Whether no daemon runs.
+fn is_nobody_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// What the daemon of the spool in `path` answers. Who asks bounds how long that may take.

@@ -29,10 +29,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
-/// Records that one courier takes before it gives its slot back; a fourth of what one connection carries.
-const ROUND: usize = 25;
-/// Records that it has claimed beside the one on its way.
-const STOCK: usize = 2;
+/// Records that one courier takes before it gives its slot back; half of what one connection carries.
+const ROUND: usize = 50;
+/// Records that it has claimed beside the one on its way: a claim is a group of the spool's, which may take as long as a record.
+const STOCK: usize = 4;
 /// How long a record may be on its way before those claimed behind it are put back: others may have a courier sooner.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Results on their way into the spool; beyond that the next record waits.
@@ -230,8 +230,11 @@ impl Round {
 
     /// Claims what there is room for.
     fn ask_for_more(&mut self) {
-        let room = STOCK.saturating_sub(self.claims.stock.len()).min(self.claims.left);
-        if self.claims.coming.is_none() && room > 0 && !self.office.drain.has_begun() {
+        let (stock, left) = (self.claims.stock.len(), self.claims.left);
+        let room = STOCK.saturating_sub(stock).min(left);
+        // By twos at least: each claim is a step of the spool's.
+        let is_worth_it = room > 1 || room == left || stock == 0;
+        if self.claims.coming.is_none() && room > 0 && is_worth_it && !self.office.drain.has_begun() {
             let now = self.office.clock.now();
             self.claims.coming = Some(self.office.spool.claim(&self.archive, now, room));
         }

@@ -10,8 +10,12 @@ use crate::journal::{self, MacKey, ReportContext};
 use crate::mail::{Address, ReversePath};
 use crate::spool::{Archive, Claim, ReportClaim};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a way that took something counts as one that takes.
+const FLOWING: Duration = Duration::from_secs(60);
 
 /// The ways found so far.
 #[derive(Default)]
@@ -40,8 +44,8 @@ pub(super) struct Way {
     pub(super) organization: Organization,
     pub(super) config: Arc<Config>,
     line: Line,
-    /// What was sent last was taken.
-    flows: AtomicBool,
+    /// When what was sent last was taken, if it was.
+    taken: Mutex<Option<Instant>>,
 }
 
 impl Way {
@@ -53,23 +57,18 @@ impl Way {
         };
         let (forward_path, route) = (forward_path.clone(), route.clone());
         let line = Line::new(post::label(&route, &forward_path), &organization.name, freight.as_str());
-        Some(Self {
-            route,
-            forward_path,
-            organization,
-            config: Arc::clone(config),
-            line,
-            flows: AtomicBool::new(false),
-        })
+        Some(Self { route, forward_path, organization, config: Arc::clone(config), line, taken: Mutex::default() })
     }
 
-    /// Whether what was sent last was taken, by whichever connection.
+    /// Whether what was sent last, by whichever connection, was taken, and not long ago.
     pub(super) fn flows(&self) -> bool {
-        self.flows.load(Ordering::Relaxed)
+        let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.is_some_and(|at| at.elapsed() < FLOWING)
     }
 
     pub(super) fn note(&self, verdict: &Verdict) {
-        self.flows.store(matches!(verdict, Verdict::Accepted { .. }), Ordering::Relaxed);
+        let taken = matches!(verdict, Verdict::Accepted { .. }).then(Instant::now);
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = taken;
     }
 
     /// What the route is called.

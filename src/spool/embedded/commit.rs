@@ -4,6 +4,7 @@
 //! every step is known in front, or the database's alone ─▶ one group of the log; one transaction for those apart
 //! one must come behind what is in front                 ─▶ one transaction: what is in front, then the steps
 //! the log can't be written                              ─▶ the same, and nothing is taken in front before that is done
+//! enough is history, or too much waits                  ─▶ behind the batch, one transaction: a part of what is in front
 //! a sync fails, of whatever file                        ─▶ nothing is written any more
 //! ```
 
@@ -65,10 +66,10 @@ impl Core {
 
     /// Brings what is in front into the database; where that fails, it is tried again after `rest`.
     pub(super) fn complete(&mut self, rest: Duration) {
-        if self.broken.is_none() && self.parts.front.as_ref().is_some_and(|front| !front.is_empty()) {
+        if self.broken.is_none() && self.parts.front.as_ref().is_some_and(Front::is_owed) {
             self.write(Vec::new(), Effects::default(), Vec::new(), true);
             if let Some(front) = &mut self.parts.front
-                && !front.is_empty()
+                && front.is_owed()
             {
                 front.put_off(rest);
             }
@@ -83,14 +84,23 @@ impl Core {
         let leaving = match front.choose() {
             Ok(Choice::Some(leaving)) => leaving,
             Ok(Choice::Nothing) => return front.put_off(rest),
-            Ok(Choice::Everything) | Err(Unwritten::Not(_)) => return self.complete(rest),
+            Ok(Choice::Everything) => return self.complete(rest),
+            Err(Unwritten::Not(_)) => {
+                front.put_off(rest);
+                return self.complete(rest);
+            }
             Err(Unwritten::Unsynced(error)) => return drop(self.lose(&error)),
         };
-        let stored = self.carry_over().and_then(|()| self.attempt(&mut [], &Effects::default(), Carry::Part(&leaving)));
-        if let Err(failure) = stored {
-            if matches!(self.take_note(failure), SpoolError::Full(_)) {
-                self.make_room();
+        let mut stored = self.store_part(&leaving);
+        let is_full = |failure: &Failure| matches!(failure.error, SpoolError::Full(_));
+        if stored.as_ref().is_err_and(is_full) {
+            self.make_room();
+            if self.parts.store.reserve().give_up() {
+                stored = self.store_part(&leaving);
             }
+        }
+        if let Err(failure) = stored {
+            self.take_note(failure);
             if let Some(front) = &mut self.parts.front {
                 front.put_off(rest);
             }
@@ -107,11 +117,14 @@ impl Core {
                 front.suspend();
                 tracing::debug!(event = "spool.upkeep", %error, "the spool's log could not be written: its database is");
             }
-            Err(Unwritten::Unsynced(error)) => drop(self.lose(&error)),
+            Err(Unwritten::Unsynced(error)) => {
+                self.lose(&error);
+                return self.see(leaving.has_live());
+            }
         }
+        self.see(leaving.has_live());
         self.works_again();
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
-        self.see(leaving.has_live());
         self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
     }
 
@@ -119,6 +132,11 @@ impl Core {
         if std::mem::take(&mut self.failing) {
             tracing::info!(event = "spool.pressure", state = "ok", "the spool takes writes again");
         }
+    }
+
+    fn store_part(&mut self, leaving: &Leaving) -> Result<(), Failure> {
+        self.carry_over()?;
+        self.attempt(&mut [], &Effects::default(), Carry::Part(leaving)).map(drop)
     }
 
     /// The log can't be synced: nothing is written any more.
@@ -249,7 +267,7 @@ impl Core {
     pub(super) fn see(&self, database_moved: bool) {
         let mut seen = self.shared.seen();
         if let Some(front) = &self.parts.front {
-            (seen.has_rows, seen.agenda) = (!front.is_empty(), front.agenda());
+            (seen.has_rows, seen.agenda) = (front.is_owed(), front.agenda());
             seen.lags = self.parts.pruned.as_ref().map(|(clock, _)| front.lags(clock.now())).unwrap_or_default();
         }
         seen.database = seen.database.wrapping_add(u64::from(database_moved));

@@ -76,8 +76,8 @@ impl Core {
     }
 
     /// How many messages are on their way whose next step comes soon.
-    pub(super) fn company(&self) -> usize {
-        self.parts.front.as_ref().map_or(0, Front::undecided)
+    pub(super) fn company(&mut self) -> usize {
+        self.parts.front.as_mut().map_or(0, Front::company)
     }
 
     /// Commits what is owed, then the batch; answers its questions; gives back who waits for the end.
@@ -169,7 +169,7 @@ impl Core {
     /// Looks for changes of other processes, tries again what failed, removes old history; when it is time.
     pub(super) fn look_after_in_time(&mut self) {
         let now = Instant::now();
-        if self.parts.front.as_ref().is_some_and(Front::is_quiet) {
+        if self.parts.front.as_ref().is_some_and(Front::is_over) {
             self.complete(LOOK_EVERY);
         } else {
             self.thin_out(LOOK_EVERY);

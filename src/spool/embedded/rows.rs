@@ -10,7 +10,7 @@ use crate::spool::life::{Event, Kept};
 use crate::spool::{Archive, Copies, Octets, SpoolError};
 use bytes::Bytes;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Params, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +160,12 @@ pub(super) fn find_standing(db: &Connection, id: RecordId) -> Result<(Standing, 
     row.ok_or_else(|| SpoolError::NotFound(id).into())
 }
 
+/// Whether there is no such record.
+pub(super) fn lacks(db: &Connection, id: RecordId) -> rusqlite::Result<bool> {
+    let mut found = db.prepare_cached("SELECT 1 FROM record WHERE id = ?")?;
+    found.exists([id.as_str()]).map(|is_there| !is_there)
+}
+
 /// A new record.
 pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     put(db, "INSERT", kept)
@@ -176,61 +182,59 @@ fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
         "{verb} INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
          attempts, next_attempt, due, last_reply, urged, reason, ended, fields, archive, copies, replay_of, \
          message_uuid, owes) VALUES \
-         (:id, :queue_id, :organization, :identity, :created, :window, :state, :before, :held, :sealed, :attempts, \
-         :next_attempt, :due, :last_reply, :urged, :reason, :ended, :fields, :archive, :copies, :replay_of, \
-         :message_uuid, :owes)"
+         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))?;
     let standing = &kept.standing;
-    statement.execute(named_params! {
-        ":id": fields.id.as_str(),
-        ":queue_id": fields.original.queue_id.as_str(),
-        ":organization": fields.organization,
-        ":identity": fields.original.identity.as_slice(),
-        ":created": fields.since().as_millis(),
-        ":window": i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX),
-        ":state": standing.state.as_str(),
-        ":before": standing.before.as_str(),
-        ":held": standing.held,
-        ":sealed": standing.sealed,
-        ":attempts": standing.attempts,
-        ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
-        ":due": standing.due().map(Timestamp::as_millis),
-        ":last_reply": standing.last_reply,
-        ":urged": standing.urged,
-        ":reason": standing.reason,
-        ":ended": standing.ended.map(Timestamp::as_millis),
-        ":fields": json(&**fields)?,
-        ":archive": kept.archive,
-        ":copies": copies_number(kept.copies),
-        ":replay_of": fields.replay.as_ref().map(|replay| replay.of.to_string()),
+    // In the order of the columns: names would be looked up for each row.
+    statement.execute(params![
+        fields.id.as_str(),
+        fields.original.queue_id.as_str(),
+        fields.organization,
+        fields.original.identity.as_slice(),
+        fields.since().as_millis(),
+        i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX),
+        standing.state.as_str(),
+        standing.before.as_str(),
+        standing.held,
+        standing.sealed,
+        standing.attempts,
+        standing.next_attempt.map(Timestamp::as_millis),
+        standing.due().map(Timestamp::as_millis),
+        standing.last_reply,
+        standing.urged,
+        standing.reason,
+        standing.ended.map(Timestamp::as_millis),
+        json(&**fields)?,
+        kept.archive,
+        copies_number(kept.copies),
+        fields.replay.as_ref().map(|replay| replay.of.to_string()),
         // A replay is found by the record that it repeats.
-        ":message_uuid": (standing.sealed && fields.replay.is_none()).then(|| fields.message_uuid.to_string()),
-        ":owes": fields.replay.is_none() && kept.owes_retry(),
-    })?;
+        (standing.sealed && fields.replay.is_none()).then(|| fields.message_uuid.to_string()),
+        fields.replay.is_none() && kept.owes_retry(),
+    ])?;
     Ok(())
 }
 
 /// Stores where a record stands.
 pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(
-        "UPDATE record SET state = :state, before = :before, held = :held, sealed = :sealed, attempts = :attempts, \
-         next_attempt = :next_attempt, due = :due, last_reply = :last_reply, urged = :urged, \
-         reason = :reason, ended = :ended WHERE id = :id",
+        "UPDATE record SET state = ?, before = ?, held = ?, sealed = ?, attempts = ?, next_attempt = ?, due = ?, \
+         last_reply = ?, urged = ?, reason = ?, ended = ? WHERE id = ?",
     )?;
-    statement.execute(named_params! {
-        ":id": id.as_str(),
-        ":state": standing.state.as_str(),
-        ":before": standing.before.as_str(),
-        ":held": standing.held,
-        ":sealed": standing.sealed,
-        ":attempts": standing.attempts,
-        ":next_attempt": standing.next_attempt.map(Timestamp::as_millis),
-        ":due": standing.due().map(Timestamp::as_millis),
-        ":last_reply": standing.last_reply,
-        ":urged": standing.urged,
-        ":reason": standing.reason,
-        ":ended": standing.ended.map(Timestamp::as_millis),
-    })?;
+    statement.execute(params![
+        standing.state.as_str(),
+        standing.before.as_str(),
+        standing.held,
+        standing.sealed,
+        standing.attempts,
+        standing.next_attempt.map(Timestamp::as_millis),
+        standing.due().map(Timestamp::as_millis),
+        standing.last_reply,
+        standing.urged,
+        standing.reason,
+        standing.ended.map(Timestamp::as_millis),
+        id.as_str(),
+    ])?;
     Ok(())
 }
 
@@ -316,9 +320,15 @@ fn moment(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
 }
 
+/// What most records' fields are shorter than.
+const FIELDS_OCTETS: usize = 2_048;
+
 /// Fields as they are stored.
 pub(super) fn json(fields: &impl serde::Serialize) -> Result<String, SpoolError> {
-    serde_json::to_string(fields).map_err(|error| SpoolError::Failing(format!("fields can't be stored: {error}")))
+    let failed = |error: &dyn std::fmt::Display| SpoolError::Failing(format!("fields can't be stored: {error}"));
+    let mut text = Vec::with_capacity(FIELDS_OCTETS);
+    serde_json::to_writer(&mut text, fields).map_err(|error| failed(&error))?;
+    String::from_utf8(text).map_err(|error| failed(&error))
 }
 
 /// Marks a record as failed whose entry or octets can't be read, so that people see it and the others go on.

@@ -136,10 +136,11 @@ pub(super) fn is_final(error: &rusqlite::Error) -> bool {
     corrupt || unsynced
 }
 
-/// Whether it is not known if a COMMIT that ended so is on the disk.
+/// Whether it is not known if a COMMIT that ended so is on the disk. Where SQLite's shared memory can't grow it is: that comes
+/// behind the sync.
 pub(super) fn is_uncertain_at_commit(error: &rusqlite::Error) -> bool {
-    let busy = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked));
-    !is_full(error) && !busy
+    use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+    !matches!(error.sqlite_error_code(), Some(DiskFull | DatabaseBusy | DatabaseLocked))
 }
 
 /// No room; SQLite says so in its own words where its shared memory can't grow.

@@ -37,7 +37,7 @@ const LEISURE: Duration = Duration::from_millis(100);
 /// … beyond, a new message waits for this part of the time …
 const SLOWDOWN: u32 = 10;
 /// … and no longer than this.
-const LONGEST_PACE: Duration = Duration::from_millis(50);
+const LONGEST_PACE: Duration = Duration::from_millis(100);
 /// Octets of one unit of room in the queue.
 const ROOM_UNIT: usize = 4 * 1024;
 /// Units of room for steps that wait to be taken: as many steps, or 32 MiB. Who finds none waits. Steps that nobody waits
@@ -347,9 +347,9 @@ where
             (_, Err(error)) => Err(error),
             (None, Ok(())) => Err(closed()),
         };
-        let Self { step, answer, .. } = *self;
+        let Self { first, step, answer, .. } = *self;
         // What a failed step held, an octet file perhaps, is gone before anybody hears of the failure.
-        drop(step);
+        drop((first, step));
         // Whoever went away meanwhile: the value undoes itself.
         let _ = answer.send(result);
         None

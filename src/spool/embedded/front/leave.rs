@@ -5,8 +5,8 @@
 //!                 └▶ where the log is long: the others begin its other half, and the transaction names that generation
 //! ```
 //!
-//! Between the transaction and the log's word for it a row is in both, the same: nothing in the database moves before the word
-//! is durable. A start that finds it so stores it again as it is.
+//! Between the transaction and the log's word for it a row is in both. From the transaction on it is the database's: this process
+//! moves nothing there before the word is durable, queue commands may. So a start takes from the log only what the database lacks.
 
 use super::entry::{Entries, MessageEntry};
 use super::log::{Beginning, Unwritten};
@@ -22,6 +22,8 @@ use tokio::time::Instant;
 
 /// This part of what may wait leaves together.
 const PART: usize = 8;
+/// What a record takes up besides its message, about.
+const ROW_OCTETS: usize = 1_536;
 
 /// What is chosen.
 #[derive(Debug)]
@@ -66,7 +68,8 @@ impl Front {
     }
 
     fn has_too_many(&self) -> bool {
-        self.table.waiting > self.bounds.records || self.table.octets > self.bounds.octets
+        let octets = self.table.octets.saturating_add(self.table.records.len().saturating_mul(ROW_OCTETS));
+        self.table.waiting > self.bounds.records || octets > self.bounds.octets
     }
 
     /// Chooses what leaves.
@@ -80,6 +83,9 @@ impl Front {
             self.choose_waiting(&mut leaving);
         }
         if self.log.is_long() {
+            if !self.log.may_begin(self.table.octets) {
+                return Ok(Choice::Everything);
+            }
             let Ok(mut stays) = self.table.entries_without(&leaving) else { return Ok(Choice::Everything) };
             if !self.log.may_begin(stays.len()) {
                 return Ok(Choice::Everything);

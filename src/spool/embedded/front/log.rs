@@ -10,7 +10,7 @@
 //! the database knows which one it lacks. So the log begins again once it has been carried over, without a word written for
 //! that: the groups that are still there are of an earlier generation, and count for nothing. Where some rows stay, they are
 //! written into the other half first, as the beginning of the next generation: until the database says that it is the one,
-//! the former one counts. No number is given twice, whether the database has come to know it or not. Written again and again, the
+//! the former one counts. No number is given twice in a life, whether the database has come to know it or not; a start draws one. Written again and again, the
 //! file neither grows nor shrinks, and a sync of it moves octets alone.
 //!
 //! A start draws its first generation by chance: what stands in the file behind the groups of a later one are octets of

@@ -9,8 +9,8 @@
 //!
 //! - What is here is in the log, synced, or in the same group as what is being answered; a start carries the log over
 //!   before it looks at anything ([`recover`]).
-//! - A row is here or in the database, never in both; moves of the one touch nothing of the other. A step that can't be
-//!   taken so ([`Place::Behind`]) is taken behind everything here, in the database.
+//! - A row is here or in the database; moves of the one touch nothing of the other. A step that can't be taken so
+//!   ([`Place::Behind`]) is taken behind everything here, in the database.
 //! - It is bounded: in rows and in octets ([`Front::is_full`]), and the log in its file. What is history leaves it in small
 //!   parts ([`leave`]), while what is on its way stays: a record that is taken in time is never looked for in the database.
 //! - A group that could not be written leaves nothing behind here ([`Front::undo`]), nor does a step that failed
@@ -30,6 +30,7 @@ pub(super) use log::Unwritten;
 pub(super) use moves::{claim, decide, prepare, settle, unclaim};
 pub(super) use store::{is_left, recover, renew};
 
+use super::batch::MAX_STEPS;
 use super::steps::Effects;
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::spool::files::OctetStore;
@@ -39,7 +40,7 @@ use bytes::Bytes;
 use entry::{Entries, MessageEntry};
 use log::Log;
 use rusqlite::Connection;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use table::{Message, Table};
 use tokio::time::Instant;
@@ -50,10 +51,16 @@ const SMALL_PART: u64 = 32;
 const SMALLEST_LOG: u64 = 1 << 20;
 /// How long history stays here while others go on coming …
 const LONGEST_STAY: Duration = Duration::from_secs(3);
-/// … and all when nothing moves any more.
+/// … and all when nothing moves any more, …
 const QUIET: Duration = Duration::from_millis(50);
+/// … or when nothing was here last so long ago.
+const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// Halves of the log share no unit that a disk writes as one.
+const SECTORS: u64 = 4_096;
+/// A message that was taken so long ago is not known to come back soon.
+const SOON: Duration = Duration::from_millis(100);
 
-/// An archive that took a record within that time takes records.
+/// An archive for which records were claimed within that time, while records were taken, takes records.
 const FLOWING: Duration = Duration::from_secs(1);
 
 /// How much stays in front of the database.
@@ -113,14 +120,19 @@ pub(super) struct Front {
     undo: Vec<Was>,
     /// Since when there is something here, and when something moved last.
     since: Option<(Instant, Instant)>,
+    /// When nothing was here last.
+    born: Instant,
+    /// When the last messages came, no more of them than a batch has steps.
+    came: VecDeque<Instant>,
     /// Nothing leaves before that: it could not.
     rests_until: Option<Instant>,
     /// Its log could not be written: until the database has everything nothing is taken here.
     suspended: bool,
     /// When the first record for each archive is due in the database, as far as that is known.
     first_there: BTreeMap<Archive, Option<Timestamp>>,
-    /// When each archive took a record last.
-    taken: BTreeMap<Archive, Instant>,
+    /// When records were claimed last for each archive, and when any archive took one: those for it may be here or there.
+    claimed: BTreeMap<Archive, Instant>,
+    taken: Option<Instant>,
 }
 
 /// A place within a batch.
@@ -133,8 +145,23 @@ pub(super) struct Mark {
 impl Front {
     fn new(log: Log, bounds: FrontBounds) -> Self {
         let (table, entries, undo, first_there) = (Table::default(), Entries::default(), Vec::new(), BTreeMap::new());
-        let (since, rests_until, suspended, taken) = (None, None, false, BTreeMap::new());
-        Self { bounds, log, table, entries, undo, since, rests_until, suspended, first_there, taken }
+        let (since, rests_until, suspended, claimed, taken) = (None, None, false, BTreeMap::new(), None);
+        let (born, came) = (Instant::now(), VecDeque::new());
+        Self {
+            bounds,
+            log,
+            table,
+            entries,
+            undo,
+            since,
+            born,
+            came,
+            rests_until,
+            suspended,
+            first_there,
+            claimed,
+            taken,
+        }
     }
 
     /// Whether nothing is here.
@@ -142,9 +169,12 @@ impl Front {
         self.table.is_empty()
     }
 
-    /// Records whose message is at the next hop.
-    pub(super) fn undecided(&self) -> usize {
-        self.table.undecided
+    /// How many messages are at the next hop whose verdict comes soon.
+    pub(super) fn company(&mut self) -> usize {
+        while self.came.front().is_some_and(|at| at.elapsed() > SOON) {
+            self.came.pop_front();
+        }
+        self.table.undecided.min(self.came.len())
     }
 
     /// Whether steps may be taken here.
@@ -170,13 +200,15 @@ impl Front {
         let (first, last) = self.since?;
         let quiet = last + QUIET;
         let until = if self.table.ended.is_empty() { quiet } else { quiet.min(first + LONGEST_STAY) };
+        let until = until.min(self.born + LONGEST_LIFE);
         Some(self.rests_until.map_or(until, |rest| rest.max(until)))
     }
 
-    /// Whether nothing moves any more: then everything goes to the database.
-    pub(super) fn is_quiet(&self) -> bool {
+    /// Whether everything goes to the database: nothing moves any more, or it has not been looked at for long.
+    pub(super) fn is_over(&self) -> bool {
         let now = Instant::now();
-        self.rests_until.is_none_or(|rest| rest <= now) && self.since.is_some_and(|(_, last)| last + QUIET <= now)
+        let is_over = |last| last + QUIET <= now || self.born + LONGEST_LIFE <= now;
+        self.rests_until.is_none_or(|rest| rest <= now) && self.since.is_some_and(|(_, last)| is_over(last))
     }
 
     /// It is tried again later.
@@ -190,9 +222,10 @@ impl Front {
         first.collect()
     }
 
-    /// For how long the first record for each archive has been due that takes records at present.
+    /// For how long the first record for each archive has been due that takes records at present, as far as can be seen.
     pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Duration> {
-        let flows = |archive| self.taken.get(archive).is_some_and(|at| at.elapsed() < FLOWING);
+        let is_now = |at: Option<&Instant>| at.is_some_and(|at| at.elapsed() < FLOWING);
+        let flows = |archive| is_now(self.taken.as_ref()) && is_now(self.claimed.get(archive));
         let due = self.table.due.iter().filter(|(archive, _)| flows(archive));
         due.filter_map(|(archive, due)| Some((archive.clone(), now.since(due.first()?.0)))).collect()
     }
@@ -216,6 +249,9 @@ impl Front {
         self.entries.clear();
         self.undo.clear();
         let now = Instant::now();
+        if self.is_empty() {
+            self.born = now;
+        }
         self.since = (!self.is_empty()).then(|| (self.since.map_or(now, |(first, _)| first), now));
     }
 
@@ -251,7 +287,7 @@ impl Front {
     pub(super) fn restart(&mut self) {
         self.log.restart();
         self.table = Table::default();
-        (self.suspended, self.rests_until) = (false, None);
+        (self.suspended, self.rests_until, self.born) = (false, None, Instant::now());
         self.settle();
     }
 
@@ -265,6 +301,10 @@ impl Front {
     ) -> Result<(), SpoolError> {
         let entry = MessageEntry { queue_id, received, size, in_file: octets.is_none() };
         self.entries.message(&entry, octets.as_deref().unwrap_or_default())?;
+        if self.came.len() == MAX_STEPS {
+            self.came.pop_front();
+        }
+        self.came.push_back(Instant::now());
         let was = self.table.put_message(queue_id, Some(Message { received, size, octets, records: BTreeSet::new() }));
         self.undo.push(Was::Message(queue_id, was));
         Ok(())

@@ -3,7 +3,7 @@
 //! What a step has moved when it fails, or finds that it has to be taken elsewhere, is undone by who called it.
 
 use super::super::decide::{Body, Prepared};
-use super::{Front, FrontStep, Place, table};
+use super::{Front, FrontStep, Place};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
@@ -160,6 +160,10 @@ pub(in super::super) fn claim(
     limit: usize,
     message_uuid: MessageUuid,
 ) -> Result<Place<Vec<Claim>>, SpoolError> {
+    match step.front.claimed.get_mut(archive) {
+        Some(at) => *at = Instant::now(),
+        None => drop(step.front.claimed.insert(archive.clone(), Instant::now())),
+    }
     let here = step.front.table.due.get(archive).and_then(|due| due.first()).map(|(due, _)| *due);
     let Ok(there) = first_there(step, archive) else { return Ok(Place::Behind) };
     let (here, there) = (here.filter(|due| *due <= now), there.filter(|due| *due <= now));
@@ -208,6 +212,9 @@ pub(in super::super) fn settle(
     outcome: &Outcome,
     now: Timestamp,
 ) -> Result<Place<()>, SpoolError> {
+    if matches!(outcome, Outcome::Acked { .. }) {
+        step.front.taken = Some(Instant::now());
+    }
     let Some(kept) = step.front.table.records.get(&id) else { return Ok(Place::Apart) };
     if !matches!(outcome, Outcome::Acked { retain: false, .. }) {
         return Ok(Place::Behind);
@@ -215,7 +222,6 @@ pub(in super::super) fn settle(
     let mut kept = kept.clone();
     life::settle(id, &mut kept.standing, outcome.clone(), now)?;
     let queue_id = kept.fields.original.queue_id;
-    step.front.taken.insert(table::archive_of(&kept), Instant::now());
     step.front.save_move(kept)?;
     forget(step, queue_id)?;
     Ok(Place::Taken(()))

@@ -5,7 +5,7 @@ use super::super::steps::{StepError, answer_for};
 use super::entry::{self, Entry};
 use super::log::{self, Log};
 use super::table::{Message, Table};
-use super::{Front, FrontBounds, SMALL_PART, SMALLEST_LOG};
+use super::{Front, FrontBounds, SECTORS, SMALL_PART, SMALLEST_LOG};
 use crate::mail::{QueueId, RecordId};
 use crate::spool::SpoolError;
 use crate::spool::disk::SharedDisk;
@@ -29,6 +29,19 @@ impl Table {
         self.messages.keys().try_for_each(|queue_id| self.store_message(db, *queue_id))?;
         self.records.keys().try_for_each(|id| self.store_record(db, *id))?;
         save_generation(db, next_generation)
+    }
+
+    /// Stores what the database lacks. A record that it has is one that had left: there it is as it stands in the log, or further.
+    fn restore(&self, db: &Connection) -> rusqlite::Result<()> {
+        for id in
+            self.records.keys().filter_map(|id| rows::lacks(db, *id).map(|lacks| lacks.then_some(*id)).transpose())
+        {
+            let id = id?;
+            let queue_id = self.records.get(&id).map(|kept| kept.fields.original.queue_id);
+            queue_id.map_or(Ok(()), |queue_id| self.store_message(db, queue_id))?;
+            self.store_record(db, id)?;
+        }
+        Ok(())
     }
 
     pub(super) fn store_message(&self, db: &Connection, queue_id: QueueId) -> rusqlite::Result<()> {
@@ -94,22 +107,26 @@ pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &
 /// # Errors
 /// [`SpoolError::Unusable`]: the log or the database can't be read or written.
 pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, directory: &Path) -> Result<(), SpoolError> {
-    let (generation, half) = generation(db).map_err(unusable)?;
-    let mut found = Table::default();
+    let generation = generation(db).map_err(unusable)?;
+    let (mut found, mut is_there) = (Table::default(), false);
     let take = |group: &[u8]| {
+        is_there = true;
         entry::read(group, |entry| {
             found.take(entry);
             Ok(())
         })
     };
-    log::read(disk, directory, (generation, half), take)
+    log::read(disk, directory, generation, take)
         .map_err(|error| SpoolError::Unusable(format!("its log can't be read: {error}")))?
         .map_err(|error| SpoolError::Unusable(error.to_string()))?;
-    if found.is_empty() {
+    if !is_there {
         return Ok(());
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
-    found.store(&transaction, generation.wrapping_add(1)).map_err(unusable)?;
+    found.restore(&transaction).map_err(unusable)?;
+    // Whatever else may stand in the file, nothing of this generation does.
+    let next = draw(&transaction).map_err(unusable)?;
+    save_generation(&transaction, next).map_err(unusable)?;
     transaction.commit().map_err(unusable)
 }
 
@@ -130,7 +147,7 @@ pub(in super::super) fn renew(
         log::remove(disk, directory).map_err(|error| failed(&error))?;
         return Ok(None);
     }
-    let half = capacity / 2;
+    let half = capacity / 2 / SECTORS * SECTORS;
     match begin_anew(db, half).and_then(|generation| {
         Log::create(disk, directory, half, generation).map_err(|error| file_error("its log", &error))
     }) {
@@ -143,13 +160,16 @@ pub(in super::super) fn renew(
 /// A generation that nobody can know beforehand, durably: what stands in the file behind the groups of a later one are octets
 /// of messages, and none may look like a group of it.
 fn begin_anew(db: &Connection, half: u64) -> Result<u64, SpoolError> {
-    let drawn = db.query_row("SELECT random()", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned);
-    let begun = drawn.and_then(|generation| {
+    let begun = draw(db).and_then(|generation| {
         db.prepare_cached("INSERT OR REPLACE INTO front (id, generation, half) VALUES (1, ?, ?)")?
             .execute([generation.cast_signed(), i64::try_from(half).unwrap_or(i64::MAX)])?;
         Ok(generation)
     });
     begun.map_err(|error| answer_for(&error))
+}
+
+fn draw(db: &Connection) -> rusqlite::Result<u64> {
+    db.query_row("SELECT random()", [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
 }
 
 /// The generation whose entries the database lacks, and where the other half of the file with them begins.
@@ -169,4 +189,29 @@ pub(super) fn save_generation(db: &Connection, generation: u64) -> rusqlite::Res
 
 fn unusable(error: rusqlite::Error) -> SpoolError {
     SpoolError::Unusable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::HEAD;
+    use super::*;
+    use crate::spool::disk::system;
+    use crate::spool::embedded::schema;
+
+    #[test]
+    fn a_start_takes_nothing_that_a_former_life_began_in_vain_not_even_the_one_after_it() {
+        let (place, disk) = (tempfile::tempdir().unwrap(), system());
+        let mut db = schema::open_writable(&*disk, place.path(), true).unwrap();
+        schema::migrate(&mut db, schema::MIGRATIONS).unwrap();
+        let bounds = FrontBounds { log_octets: 64 << 10, ..FrontBounds::default() };
+        let mut front = renew(&db, &disk, place.path(), bounds).unwrap().unwrap();
+        front.log.append(&mut [0; HEAD]).unwrap();
+        // Of no kind that there is: whoever takes it fails.
+        front.log.begin_other(&mut [99; HEAD + 1]).unwrap();
+        drop(front);
+        for _ in 0..2 {
+            recover(&mut db, &disk, place.path()).unwrap();
+            assert!(!is_left(&db, &disk, place.path()).unwrap());
+        }
+    }
 }

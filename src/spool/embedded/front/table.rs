@@ -121,6 +121,6 @@ impl Table {
     }
 }
 
-pub(super) fn archive_of(kept: &Kept) -> Archive {
+fn archive_of(kept: &Kept) -> Archive {
     Archive { organization: kept.fields.organization.clone(), key: kept.archive.clone() }
 }

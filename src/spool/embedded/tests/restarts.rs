@@ -255,3 +255,35 @@ async fn a_refusal_that_empties_the_front_is_durable_though_others_wait_for_the_
     assert_eq!(recovered, Recovered { records: 0, unknown: 0 });
     assert!(reborn.world.in_state(State::Waiting).await.is_empty());
 }
+
+/// A copy whose database lacks what its log has; nothing rests in front for long.
+async fn with_something_in_front(house: &House) -> (tempfile::TempDir, RecordId) {
+    for identity in 1..100 {
+        let record = house.world.relay(&Message::new(identity, &["a@x.example"]), Verdict::Accepted).await.record();
+        let copy = house.copy();
+        let path = copy.path().join("spool");
+        let db = Connection::open(path.join(schema::DATABASE)).unwrap();
+        if front::is_left(&db, &system(), &path).unwrap() && rows::lacks(&db, record).unwrap() {
+            return (copy, record);
+        }
+    }
+    panic!("the database had everything at once");
+}
+
+#[tokio::test]
+async fn what_has_left_the_front_is_the_database_s_though_its_log_does_not_say_so() {
+    let house = House::new();
+    let (copy, record) = with_something_in_front(&house).await;
+    let path = copy.path().join("spool");
+    let database = || Connection::open(path.join(schema::DATABASE)).unwrap();
+    let generation: i64 = database().query_row("SELECT generation FROM front", [], |row| row.get(0)).unwrap();
+    let beside = EmbeddedSpool::open_beside(&path, system()).unwrap();
+    let discard = Operation::Discard { reason: "a test".to_owned() };
+    beside.operate(record, discard, house.world.now()).await.unwrap();
+    beside.close().await.unwrap();
+    // The word of the log for it was not durable.
+    database().execute("UPDATE front SET generation = ?", [generation]).unwrap();
+    let (reborn, _) = House::open(copy, Arc::clone(&house.world.clock));
+    assert_eq!(reborn.world.in_state(State::Discarded).await, [record]);
+    assert!(!reborn.world.live().await.iter().any(|listing| listing.id == record));
+}
