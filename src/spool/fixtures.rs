@@ -56,7 +56,8 @@ pub(crate) fn options(clock: &Arc<HandClock>) -> Options {
         disk: disk::system(),
         checkpoint_pages: CHECKPOINT_PAGES,
         inline_limit: SMALL,
-        front: FrontBounds::default(),
+        // A log that is copied in no time.
+        front: FrontBounds { octets: 4 << 20, log_octets: 8 << 20, ..FrontBounds::default() },
         clock,
         keep_history: KEEP_HISTORY,
         message_uuid: uuid_of,

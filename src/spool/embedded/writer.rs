@@ -12,7 +12,7 @@
 use super::batch::Message;
 use super::core::{Core, Parts};
 use super::drivers;
-use super::front::{FrontStep, Place};
+use super::front::{FrontStep, Lag, Place};
 use super::steps::{Effects, Step, StepError};
 use crate::drain::Drain;
 use crate::mail::Timestamp;
@@ -38,6 +38,8 @@ const LEISURE: Duration = Duration::from_millis(100);
 const SLOWDOWN: u32 = 10;
 /// … and no longer than this.
 const LONGEST_PACE: Duration = Duration::from_millis(100);
+/// A shorter wait is none.
+const SHORTEST_PACE: Duration = Duration::from_millis(3);
 /// Octets of one unit of room in the queue.
 const ROOM_UNIT: usize = 4 * 1024;
 /// Units of room for steps that wait to be taken: as many steps, or 32 MiB. Who finds none waits. Steps that nobody waits
@@ -62,8 +64,8 @@ pub(super) struct Seen {
     pub(super) has_rows: bool,
     /// When the first record for each archive is due there.
     pub(super) agenda: BTreeMap<Archive, Timestamp>,
-    /// For how long the first record there has been due for each archive that takes records.
-    pub(super) lags: BTreeMap<Archive, Duration>,
+    /// How far each archive lags behind that takes records.
+    pub(super) lags: BTreeMap<Archive, Lag>,
     /// Moves whenever something has been written to the database.
     pub(super) database: u64,
 }
@@ -148,8 +150,7 @@ impl Writer {
     /// a little more than the archive does, so that what is on its way stays in front of the database.
     pub(super) fn pace<'a>(&self, archives: impl Iterator<Item = &'a Archive>) -> Duration {
         let seen = self.shared.seen();
-        let lag = archives.filter_map(|archive| seen.lags.get(archive)).max().copied().unwrap_or_default();
-        (lag.saturating_sub(LEISURE) / SLOWDOWN).min(LONGEST_PACE)
+        archives.filter_map(|archive| seen.lags.get(archive)).map(pace_for).max().unwrap_or_default()
     }
 
     /// Brings into the database what it lacks.
@@ -256,6 +257,14 @@ enum Queue {
 /// What everything asked after the end is told.
 pub(super) fn closed() -> SpoolError {
     SpoolError::Failing("the spool is closed".to_owned())
+}
+
+/// A tenth of what a record has been due for beyond [`LEISURE`], or so much as the front is full.
+fn pace_for(lag: &Lag) -> Duration {
+    let by_time = lag.time.saturating_sub(LEISURE) / SLOWDOWN;
+    let by_room = LONGEST_PACE * lag.full / 100;
+    let pace = by_time.max(by_room).min(LONGEST_PACE);
+    if pace < SHORTEST_PACE { Duration::ZERO } else { pace }
 }
 
 /// A step on its way, as the thread sees it.
@@ -374,5 +383,18 @@ impl<T> Drop for Unread<T> {
         if let (Some(value), Some((writer, undo))) = (self.value.take(), self.undo.take()) {
             undo(&writer, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_message_waits_by_how_long_records_are_due_and_how_full_the_front_is_and_never_for_long() {
+        let pace = |time, full| pace_for(&Lag { time: Duration::from_millis(time), full }).as_millis();
+        assert_eq!([pace(0, 0), pace(100, 2), pace(129, 0)], [0, 0, 0], "what is in time, or nearly, waits for nobody");
+        assert_eq!([pace(130, 0), pace(600, 0), pace(600, 70)], [3, 50, 70]);
+        assert_eq!([pace(1_100, 0), pace(86_400_000, 0), pace(0, u32::MAX)], [100, 100, 100]);
     }
 }

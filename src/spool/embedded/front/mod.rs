@@ -76,10 +76,17 @@ pub struct FrontBounds {
 }
 
 impl Default for FrontBounds {
-    /// 4,096 records, 16 MiB of messages, 64 MiB of log.
+    /// 4,096 records, 24 MiB of messages, 128 MiB of log.
     fn default() -> Self {
-        Self { records: 4_096, octets: 16 << 20, log_octets: 64 << 20 }
+        Self { records: 4_096, octets: 24 << 20, log_octets: 128 << 20 }
     }
+}
+
+/// How far what is due lags behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lag {
+    pub(super) time: Duration,
+    pub(super) full: u32,
 }
 
 /// Where a step was taken, or has to be.
@@ -222,12 +229,19 @@ impl Front {
         first.collect()
     }
 
-    /// For how long the first record for each archive has been due that takes records at present, as far as can be seen.
-    pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Duration> {
+    /// For each archive that takes records at present, as far as can be seen: for how long the first record has been due, and how
+    /// full all that waits makes the front, in percent.
+    pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Lag> {
         let is_now = |at: Option<&Instant>| at.is_some_and(|at| at.elapsed() < FLOWING);
         let flows = |archive| is_now(self.taken.as_ref()) && is_now(self.claimed.get(archive));
+        // As if what waits were as large as what is here.
+        let waiting = self.table.octets.saturating_mul(self.table.waiting) / self.table.records.len().max(1);
+        let percent = |of: usize, most: usize| of.saturating_mul(100) / most.max(1);
+        let full = percent(waiting, self.bounds.octets).max(percent(self.table.waiting, self.bounds.records));
+        let full = u32::try_from(full).unwrap_or(u32::MAX);
         let due = self.table.due.iter().filter(|(archive, _)| flows(archive));
-        due.filter_map(|(archive, due)| Some((archive.clone(), now.since(due.first()?.0)))).collect()
+        due.filter_map(|(archive, due)| Some((archive.clone(), Lag { time: now.since(due.first()?.0), full })))
+            .collect()
     }
 
     /// Something may have been written to the database.

@@ -260,7 +260,15 @@ async fn a_refusal_that_empties_the_front_is_durable_though_others_wait_for_the_
 async fn with_something_in_front(house: &House) -> (tempfile::TempDir, RecordId) {
     for identity in 1..100 {
         let record = house.world.relay(&Message::new(identity, &["a@x.example"]), Verdict::Accepted).await.record();
+        // While the writer waits nothing goes on.
+        let (go_on, wait) = mpsc::channel::<()>();
+        let waiting = house.spool.writer.ask(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        });
         let copy = house.copy();
+        drop(go_on);
+        waiting.await.unwrap();
         let path = copy.path().join("spool");
         let db = Connection::open(path.join(schema::DATABASE)).unwrap();
         if front::is_left(&db, &system(), &path).unwrap() && rows::lacks(&db, record).unwrap() {
