@@ -28,6 +28,13 @@ pub(super) struct Failure {
     pub(super) uncertain: bool,
 }
 
+impl Failure {
+    /// Whether it may be tried again with more room. What may be on the disk is never tried again, whatever it lacked.
+    fn is_for_want_of_room(&self) -> bool {
+        !self.last && matches!(self.error, SpoolError::Full(_))
+    }
+}
+
 /// What a transaction brings from the front into the database.
 #[derive(Clone, Copy)]
 enum Carry<'a> {
@@ -92,8 +99,7 @@ impl Core {
             Err(Unwritten::Unsynced(error)) => return drop(self.lose(&error)),
         };
         let mut stored = self.store_part(&leaving);
-        let is_full = |failure: &Failure| matches!(failure.error, SpoolError::Full(_));
-        if stored.as_ref().is_err_and(is_full) {
+        if stored.as_ref().is_err_and(Failure::is_for_want_of_room) {
             self.make_room();
             if self.parts.store.reserve().give_up() {
                 stored = self.store_part(&leaving);
@@ -284,7 +290,7 @@ impl Core {
     ) -> Result<Effects, Failure> {
         let carried = if carried { Carry::Everything } else { Carry::Nothing };
         let tried = self.carry_over().and_then(|()| self.attempt(there, effects, carried));
-        let is_full = tried.as_ref().is_err_and(|failure| matches!(failure.error, SpoolError::Full(_)));
+        let is_full = tried.as_ref().is_err_and(Failure::is_for_want_of_room);
         if !is_full || !self.parts.store.reserve().give_up() {
             return tried;
         }
@@ -411,5 +417,25 @@ fn roll_back(db: &Connection) {
     // Where SQLite has rolled back by itself there is nothing left to do, and where it can't, the next BEGIN says so.
     if !db.is_autocommit() {
         let _ = statement(db, "ROLLBACK");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn what_may_be_on_the_disk_is_not_tried_again_with_more_room() {
+        let failure = |code| {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let uncertain = is_uncertain_at_commit(&error);
+            Failure { error: answer_for(&error), last: uncertain, uncertain }
+        };
+        let full = failure(ffi::SQLITE_FULL);
+        assert!(!full.uncertain && full.is_for_want_of_room());
+        // The commit's mark is synced before the shared memory has to grow.
+        let unseen = failure(ffi::SQLITE_IOERR_SHMSIZE);
+        assert!(matches!(unseen.error, SpoolError::Full(_)) && unseen.uncertain && !unseen.is_for_want_of_room());
     }
 }

@@ -55,6 +55,8 @@ const LONGEST_STAY: Duration = Duration::from_secs(3);
 const QUIET: Duration = Duration::from_millis(50);
 /// … or when nothing was here last so long ago.
 const LONGEST_LIFE: Duration = Duration::from_secs(60);
+/// Records due that are counted to see how much they take; where there are more the time tells.
+const MOST_COUNTED: usize = 256;
 /// Halves of the log share no unit that a disk writes as one.
 const SECTORS: u64 = 4_096;
 /// A message that was taken so long ago is not known to come back soon.
@@ -206,7 +208,7 @@ impl Front {
     pub(super) fn until(&self) -> Option<Instant> {
         let (first, last) = self.since?;
         let quiet = last + QUIET;
-        let until = if self.table.ended.is_empty() { quiet } else { quiet.min(first + LONGEST_STAY) };
+        let until = if self.table.ended.is_empty() || self.suspended { quiet } else { quiet.min(first + LONGEST_STAY) };
         let until = until.min(self.born + LONGEST_LIFE);
         Some(self.rests_until.map_or(until, |rest| rest.max(until)))
     }
@@ -230,18 +232,21 @@ impl Front {
     }
 
     /// For each archive that takes records at present, as far as can be seen: for how long the first record has been due, and how
-    /// full all that waits makes the front, in percent.
+    /// much of the front those that are due take, in percent.
     pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Lag> {
         let is_now = |at: Option<&Instant>| at.is_some_and(|at| at.elapsed() < FLOWING);
         let flows = |archive| is_now(self.taken.as_ref()) && is_now(self.claimed.get(archive));
-        // As if what waits were as large as what is here.
-        let waiting = self.table.octets.saturating_mul(self.table.waiting) / self.table.records.len().max(1);
+        // As if each message were as large as those that are here.
+        let each = self.table.octets / self.table.records.len().max(1);
         let percent = |of: usize, most: usize| of.saturating_mul(100) / most.max(1);
-        let full = percent(waiting, self.bounds.octets).max(percent(self.table.waiting, self.bounds.records));
-        let full = u32::try_from(full).unwrap_or(u32::MAX);
         let due = self.table.due.iter().filter(|(archive, _)| flows(archive));
-        due.filter_map(|(archive, due)| Some((archive.clone(), Lag { time: now.since(due.first()?.0), full })))
-            .collect()
+        due.filter_map(|(archive, due)| {
+            let time = now.since(due.first()?.0);
+            let count = due.iter().take(MOST_COUNTED).take_while(|(due, _)| *due <= now).count();
+            let full = percent(count.saturating_mul(each), self.bounds.octets).max(percent(count, self.bounds.records));
+            Some((archive.clone(), Lag { time, full: u32::try_from(full).unwrap_or(u32::MAX) }))
+        })
+        .collect()
     }
 
     /// Something may have been written to the database.
@@ -263,7 +268,7 @@ impl Front {
         self.entries.clear();
         self.undo.clear();
         let now = Instant::now();
-        if self.is_empty() {
+        if self.since.is_none() || self.is_empty() {
             self.born = now;
         }
         self.since = (!self.is_empty()).then(|| (self.since.map_or(now, |(first, _)| first), now));
