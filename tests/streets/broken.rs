@@ -15,6 +15,9 @@ fn damage(relay: &Relay) -> Vec<u8> {
     let neighbour = Connection::open(&path).unwrap();
     let records: i64 = neighbour.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
     assert_eq!(records, 0);
+    // All of it is in the file: also which generation of the log it lacks.
+    let busy: i64 = neighbour.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).unwrap();
+    assert_eq!(busy, 0);
     let whole = std::fs::read(&path).unwrap();
     let mut damaged = whole.clone();
     damaged[PAGE..].fill(0xff);
@@ -38,6 +41,8 @@ fn a_damaged_spool_ends_the_daemon_with_a_status_of_its_own_and_a_start_goes_on(
     let was_taken = show(&relay);
     assert_eq!(relay.ended().code(), Some(74), "EX_IOERR: systemd's Restart=on-failure starts it anew");
     assert_eq!(relay.events("daemon.stopped").len(), 1, "it drained");
+    // The archive may have the first one's record already.
+    let was_acked = relay.count("record.acked");
     mend(&relay, &whole);
     relay.launch();
     Client::ehlo(relay.address()).mail("alice@example.org", &["bob@example.net"], &message("mended")).starts("250");
@@ -45,11 +50,11 @@ fn a_damaged_spool_ends_the_daemon_with_a_status_of_its_own_and_a_start_goes_on(
     if was_taken {
         expected.insert(0, message("damaged"));
     }
-    relay.finish_clean(expected.len());
+    relay.finish_clean(expected.len() - was_acked);
     assert_eq!(next_hop.transactions().len(), expected.len());
     let mut records: Vec<_> = archive.transactions().iter().map(|it| Record::read(&it.octets).original).collect();
     records.sort_by_key(|original| *original == message("mended"));
-    assert!(records == expected, "that of the first came through the log");
+    assert!(records == expected, "that of the first came through the log, once");
 }
 
 /// A message shows the damage, unless the daemon has found it by itself before; whether it was taken. Then it has its record:
