@@ -205,7 +205,7 @@ fn first_there(step: &mut FrontStep<'_>, archive: &Archive) -> rusqlite::Result<
     Ok(first)
 }
 
-/// Takes the archive's acknowledgement; every other end of an attempt is the database's.
+/// Takes the archive's acknowledgement, or that it defers; every other end of an attempt is the database's.
 pub(in super::super) fn settle(
     step: &mut FrontStep<'_>,
     id: RecordId,
@@ -216,14 +216,18 @@ pub(in super::super) fn settle(
         step.front.taken = Some(Instant::now());
     }
     let Some(kept) = step.front.table.records.get(&id) else { return Ok(Place::Apart) };
-    if !matches!(outcome, Outcome::Acked { retain: false, .. }) {
+    if !matches!(outcome, Outcome::Acked { retain: false, .. } | Outcome::Deferred { .. }) {
         return Ok(Place::Behind);
     }
     let mut kept = kept.clone();
     life::settle(id, &mut kept.standing, outcome.clone(), now)?;
-    let queue_id = kept.fields.original.queue_id;
+    let (queue_id, is_due) = (kept.fields.original.queue_id, kept.standing.due().is_some());
     step.front.save_move(kept)?;
-    forget(step, queue_id)?;
+    if is_due {
+        step.effects.something_is_due();
+    } else {
+        forget(step, queue_id)?;
+    }
     Ok(Place::Taken(()))
 }
 
@@ -240,4 +244,84 @@ fn forget(step: &mut FrontStep<'_>, queue_id: QueueId) -> Result<(), SpoolError>
         step.effects.remove_file(queue_id);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{recover, renew};
+    use super::*;
+    use crate::mail::OsEntropy;
+    use crate::spool::disk::{SharedDisk, system};
+    use crate::spool::embedded::steps::Effects;
+    use crate::spool::embedded::{FrontBounds, rows, schema};
+    use crate::spool::files::OctetStore;
+    use crate::spool::fixtures::{Message, ORGANIZATION, START, draft, uuid_of};
+    use crate::spool::reserve::Reserve;
+    use bytes::Bytes;
+    use rusqlite::Connection;
+    use std::time::Duration;
+
+    /// A front and its database.
+    struct Place {
+        directory: tempfile::TempDir,
+        disk: SharedDisk,
+        db: Connection,
+        store: Arc<OctetStore>,
+        front: Front,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let (directory, disk) = (tempfile::tempdir().unwrap(), system());
+            let path = directory.path();
+            let mut db = schema::open_writable(&*disk, path, true).unwrap();
+            schema::migrate(&mut db, schema::MIGRATIONS).unwrap();
+            let reserve = Reserve::beside(Arc::clone(&disk), path);
+            let store = OctetStore::open(Arc::clone(&disk), path.join("octets"), reserve).unwrap();
+            let bounds = FrontBounds { log_octets: 64 << 10, ..FrontBounds::default() };
+            let front = renew(&db, &disk, path, bounds).unwrap().unwrap();
+            Self { directory, disk, db, store, front }
+        }
+
+        /// A step that has to be taken here, durably.
+        fn take<T>(&mut self, step: impl FnOnce(&mut FrontStep<'_>) -> Result<super::Place<T>, SpoolError>) -> T {
+            let (db, store, effects) = (&self.db, &self.store, Effects::default());
+            let taken = step(&mut FrontStep { front: &mut self.front, db, store, effects }).unwrap();
+            self.front.commit().unwrap();
+            match taken {
+                super::Place::Taken(given) => given,
+                elsewhere => panic!("{:?}", std::mem::discriminant(&elsewhere)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_deferred_waits_here_is_sent_again_and_comes_through_a_kill() {
+        let mut place = Place::new();
+        let (now, archive) = (Timestamp::from_millis(START), Archive::from(ORGANIZATION));
+        let queue_id = QueueId::new(now, &OsEntropy);
+        let draft = draft(&Message::new(1, &["a@x.example"]), queue_id, b"octets", now);
+        let records: Vec<_> = draft.records.into_iter().map(|record| Kept::prepared(record, uuid_of)).collect();
+        let id = records[0].fields.id;
+        let prepared = Prepared { queue_id, size: 6, body: Body::Inline(Bytes::from_static(b"octets")), records };
+        place.take(|step| prepare(step, &prepared));
+        place.take(|step| decide(step, queue_id, Verdict::Accepted, now, uuid_of));
+        let mut now = now.plus(Duration::from_secs(60));
+        for attempts in 1..=2 {
+            let claims = place.take(|step| claim(step, &archive, now, 9, uuid_of));
+            let sent: Vec<_> = claims.iter().map(|claim| (claim.fields.id, claim.status.attempts)).collect();
+            assert_eq!(sent, [(id, attempts)]);
+            let next_attempt = now.plus(Duration::from_secs(60));
+            let later = Outcome::Deferred { reply: "451 4.3.0 later".to_owned(), next_attempt };
+            place.take(|step| settle(step, id, &later, now));
+            assert_eq!(place.front.agenda().get(&archive), Some(&next_attempt));
+            assert!(place.take(|step| claim(step, &archive, now, 9, uuid_of)).is_empty(), "not before its time");
+            now = next_attempt;
+        }
+        assert!(rows::lacks(&place.db, id).unwrap(), "all that was done here");
+        recover(&mut place.db, &place.disk, place.directory.path()).unwrap();
+        let kept = rows::find(&place.db, id).unwrap();
+        assert_eq!((kept.standing.state, kept.standing.attempts, kept.standing.due()), (State::Deferred, 2, Some(now)));
+        assert_eq!(kept.standing.last_reply.as_deref(), Some("451 4.3.0 later"));
+    }
 }
