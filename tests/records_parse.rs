@@ -96,7 +96,7 @@ fn record_of(octets: &[u8]) -> RecordFields {
         login: Some("alice".into()),
     };
     let hidden = address("hidden@acme.example");
-    let accepted = facts.to.iter().chain(&facts.cc).chain([&hidden]).cloned();
+    let accepted = facts.to.iter().chain(&facts.cc).chain([&hidden]);
     let mut fields = RecordFields {
         id: RecordId::new(NOW, &OsEntropy),
         organization: "acme".into(),

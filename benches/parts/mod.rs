@@ -236,12 +236,12 @@ fn fields(recipients: usize) -> RecordFields {
     let facts = HeaderFacts::read(&observation.header);
     let sender = ReversePath::try_from("alice@example.org".to_owned()).expect("an address");
     let relayed = Relayed { queue_id: QueueId::new(NOW, &Zeros), received: NOW, reverse_path: sender, login: None };
-    let accepted = (0..recipients).map(|number| address(&recipient(number)));
+    let accepted: Vec<_> = (0..recipients).map(|number| address(&recipient(number))).collect();
     RecordFields {
         id: RecordId::new(NOW, &Zeros),
         organization: "acme".to_owned(),
         original: original(&observation, &facts, relayed),
-        recipients: label_recipients(&facts, accepted, UnlistedRecipients::Bcc),
+        recipients: label_recipients(&facts, &accepted, UnlistedRecipients::Bcc),
         copy_of: None,
         replay: None,
         message_uuid: Uuid::nil(),

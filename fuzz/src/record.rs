@@ -71,7 +71,7 @@ fn fields_of(octets: &[u8], accepted: &[Address], strict: bool) -> RecordFields 
         id: RecordId::new(NOW, &OsEntropy),
         organization: "acme".to_owned(),
         original: original(&observation, &facts, relayed),
-        recipients: label_recipients(&facts, accepted.iter().cloned(), unlisted),
+        recipients: label_recipients(&facts, accepted, unlisted),
         copy_of: None,
         replay: None,
         message_uuid: Uuid::nil(),

@@ -6,14 +6,14 @@
 use super::fields::{Label, Recipient};
 use super::header::HeaderFacts;
 use crate::config::UnlistedRecipients;
-use crate::mail::{Address, ascii_domain};
+use crate::mail::{Address, Mailbox};
 use std::collections::{HashMap, HashSet};
 
 /// Labels the accepted RCPT TO addresses. Listed in To: `To`; else in Cc: `Cc`; else in list mail `Recipient`; else `Bcc`
 /// when the header tells of recipients at all, else `Recipient`. A repeated address is kept where it came first.
-pub fn label_recipients(
+pub fn label_recipients<'a>(
     facts: &HeaderFacts,
-    accepted: impl IntoIterator<Item = Address>,
+    accepted: impl IntoIterator<Item = &'a Address>,
     unlisted: UnlistedRecipients,
 ) -> Vec<Recipient> {
     let listed = Listed::new(facts);
@@ -24,45 +24,24 @@ pub fn label_recipients(
     let mut seen = HashSet::new();
     accepted
         .into_iter()
-        .filter(|address| seen.insert(Mailbox::of(address)))
-        .map(|address| Recipient { label: listed.label(&address).unwrap_or(others), address })
+        .filter(|address| seen.insert(address.mailbox()))
+        .map(|address| Recipient { label: listed.label(address).unwrap_or(others), address: address.clone() })
         .collect()
 }
 
-/// Equal where [`Address::same_mailbox`] says so.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Mailbox {
-    local: String,
-    domain: Option<String>,
-}
-
-impl Mailbox {
-    fn of(address: &Address) -> Self {
-        Self {
-            local: address.unquoted_local_part().into_owned(),
-            domain: address.domain().map(|domain| ascii_domain(domain).into_owned()),
-        }
-    }
-
-    /// Equal where [`Address::same_mailbox_ignoring_case`] says so.
-    fn without_case(self) -> Self {
-        Self { local: self.local.to_lowercase(), ..self }
-    }
-}
-
 /// The addresses in To and Cc, to be asked for.
-struct Listed {
-    exact: HashMap<Mailbox, Label>,
-    without_case: HashMap<Mailbox, Label>,
+struct Listed<'a> {
+    exact: HashMap<Mailbox<'a>, Label>,
+    without_case: HashMap<Mailbox<'a>, Label>,
 }
 
-impl Listed {
-    fn new(facts: &HeaderFacts) -> Self {
+impl<'a> Listed<'a> {
+    fn new(facts: &'a HeaderFacts) -> Self {
         let size = facts.to.len() + facts.cc.len();
         let mut listed = Self { exact: HashMap::with_capacity(size), without_case: HashMap::with_capacity(size) };
         // To before Cc, and the first entry stays: To has precedence.
         for (label, addresses) in [(Label::To, &facts.to), (Label::Cc, &facts.cc)] {
-            for mailbox in addresses.iter().map(Mailbox::of) {
+            for mailbox in addresses.iter().map(Address::mailbox) {
                 listed.exact.entry(mailbox.clone()).or_insert(label);
                 listed.without_case.entry(mailbox.without_case()).or_insert(label);
             }
@@ -71,7 +50,7 @@ impl Listed {
     }
 
     fn label(&self, address: &Address) -> Option<Label> {
-        let mailbox = Mailbox::of(address);
+        let mailbox = address.mailbox();
         self.exact.get(&mailbox).or_else(|| self.without_case.get(&mailbox.without_case())).copied()
     }
 }
@@ -86,7 +65,8 @@ mod tests {
 
     fn labels(header: &str, accepted: &[&str], unlisted: UnlistedRecipients) -> Vec<(Label, String)> {
         let facts = HeaderFacts::read(header.as_bytes());
-        label_recipients(&facts, accepted.iter().map(|text| address(text)), unlisted)
+        let accepted: Vec<_> = accepted.iter().map(|text| address(text)).collect();
+        label_recipients(&facts, &accepted, unlisted)
             .into_iter()
             .map(|recipient| (recipient.label, recipient.address.as_str().to_owned()))
             .collect()
@@ -156,8 +136,8 @@ mod tests {
     fn ten_thousand_recipients_are_labelled_in_one_pass() {
         let to: String = (0..10_000).map(|n| format!("<u{n}@x.example>,\r\n ")).collect();
         let facts = HeaderFacts::read(format!("To: {to}\r\n").as_bytes());
-        let accepted = (0..20_000).map(|n| address(&format!("U{n}@x.example")));
-        let labels = label_recipients(&facts, accepted, UnlistedRecipients::Bcc);
+        let accepted: Vec<_> = (0..20_000).map(|n| address(&format!("U{n}@x.example"))).collect();
+        let labels = label_recipients(&facts, &accepted, UnlistedRecipients::Bcc);
         assert_eq!(labels.iter().filter(|recipient| recipient.label == Label::To).count(), 10_000);
         assert_eq!(labels.iter().filter(|recipient| recipient.label == Label::Bcc).count(), 10_000);
     }

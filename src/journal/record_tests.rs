@@ -332,7 +332,7 @@ proptest! {
         let observation = super::super::Observer::new().finish();
         fields.original = super::super::original(&observation, &facts, relayed);
         let accepted = ["bob@partner.example", "x@y.example"].map(address);
-        fields.recipients = label_recipients(&facts, accepted, UnlistedRecipients::Bcc);
+        fields.recipients = label_recipients(&facts, &accepted, UnlistedRecipients::Bcc);
         fields.message_uuid = message_uuid(&fields);
         let (_, parsed) = rendered(&fields, archive);
         let recipients: Vec<_> =

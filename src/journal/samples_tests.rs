@@ -108,10 +108,10 @@ impl Sample {
             reverse_path: made.original.reverse_path.clone(),
             login: None,
         };
-        let accepted = accepted.iter().map(|text| address(text));
+        let accepted: Vec<_> = accepted.iter().map(|text| address(text)).collect();
         RecordFields {
             original: original(&observation, &facts, relayed),
-            recipients: label_recipients(&facts, accepted, UnlistedRecipients::Bcc),
+            recipients: label_recipients(&facts, &accepted, UnlistedRecipients::Bcc),
             message_uuid: self.message_uuid,
             boundary: self.boundary,
             ..made

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// Octets of a local part. RFC 5321, section 4.5.3.1.1 asks for 64 and, in 4.5.3.1, for no limit where none is needed: VERP
 /// and SRS make longer ones. What is longer is refused.
@@ -36,7 +37,8 @@ pub enum AddressError {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Address {
-    text: String,
+    /// Shared with the records and commands that name it.
+    text: Arc<str>,
     /// Where the `@` stands; the text's length for `postmaster` without a domain.
     at: usize,
 }
@@ -44,7 +46,7 @@ pub struct Address {
 impl Address {
     /// Reads `text`, which has neither brackets nor source route.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        place_of_at(text).map(|at| Self { text: text.to_owned(), at })
+        place_of_at(text).map(|at| Self { text: text.into(), at })
     }
 
     /// The text as it stood in the envelope.
@@ -89,6 +91,11 @@ impl Address {
         same && self.same_domain(other)
     }
 
+    /// What is equal for two addresses just when they [name the same mailbox](Self::same_mailbox): for tables.
+    pub fn mailbox(&self) -> Mailbox<'_> {
+        Mailbox { local: self.unquoted_local_part(), domain: self.domain().map(ascii_domain) }
+    }
+
     /// A text that is equal for two addresses just when they name the same mailbox without regard to case: for keys of
     /// storage.
     pub fn mailbox_key(&self) -> String {
@@ -109,6 +116,24 @@ impl Address {
     }
 }
 
+/// A mailbox, however it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Mailbox<'a> {
+    local: Cow<'a, str>,
+    domain: Option<Cow<'a, str>>,
+}
+
+impl Mailbox<'_> {
+    /// Equal where [`Address::same_mailbox_ignoring_case`] says so.
+    #[must_use]
+    pub fn without_case(mut self) -> Self {
+        if !self.local.bytes().all(|octet| octet.is_ascii() && !octet.is_ascii_uppercase()) {
+            self.local = Cow::Owned(self.local.to_lowercase());
+        }
+        self
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -118,7 +143,7 @@ impl fmt::Display for Address {
 impl TryFrom<String> for Address {
     type Error = AddressError;
     fn try_from(text: String) -> Result<Self, AddressError> {
-        place_of_at(&text).map(|at| Self { text, at })
+        place_of_at(&text).map(|at| Self { text: text.into(), at })
     }
 }
 

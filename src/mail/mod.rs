@@ -10,7 +10,7 @@ mod shown;
 mod time;
 
 pub use address::{
-    Address, AddressError, DomainPattern, MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH, ReversePath, ascii_domain,
+    Address, AddressError, DomainPattern, MAX_DOMAIN, MAX_LOCAL_PART, MAX_PATH, Mailbox, ReversePath, ascii_domain,
 };
 pub use hex::{hex, read_hex, write_hex};
 pub use id::{Entropy, OsEntropy, QueueId, RecordId, SessionId};

@@ -3,7 +3,7 @@
 //! Decides by mailboxes alone; what a record is and where it is kept is the caller's. Two addresses count as one mailbox as
 //! [`Address::same_mailbox`] says, compared through a normalised text so that thousands of recipients stay cheap.
 
-use crate::mail::{Address, ascii_domain};
+use crate::mail::Address;
 use std::collections::HashSet;
 
 /// An earlier record of the same message and organization.
@@ -46,6 +46,9 @@ pub enum Merge {
 /// Without a Message-ID (`has_message_id` is false) equal content may well be another message: then only an open record is
 /// joined, and nothing is left out because of closed ones. One record too many is better than one too few.
 pub fn merge(recipients: &[&Address], earlier: &[Earlier<'_>], has_message_id: bool) -> Merge {
+    if earlier.is_empty() {
+        return Merge::Own;
+    }
     let open = earlier.iter().position(|record| record.open);
     let known = earlier
         .iter()
@@ -53,7 +56,7 @@ pub fn merge(recipients: &[&Address], earlier: &[Earlier<'_>], has_message_id: b
         .filter(|(place, _)| has_message_id || Some(*place) == open)
         .flat_map(|(_, record)| record.recipients.iter());
     let added = new_ones(recipients, known.copied());
-    match (open, earlier.is_empty() || !has_message_id) {
+    match (open, !has_message_id) {
         (Some(earlier), _) => Merge::Join { earlier, added },
         (None, true) => Merge::Own,
         (None, false) if added.is_empty() => Merge::Known { earlier: 0 },
@@ -68,14 +71,9 @@ pub fn same_mailboxes(one: &[&Address], two: &[&Address]) -> bool {
 
 /// The places of the mailboxes that are not among `known`, each once.
 fn new_ones<'a>(recipients: &[&Address], known: impl Iterator<Item = &'a Address>) -> Vec<usize> {
-    let mut seen: HashSet<_> = known.map(mailbox).collect();
-    let places = recipients.iter().enumerate().filter(|(_, address)| seen.insert(mailbox(address)));
+    let mut seen: HashSet<_> = known.map(Address::mailbox).collect();
+    let places = recipients.iter().enumerate().filter(|(_, address)| seen.insert(address.mailbox()));
     places.map(|(place, _)| place).collect()
-}
-
-/// Equal for two addresses just when they name the same mailbox.
-fn mailbox(address: &Address) -> (String, Option<String>) {
-    (address.unquoted_local_part().into_owned(), address.domain().map(|domain| ascii_domain(domain).into_owned()))
 }
 
 #[cfg(test)]
@@ -151,7 +149,7 @@ mod tests {
             two in "(a|A|\"a\"|\"\\\\a\"|b)@(x|X|例え|xn--r8jz45g)\\.example\\.?",
         ) {
             let (one, two) = (Address::parse(&one).unwrap(), Address::parse(&two).unwrap());
-            prop_assert_eq!(mailbox(&one) == mailbox(&two), one.same_mailbox(&two));
+            prop_assert_eq!(one.mailbox() == two.mailbox(), one.same_mailbox(&two));
         }
     }
 }

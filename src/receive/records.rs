@@ -73,7 +73,7 @@ pub fn draft_records(
             id: RecordId::new(envelope.received, entropy),
             organization: organization.name.clone(),
             original: original(observation, facts, relayed),
-            recipients: label_recipients(facts, named.cloned(), organization.unlisted_recipients),
+            recipients: label_recipients(facts, named, organization.unlisted_recipients),
             copy_of: None,
             replay: None,
             message_uuid: Uuid::nil(),
