@@ -136,9 +136,14 @@ impl Command {
         let line = line.get(..end).unwrap_or(line);
         let (verb, rest) =
             line.split_at_checked(line.iter().position(|octet| is_blank(*octet)).unwrap_or(end)).unwrap_or((line, &[]));
-        let verb = verb.to_ascii_uppercase();
+        // In capitals, cut one behind the length of the longest there is.
+        let mut capitals = [0; 9];
+        for (capital, letter) in capitals.iter_mut().zip(verb) {
+            *capital = letter.to_ascii_uppercase();
+        }
+        let verb = capitals.get(..verb.len()).unwrap_or(&capitals);
         let text = std::str::from_utf8(rest).map(|text| text.trim_start_matches(BLANKS));
-        match (verb.as_slice(), text) {
+        match (verb, text) {
             (b"HELO", Ok(name)) => read_name("HELO", name).map(Self::Helo),
             (b"EHLO", Ok(name)) => read_name("EHLO", name).map(Self::Ehlo),
             (b"HELO" | b"EHLO", Err(_)) => Err(Reply::new(501, "Error: the name is not UTF-8")),

@@ -128,6 +128,11 @@ impl Command {
     /// Appends the line; of MAIL's parameters those that pass by `offer`.
     pub(super) fn write_to(&self, offer: &Offer, output: &mut Vec<u8>) {
         let line = Zeroizing::new(match self {
+            Self::Mail(mail) => {
+                let passing = mail.parameters.iter().filter(|parameter| offer.passes(parameter));
+                return write_path("MAIL FROM:<", mail.reverse_path.as_str(), passing, output);
+            }
+            Self::Rcpt(rcpt) => return write_path("RCPT TO:<", rcpt.forward_path.as_str(), &rcpt.parameters, output),
             Self::Hello(name) => format!("EHLO {name}"),
             Self::StartTls => "STARTTLS".to_owned(),
             Self::AuthPlain { user, password } => {
@@ -140,11 +145,6 @@ impl Command {
                 format!("AUTH {}{}", mechanism.as_str(), Zeroizing::new(initial.unwrap_or_default()).as_str())
             }
             Self::AuthResponse(response) => response.as_str().to_owned(),
-            Self::Mail(mail) => {
-                let passing = mail.parameters.iter().filter(|parameter| offer.passes(parameter));
-                with_parameters(format!("MAIL FROM:<{}>", mail.reverse_path.as_str()), passing)
-            }
-            Self::Rcpt(rcpt) => with_parameters(format!("RCPT TO:<{}>", rcpt.forward_path), &rcpt.parameters),
             Self::Data => "DATA".to_owned(),
             Self::Reset => "RSET".to_owned(),
             Self::Quit => "QUIT".to_owned(),
@@ -162,28 +162,37 @@ impl fmt::Debug for Command {
     }
 }
 
-/// Appends a line. A control character is left out: whatever a value holds, one command stays one line.
+/// Appends a line.
 pub(super) fn write_line(line: &str, output: &mut Vec<u8>) {
-    // Nearly every line is one that needs no look at its letters.
-    if line.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
-        output.extend_from_slice(line.as_bytes());
-    } else {
-        let mut buffer = [0; 4];
-        for letter in line.chars().filter(|letter| !letter.is_control()) {
-            output.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
-        }
-    }
+    write_text(line, output);
     output.extend_from_slice(b"\r\n");
 }
 
-fn with_parameters<'a>(mut line: String, parameters: impl IntoIterator<Item = &'a Parameter>) -> String {
-    for Parameter { keyword, value } in parameters {
-        line.push(' ');
-        line.push_str(keyword);
-        if let Some(value) = value {
-            line.push('=');
-            line.push_str(value);
+/// Appends a part of a line. A control character is left out: whatever a value holds, one command stays one line.
+fn write_text(text: &str, output: &mut Vec<u8>) {
+    // Nearly every text is one that needs no look at its letters.
+    if text.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        output.extend_from_slice(text.as_bytes());
+    } else {
+        let mut buffer = [0; 4];
+        for letter in text.chars().filter(|letter| !letter.is_control()) {
+            output.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
         }
     }
-    line
+}
+
+/// Appends a line with a path and its parameters.
+fn write_path<'a>(verb: &str, path: &str, parameters: impl IntoIterator<Item = &'a Parameter>, output: &mut Vec<u8>) {
+    write_text(verb, output);
+    write_text(path, output);
+    output.push(b'>');
+    for Parameter { keyword, value } in parameters {
+        output.push(b' ');
+        write_text(keyword, output);
+        if let Some(value) = value {
+            output.push(b'=');
+            write_text(value, output);
+        }
+    }
+    output.extend_from_slice(b"\r\n");
 }
