@@ -239,8 +239,13 @@ fn has_no_long_form(plain: &str, value: &dyn Debug) -> bool {
 
 /// A string as `str`'s Debug writes it, and what stands behind it.
 fn quoted(text: &str) -> Option<(String, &str)> {
-    let mut letters = text.strip_prefix('"')?.chars();
-    let mut plain = String::new();
+    let text = text.strip_prefix('"')?;
+    let end = text.find(['"', '\\'])?;
+    let (plain, rest) = text.split_at_checked(end)?;
+    if let Some(behind) = rest.strip_prefix('"') {
+        return Some((plain.to_owned(), behind));
+    }
+    let (mut plain, mut letters) = (plain.to_owned(), rest.chars());
     loop {
         match letters.next()? {
             '"' => return Some((plain, letters.as_str())),
