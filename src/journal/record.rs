@@ -84,7 +84,8 @@ pub(super) fn render_record(
     archive: ArchiveOffers,
     own: Option<Option<&MacKey>>,
 ) -> (Rendering, Encoding) {
-    let lines = envelope_lines(fields, sender);
+    let envelope = envelope_text(fields, sender);
+    let lines: Vec<&str> = envelope.lines().collect();
     let text = TextForm::of(&lines, archive);
     let attached = Encoding::of_original(fields.original.kind, archive);
     let widest = attached.max(text.encoding());
@@ -167,11 +168,17 @@ fn write_own_headers(out: &mut Vec<u8>, fields: &RecordFields) {
     // X-Journal-Mac belongs here, last; it covers everything else and is put in when that is written.
 }
 
-/// The envelope part's lines, in the order readers expect, without line ends.
-fn envelope_lines(fields: &RecordFields, sender: &Address) -> Vec<String> {
+/// The envelope part's lines, in the order readers expect, each with an LF.
+fn envelope_text(fields: &RecordFields, sender: &Address) -> String {
+    /// Octets of a line, about.
+    const LINE: usize = 48;
     let original = &fields.original;
-    let mut lines = Vec::with_capacity(fields.recipients.len() + 4);
-    let mut line = |name: &str, value: &str| lines.push([name, ": ", &one_line(value)].concat());
+    let mut text = String::with_capacity((fields.recipients.len() + 4) * LINE);
+    let mut line = |name: &str, value: &str| {
+        for part in [name, ": ", &one_line(value), "\n"] {
+            text.push_str(part);
+        }
+    };
     line("Sender", &original.sender);
     if let Some(author) = &original.on_behalf_of {
         line("On-Behalf-Of", author);
@@ -186,7 +193,7 @@ fn envelope_lines(fields: &RecordFields, sender: &Address) -> Vec<String> {
             line(name, recipient.address.as_str());
         }
     }
-    lines
+    text
 }
 
 /// Stands for the Message-ID an original lacks; the same for the same octets.
@@ -243,9 +250,9 @@ pub(super) struct TextForm {
 
 impl TextForm {
     /// As plain as the lines and the archive allow.
-    pub(super) fn of(lines: &[String], archive: ArchiveOffers) -> Self {
-        let ascii = lines.iter().all(|line| line.is_ascii());
-        let long = lines.iter().any(|line| line.len() > MAX_LINE);
+    pub(super) fn of(lines: &[impl AsRef<str>], archive: ArchiveOffers) -> Self {
+        let ascii = lines.iter().all(|line| line.as_ref().is_ascii());
+        let long = lines.iter().any(|line| line.as_ref().len() > MAX_LINE);
         Self { ascii, quoted_printable: long || !(ascii || archive.eight_bit_mime) }
     }
 
@@ -254,7 +261,7 @@ impl TextForm {
     }
 
     /// Writes the fields of a part of type `text/kind`, the empty line and the lines.
-    pub(super) fn write_part(self, out: &mut Vec<u8>, kind: &str, lines: &[String]) {
+    pub(super) fn write_part(self, out: &mut Vec<u8>, kind: &str, lines: &[impl AsRef<str>]) {
         let charset = if self.ascii { "us-ascii" } else { "utf-8" };
         let encoding = match (self.quoted_printable, self.ascii) {
             (true, _) => "quoted-printable",
@@ -266,7 +273,7 @@ impl TextForm {
         }
         push(out, encoding);
         push(out, "\r\n\r\n");
-        for line in lines {
+        for line in lines.iter().map(AsRef::as_ref) {
             if self.quoted_printable {
                 write_quoted_printable(out, line);
             } else {
