@@ -41,10 +41,9 @@ impl Kept {
 
     /// A draft as it is stored first.
     pub(super) fn prepared(draft: RecordDraft, message_uuid: MessageUuid) -> Self {
-        let mut fields = draft.fields.clone();
+        let RecordDraft { mut fields, coalesce, archive, copies } = draft;
         // What lists show until sealing fixes it.
         fields.message_uuid = message_uuid(&fields);
-        let RecordDraft { coalesce, archive, copies, .. } = draft;
         Self { fields: Arc::new(fields), standing: Standing::prepared(), window: coalesce, archive, copies }
     }
 }
@@ -134,14 +133,12 @@ pub(super) fn decide(
                 let named = first.fields.supplements.clone();
                 fields.supplements = Some(named.unwrap_or_else(|| message_id(first.fields.message_uuid)));
             }
+            fields.message_uuid = message_uuid(fields);
         }
     }
-    let message_uuid = message_uuid(&new.fields);
     // Most records say what they said before, and are shared with what was.
-    if new.fields.message_uuid != message_uuid || owed.is_some() {
-        let fields = Arc::make_mut(&mut new.fields);
-        fields.message_uuid = message_uuid;
-        debts::owe(fields, owed);
+    if owed.is_some() {
+        debts::owe(Arc::make_mut(&mut new.fields), owed);
     }
     new.standing.commit(now.plus(new.window));
     Decided::Stays { sealed }
