@@ -10,7 +10,7 @@ use crate::spool::life::{Event, Kept};
 use crate::spool::{Archive, Copies, Octets, SpoolError};
 use bytes::Bytes;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, Statement, ToSql, params};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,27 @@ use std::time::Duration;
 /// The columns that [`read`] expects, in its order.
 const COLUMNS: &str = "id, state, before, held, sealed, attempts, next_attempt, last_reply, urged, \
      reason, ended, window, fields, archive, copies";
+
+/// The columns that say where a record stands, each with `behind` behind it.
+macro_rules! standing_columns {
+    ($behind:literal) => {
+        standing_columns!($behind; "state", ", before", ", held", ", sealed", ", attempts", ", next_attempt", ", due",
+            ", last_reply", ", urged", ", reason", ", ended")
+    };
+    ($behind:literal; $($column:literal),*) => { concat!($($column, $behind),*) };
+}
+
+/// How a record becomes a row.
+macro_rules! into_record {
+    () => {
+        concat!(
+            " INTO record (id, queue_id, organization, identity, created, window, archive, copies, replay_of, ",
+            "fields, message_uuid, owes, ",
+            standing_columns!(""),
+            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+    };
+}
 
 /// How far a record's id and the arrival of its message may lie apart.
 pub(super) const ID_MARGIN: Duration = Duration::from_secs(60);
@@ -168,82 +189,96 @@ pub(super) fn lacks(db: &Connection, id: RecordId) -> rusqlite::Result<bool> {
 
 /// A new record.
 pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
-    put(db, "INSERT", kept)
+    put(db, concat!("INSERT", into_record!()), kept)
 }
 
 /// A record as it is, in whatever place it finds.
 pub(super) fn store(db: &Connection, kept: &Kept) -> Result<(), StepError> {
-    put(db, "INSERT OR REPLACE", kept)
+    put(db, concat!("INSERT OR REPLACE", into_record!()), kept)
 }
 
 fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
     let fields = &kept.fields;
-    let mut statement = db.prepare_cached(&format!(
-        "{verb} INTO record (id, queue_id, organization, identity, created, window, state, before, held, sealed, \
-         attempts, next_attempt, due, last_reply, urged, reason, ended, fields, archive, copies, replay_of, \
-         message_uuid, owes) VALUES \
-         (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    ))?;
-    let standing = &kept.standing;
-    // In the order of the columns: names would be looked up for each row.
-    statement.execute(params![
-        fields.id.as_str(),
-        fields.original.queue_id.as_str(),
-        fields.organization,
-        fields.original.identity.as_slice(),
-        fields.since().as_millis(),
-        i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX),
-        standing.state.as_str(),
-        standing.before.as_str(),
-        standing.held,
-        standing.sealed,
-        standing.attempts,
-        standing.next_attempt.map(Timestamp::as_millis),
-        standing.due().map(Timestamp::as_millis),
-        standing.last_reply,
-        standing.urged,
-        standing.reason,
-        standing.ended.map(Timestamp::as_millis),
-        json(&**fields)?,
-        kept.archive,
-        copies_number(kept.copies),
-        fields.replay.as_ref().map(|replay| replay.of.to_string()),
-        // A replay is found by the record that it repeats.
-        (standing.sealed && fields.replay.is_none()).then(|| fields.message_uuid.to_string()),
-        fields.replay.is_none() && kept.owes_retry(),
-    ])?;
+    let mut statement = db.prepare_cached(verb)?;
+    let mut values = Values::of(&mut statement);
+    values.bind(fields.id.as_str())?;
+    values.bind(fields.original.queue_id.as_str())?;
+    values.bind(&fields.organization)?;
+    values.bind(fields.original.identity.as_slice())?;
+    values.bind(fields.since().as_millis())?;
+    values.bind(i64::try_from(kept.window.as_millis()).unwrap_or(i64::MAX))?;
+    values.bind(&kept.archive)?;
+    values.bind(copies_number(kept.copies))?;
+    values.bind(fields.replay.as_ref().map(|replay| replay.of.to_string()))?;
+    values.bind_fields(kept)?;
+    values.bind_standing(&kept.standing)?;
+    statement.raw_execute()?;
     Ok(())
 }
 
 /// Stores where a record stands.
 pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached(
-        "UPDATE record SET state = ?, before = ?, held = ?, sealed = ?, attempts = ?, next_attempt = ?, due = ?, \
-         last_reply = ?, urged = ?, reason = ?, ended = ? WHERE id = ?",
-    )?;
-    statement.execute(params![
-        standing.state.as_str(),
-        standing.before.as_str(),
-        standing.held,
-        standing.sealed,
-        standing.attempts,
-        standing.next_attempt.map(Timestamp::as_millis),
-        standing.due().map(Timestamp::as_millis),
-        standing.last_reply,
-        standing.urged,
-        standing.reason,
-        standing.ended.map(Timestamp::as_millis),
-        id.as_str(),
-    ])?;
-    Ok(())
+    let mut statement = db.prepare_cached(concat!("UPDATE record SET ", standing_columns!(" = ?"), " WHERE id = ?"))?;
+    let mut values = Values::of(&mut statement);
+    values.bind_standing(standing)?;
+    values.bind(id.as_str())?;
+    statement.raw_execute().map(drop)
 }
 
 /// Stores where a record stands and what it says.
 pub(super) fn save(db: &Connection, kept: &Kept) -> Result<(), StepError> {
-    let mut statement = db.prepare_cached("UPDATE record SET fields = ?, message_uuid = ?, owes = ? WHERE id = ?")?;
-    let uuid = kept.standing.sealed.then(|| kept.fields.message_uuid.to_string());
-    statement.execute(params![json(&*kept.fields)?, uuid, kept.owes_retry(), kept.fields.id.as_str()])?;
-    Ok(save_standing(db, kept.fields.id, &kept.standing)?)
+    let mut statement = db.prepare_cached(concat!(
+        "UPDATE record SET fields = ?, message_uuid = ?, owes = ?, ",
+        standing_columns!(" = ?"),
+        " WHERE id = ?"
+    ))?;
+    let mut values = Values::of(&mut statement);
+    values.bind_fields(kept)?;
+    values.bind_standing(&kept.standing)?;
+    values.bind(kept.fields.id.as_str())?;
+    statement.raw_execute()?;
+    Ok(())
+}
+
+/// Values bound one after another, in the order of the columns: names would be looked up for each row.
+struct Values<'a, 'c> {
+    statement: &'a mut Statement<'c>,
+    bound: usize,
+}
+
+impl<'a, 'c> Values<'a, 'c> {
+    fn of(statement: &'a mut Statement<'c>) -> Self {
+        Self { statement, bound: 0 }
+    }
+
+    fn bind(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
+
+    /// `fields, message_uuid, owes`
+    fn bind_fields(&mut self, kept: &Kept) -> Result<(), StepError> {
+        let (fields, is_replay) = (&kept.fields, kept.fields.replay.is_some());
+        self.bind(json(&**fields)?)?;
+        // A replay is found by the record that it repeats.
+        self.bind((kept.standing.sealed && !is_replay).then(|| fields.message_uuid.to_string()))?;
+        Ok(self.bind(!is_replay && kept.owes_retry())?)
+    }
+
+    /// The [`standing_columns`].
+    fn bind_standing(&mut self, standing: &Standing) -> rusqlite::Result<()> {
+        self.bind(standing.state.as_str())?;
+        self.bind(standing.before.as_str())?;
+        self.bind(standing.held)?;
+        self.bind(standing.sealed)?;
+        self.bind(standing.attempts)?;
+        self.bind(standing.next_attempt.map(Timestamp::as_millis))?;
+        self.bind(standing.due().map(Timestamp::as_millis))?;
+        self.bind(&standing.last_reply)?;
+        self.bind(standing.urged)?;
+        self.bind(&standing.reason)?;
+        self.bind(standing.ended.map(Timestamp::as_millis))
+    }
 }
 
 /// Forgets a record that never was.
