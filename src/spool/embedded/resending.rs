@@ -61,7 +61,6 @@ fn one(
     let received = kept.fields.original.received;
     let replay = life::replay(kept, id, archive, resend.at);
     rows::insert(step.db, &replay)?;
-    rows::save(step.db, &replay)?;
     resent.resent += 1;
     resent.oldest = Some(resent.oldest.map_or(received, |oldest| oldest.min(received)));
     Ok(())

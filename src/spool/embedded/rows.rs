@@ -212,8 +212,7 @@ fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
     values.bind(fields.replay.as_ref().map(|replay| replay.of.to_string()))?;
     values.bind_fields(kept)?;
     values.bind_standing(&kept.standing)?;
-    statement.raw_execute()?;
-    Ok(())
+    Ok(values.execute()?)
 }
 
 /// Stores where a record stands.
@@ -222,7 +221,7 @@ pub(super) fn save_standing(db: &Connection, id: RecordId, standing: &Standing) 
     let mut values = Values::of(&mut statement);
     values.bind_standing(standing)?;
     values.bind(id.as_str())?;
-    statement.raw_execute().map(drop)
+    values.execute()
 }
 
 /// Stores where a record stands and what it says.
@@ -236,8 +235,7 @@ pub(super) fn save(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     values.bind_fields(kept)?;
     values.bind_standing(&kept.standing)?;
     values.bind(kept.fields.id.as_str())?;
-    statement.raw_execute()?;
-    Ok(())
+    Ok(values.execute()?)
 }
 
 /// Values bound one after another, in the order of the columns: names would be looked up for each row.
@@ -251,6 +249,11 @@ impl<'a, 'c> Values<'a, 'c> {
         Self { statement, bound: 0 }
     }
 
+    fn execute(self) -> rusqlite::Result<()> {
+        debug_assert_eq!(self.bound, self.statement.parameter_count(), "a value for each place");
+        self.statement.raw_execute().map(drop)
+    }
+
     fn bind(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
         self.bound += 1;
         self.statement.raw_bind_parameter(self.bound, value)
@@ -260,8 +263,8 @@ impl<'a, 'c> Values<'a, 'c> {
     fn bind_fields(&mut self, kept: &Kept) -> Result<(), StepError> {
         let (fields, is_replay) = (&kept.fields, kept.fields.replay.is_some());
         self.bind(json(&**fields)?)?;
-        // A replay is found by the record that it repeats.
-        self.bind((kept.standing.sealed && !is_replay).then(|| fields.message_uuid.to_string()))?;
+        // Of a record and its replays, which are one Message-ID's, the record is found first.
+        self.bind(kept.standing.sealed.then(|| fields.message_uuid.to_string()))?;
         Ok(self.bind(!is_replay && kept.owes_retry())?)
     }
 
