@@ -12,6 +12,7 @@ use super::core::Core;
 use super::front::{Choice, Front, FrontStep, Leaving, Place, Unwritten};
 use super::steps::{Effects, Step, StepError, answer_for, is_final, is_uncertain_at_commit, spoils_the_transaction};
 use super::writer::Queued;
+use crate::mail::Timestamp;
 use crate::spool::SpoolError;
 use crate::spool::files::file_error;
 use rusqlite::Connection;
@@ -88,7 +89,8 @@ impl Core {
         let Some(front) = self.parts.front.as_mut().filter(|front| self.broken.is_none() && front.is_ripe()) else {
             return;
         };
-        let leaving = match front.choose() {
+        let now = self.parts.pruned.as_ref().map_or(Timestamp::from_millis(i64::MAX), |(clock, _)| clock.now());
+        let leaving = match front.choose(now) {
             Ok(Choice::Some(leaving)) => leaving,
             Ok(Choice::Nothing) => return front.put_off(rest),
             Ok(Choice::Everything) => return self.complete(rest),

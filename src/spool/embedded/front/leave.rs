@@ -13,7 +13,7 @@ use super::log::{Beginning, Unwritten};
 use super::store::save_generation;
 use super::table::Table;
 use super::{Front, LONGEST_STAY};
-use crate::mail::{QueueId, RecordId};
+use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::State;
 use crate::spool::SpoolError;
 use rusqlite::Connection;
@@ -46,6 +46,12 @@ pub(in super::super) struct Leaving {
 }
 
 impl Leaving {
+    /// Whether this record leaves.
+    #[cfg(test)]
+    pub(super) fn has(&self, id: RecordId) -> bool {
+        self.records.contains(&id)
+    }
+
     /// Whether records leave that will be looked for in the database.
     pub(in super::super) fn has_live(&self) -> bool {
         !self.messages.is_empty()
@@ -68,7 +74,8 @@ impl Front {
     }
 
     fn has_too_many(&self) -> bool {
-        let octets = self.table.octets.saturating_add(self.table.records.len().saturating_mul(ROW_OCTETS));
+        let rows = self.table.records.len().saturating_mul(ROW_OCTETS).saturating_add(self.table.replies);
+        let octets = self.table.octets.saturating_add(rows);
         self.table.waiting > self.bounds.records || octets > self.bounds.octets
     }
 
@@ -76,11 +83,11 @@ impl Front {
     ///
     /// # Errors
     /// What begins the log's other half could not be written.
-    pub(in super::super) fn choose(&mut self) -> Result<Choice, Unwritten> {
+    pub(in super::super) fn choose(&mut self, now: Timestamp) -> Result<Choice, Unwritten> {
         let records = self.table.ended.iter().take(self.part()).copied().collect();
         let mut leaving = Leaving { records, messages: BTreeSet::new(), beginning: None };
         if self.has_too_many() {
-            self.choose_waiting(&mut leaving);
+            self.choose_waiting(&mut leaving, now);
         }
         if self.log.is_long() {
             if !self.log.may_begin(self.table.octets) {
@@ -97,13 +104,18 @@ impl Front {
         Ok(Choice::Some(leaving))
     }
 
-    /// Those due first of what waits, each with all of its message. What is on its way stays: it is wanted again at once.
-    fn choose_waiting(&self, leaving: &mut Leaving) {
+    /// Those of what waits that are deferred the longest, and behind them those due first, each with all of its message. What is on
+    /// its way stays: it is wanted again at once.
+    fn choose_waiting(&self, leaving: &mut Leaving, now: Timestamp) {
         let part = self.part();
-        let mut due: Vec<_> = self.table.due.values().flat_map(|due| due.iter().take(part)).collect();
+        let each = || self.table.due.values();
+        let is_due = |(due, _): &&(Timestamp, RecordId)| *due <= now;
+        let mut later: Vec<_> = each().flat_map(|of| of.iter().rev().take_while(|it| !is_due(it)).take(part)).collect();
+        later.sort_unstable_by(|one, other| other.cmp(one));
+        let mut due: Vec<_> = each().flat_map(|of| of.iter().take_while(is_due).take(part)).collect();
         due.sort_unstable();
         let mut octets = 0_usize;
-        for (_, id) in due.into_iter().take(part) {
+        for (_, id) in later.into_iter().chain(due).take(part) {
             let Some(queue_id) = self.table.records.get(id).map(|kept| kept.fields.original.queue_id) else { continue };
             let Some(message) = self.table.messages.get(&queue_id) else { continue };
             let is_on_its_way = |id| {

@@ -24,6 +24,8 @@ mod log;
 mod moves;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(super) use leave::{Choice, Leaving};
 pub(super) use log::Unwritten;
@@ -200,7 +202,7 @@ impl Front {
     /// Whether what is here, with what the batch has brought, has to go to the database now.
     pub(super) fn is_full(&self) -> bool {
         self.table.records.len() > self.bounds.records.saturating_mul(2)
-            || self.table.octets > self.bounds.octets.saturating_mul(2)
+            || self.table.octets.saturating_add(self.table.replies) > self.bounds.octets.saturating_mul(2)
             || !self.log.has_room(self.entries.len())
     }
 

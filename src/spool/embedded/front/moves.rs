@@ -35,8 +35,8 @@ pub(in super::super) fn prepare(step: &mut FrontStep<'_>, prepared: &Prepared) -
     Ok(Place::Taken(()))
 }
 
-/// Takes the verdict. Earlier records of the same message that the database has, verdicts that are lost, and messages that only
-/// their octets tell from others are the database's.
+/// Takes the verdict. Earlier records of the same message that the database has, verdicts that are lost, and equal messages
+/// without a Message-ID are the database's.
 pub(in super::super) fn decide(
     step: &mut FrontStep<'_>,
     queue_id: QueueId,
@@ -59,7 +59,7 @@ pub(in super::super) fn decide(
         Verdict::Refused => {}
         Verdict::Accepted => {
             for new in &prepared {
-                if new.fields.original.message_id.is_none() || is_known(step, new).unwrap_or(true) {
+                if has_equals(step, new) || is_known(step, new).unwrap_or(true) {
                     return Ok(Place::Behind);
                 }
             }
@@ -90,6 +90,14 @@ fn decided_there<T>(step: &FrontStep<'_>, queue_id: QueueId) -> Place<T> {
     };
     // Where the database can't be asked it says why, and what follows from that, when the step comes to it.
     if ask().unwrap_or(true) { Place::Behind } else { Place::Apart }
+}
+
+/// Whether there are other messages here that nothing tells from this one: what they are to each other the database sorts out.
+fn has_equals(step: &FrontStep<'_>, new: &Kept) -> bool {
+    let is_other =
+        |kept: &&Kept| kept.fields.id != new.fields.id && kept.fields.organization == new.fields.organization;
+    new.fields.original.message_id.is_none()
+        && step.front.table.of_identity(&new.fields.original.identity).iter().any(is_other)
 }
 
 /// Whether the database has a record of the same message and organization.
@@ -244,84 +252,4 @@ fn forget(step: &mut FrontStep<'_>, queue_id: QueueId) -> Result<(), SpoolError>
         step.effects.remove_file(queue_id);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{recover, renew};
-    use super::*;
-    use crate::mail::OsEntropy;
-    use crate::spool::disk::{SharedDisk, system};
-    use crate::spool::embedded::steps::Effects;
-    use crate::spool::embedded::{FrontBounds, rows, schema};
-    use crate::spool::files::OctetStore;
-    use crate::spool::fixtures::{Message, ORGANIZATION, START, draft, uuid_of};
-    use crate::spool::reserve::Reserve;
-    use bytes::Bytes;
-    use rusqlite::Connection;
-    use std::time::Duration;
-
-    /// A front and its database.
-    struct Place {
-        directory: tempfile::TempDir,
-        disk: SharedDisk,
-        db: Connection,
-        store: Arc<OctetStore>,
-        front: Front,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let (directory, disk) = (tempfile::tempdir().unwrap(), system());
-            let path = directory.path();
-            let mut db = schema::open_writable(&*disk, path, true).unwrap();
-            schema::migrate(&mut db, schema::MIGRATIONS).unwrap();
-            let reserve = Reserve::beside(Arc::clone(&disk), path);
-            let store = OctetStore::open(Arc::clone(&disk), path.join("octets"), reserve).unwrap();
-            let bounds = FrontBounds { log_octets: 64 << 10, ..FrontBounds::default() };
-            let front = renew(&db, &disk, path, bounds).unwrap().unwrap();
-            Self { directory, disk, db, store, front }
-        }
-
-        /// A step that has to be taken here, durably.
-        fn take<T>(&mut self, step: impl FnOnce(&mut FrontStep<'_>) -> Result<super::Place<T>, SpoolError>) -> T {
-            let (db, store, effects) = (&self.db, &self.store, Effects::default());
-            let taken = step(&mut FrontStep { front: &mut self.front, db, store, effects }).unwrap();
-            self.front.commit().unwrap();
-            match taken {
-                super::Place::Taken(given) => given,
-                elsewhere => panic!("{:?}", std::mem::discriminant(&elsewhere)),
-            }
-        }
-    }
-
-    #[test]
-    fn a_record_that_is_deferred_waits_here_is_sent_again_and_comes_through_a_kill() {
-        let mut place = Place::new();
-        let (now, archive) = (Timestamp::from_millis(START), Archive::from(ORGANIZATION));
-        let queue_id = QueueId::new(now, &OsEntropy);
-        let draft = draft(&Message::new(1, &["a@x.example"]), queue_id, b"octets", now);
-        let records: Vec<_> = draft.records.into_iter().map(|record| Kept::prepared(record, uuid_of)).collect();
-        let id = records[0].fields.id;
-        let prepared = Prepared { queue_id, size: 6, body: Body::Inline(Bytes::from_static(b"octets")), records };
-        place.take(|step| prepare(step, &prepared));
-        place.take(|step| decide(step, queue_id, Verdict::Accepted, now, uuid_of));
-        let mut now = now.plus(Duration::from_secs(60));
-        for attempts in 1..=2 {
-            let claims = place.take(|step| claim(step, &archive, now, 9, uuid_of));
-            let sent: Vec<_> = claims.iter().map(|claim| (claim.fields.id, claim.status.attempts)).collect();
-            assert_eq!(sent, [(id, attempts)]);
-            let next_attempt = now.plus(Duration::from_secs(60));
-            let later = Outcome::Deferred { reply: "451 4.3.0 later".to_owned(), next_attempt };
-            place.take(|step| settle(step, id, &later, now));
-            assert_eq!(place.front.agenda().get(&archive), Some(&next_attempt));
-            assert!(place.take(|step| claim(step, &archive, now, 9, uuid_of)).is_empty(), "not before its time");
-            now = next_attempt;
-        }
-        assert!(rows::lacks(&place.db, id).unwrap(), "all that was done here");
-        recover(&mut place.db, &place.disk, place.directory.path()).unwrap();
-        let kept = rows::find(&place.db, id).unwrap();
-        assert_eq!((kept.standing.state, kept.standing.attempts, kept.standing.due()), (State::Deferred, 2, Some(now)));
-        assert_eq!(kept.standing.last_reply.as_deref(), Some("451 4.3.0 later"));
-    }
 }

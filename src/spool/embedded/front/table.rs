@@ -32,6 +32,8 @@ pub(super) struct Table {
     pub(super) undecided: usize,
     /// Records that wait for an attempt.
     pub(super) waiting: usize,
+    /// Octets of what archives have said last of the records.
+    pub(super) replies: usize,
     /// Records that are history.
     pub(super) ended: BTreeSet<RecordId>,
 }
@@ -79,6 +81,7 @@ impl Table {
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.insert(id);
         }
+        self.replies = self.replies.saturating_add(reply_octets(kept));
         if let Some(due) = kept.standing.due() {
             self.waiting = self.waiting.saturating_add(1);
             self.due.entry(archive_of(kept)).or_default().insert((due, id));
@@ -100,6 +103,7 @@ impl Table {
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.remove(&id);
         }
+        self.replies = self.replies.saturating_sub(reply_octets(kept));
         if let Some(due) = kept.standing.due() {
             self.waiting = self.waiting.saturating_sub(1);
             if let Some(of_it) = self.due.get_mut(&archive_of(kept)) {
@@ -119,6 +123,10 @@ impl Table {
         }
         was
     }
+}
+
+fn reply_octets(kept: &Kept) -> usize {
+    kept.standing.last_reply.as_ref().map_or(0, String::len)
 }
 
 fn archive_of(kept: &Kept) -> Archive {
