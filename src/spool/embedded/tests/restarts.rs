@@ -230,6 +230,46 @@ async fn history_is_removed_in_small_batches() {
 }
 
 #[tokio::test]
+async fn a_replay_is_known_by_its_message_id_once_its_record_is_gone() {
+    let house = House::new();
+    let world = &house.world;
+    world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
+    let first = world.claim_all().await.remove(0).fields.id;
+    let taken = Outcome::Acked { reply: "250 2.0.0 kept".into(), retain: true };
+    world.spool.settle(first, taken, world.now()).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    let resend = Resend {
+        organization: ORGANIZATION.to_owned(),
+        since: Timestamp::from_millis(START),
+        until: world.now(),
+        to: None,
+        archives: vec![String::new()],
+        after: None,
+        at: world.now(),
+        ids: vec![RecordId::new(world.now(), &crate::mail::OsEntropy)],
+    };
+    assert_eq!(world.spool.resend(resend).await.unwrap().resent, 1);
+    let replay = world.claim_at("").await.remove(0).fields;
+    world.ack(replay.id).await;
+    let bounce = || Returned {
+        record: None,
+        message_uuid: Some(replay.message_uuid),
+        boundary: Some(replay.boundary),
+        organizations: vec![ORGANIZATION.into()],
+        reply: Some("bounced: 550 5.1.1 no".into()),
+        original: None,
+        routes: [(ORGANIZATION.into(), "smtp://archive.example.com:25".to_owned())].into(),
+        at: world.now(),
+    };
+    let meant = [first, replay.id];
+    for (number, expected) in meant.into_iter().enumerate() {
+        let receipt = world.spool.returned(bounce()).await.unwrap();
+        assert!(matches!(receipt, Receipt::Failed { record, .. } if record == expected), "{number}: {receipt:?}");
+        house.sql("DELETE FROM record WHERE replay_of IS NULL").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_secret_outlives_a_kill_and_is_the_commands_too() {
     let house = House::new();
     assert_eq!(house.spool.secret([1; 32]).await.unwrap(), [1; 32]);
