@@ -1,4 +1,4 @@
-//! How rows leave the front while others stay: history in small parts, and of what waits the first due where too much does.
+//! How rows leave the front while others stay: history in small parts, and where too much waits some of that.
 //!
 //! ```text
 //! rows are chosen ─▶ a transaction stores them ─▶ the log says that they are gone
@@ -109,10 +109,13 @@ impl Front {
     fn choose_waiting(&self, leaving: &mut Leaving, now: Timestamp) {
         let part = self.part();
         let each = || self.table.due.values();
-        let is_due = |(due, _): &&(Timestamp, RecordId)| *due <= now;
-        let mut later: Vec<_> = each().flat_map(|of| of.iter().rev().take_while(|it| !is_due(it)).take(part)).collect();
+        let is_deferred = |(due, id): &&(Timestamp, RecordId)| {
+            let state = self.table.records.get(id).map(|kept| kept.standing.state);
+            *due > now && state == Some(State::Deferred)
+        };
+        let mut later: Vec<_> = each().flat_map(|of| of.iter().rev().filter(is_deferred).take(part)).collect();
         later.sort_unstable_by(|one, other| other.cmp(one));
-        let mut due: Vec<_> = each().flat_map(|of| of.iter().take_while(is_due).take(part)).collect();
+        let mut due: Vec<_> = each().flat_map(|of| of.iter().filter(|it| !is_deferred(it)).take(part)).collect();
         due.sort_unstable();
         let mut octets = 0_usize;
         for (_, id) in later.into_iter().chain(due).take(part) {

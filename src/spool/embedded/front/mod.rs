@@ -70,10 +70,11 @@ const FLOWING: Duration = Duration::from_secs(1);
 /// How much stays in front of the database.
 #[derive(Debug, Clone, Copy)]
 pub struct FrontBounds {
-    /// Records that wait; those due first leave where there are more. With those that are on their way, or history, there are at
-    /// most twice as many: then everything leaves at once. An eighth as many leave together.
+    /// Records that wait; where there are more some leave, those that are deferred the longest before those due first. With those
+    /// that are on their way, or history, there are at most twice as many: then everything leaves at once. An eighth as many leave
+    /// together.
     pub records: usize,
-    /// Octets of their messages; beyond that those due first leave, and at twice as many everything.
+    /// Octets of their messages and of what archives said of them; beyond that some leave, and at twice as many everything.
     pub octets: usize,
     /// Octets of the log's file.
     pub log_octets: u64,

@@ -11,6 +11,9 @@ use crate::spool::reserve::Reserve;
 use crate::spool::{Claim, Outcome, Verdict};
 use std::sync::Arc;
 
+/// Small ones.
+const BOUNDS: FrontBounds = FrontBounds { records: 4_096, octets: 24 << 20, log_octets: 1 << 20 };
+
 /// A front and its database.
 struct House {
     directory: tempfile::TempDir,
@@ -29,7 +32,6 @@ impl House {
         schema::migrate(&mut db, schema::MIGRATIONS).unwrap();
         let reserve = Reserve::beside(Arc::clone(&disk), path);
         let store = OctetStore::open(Arc::clone(&disk), path.join("octets"), reserve).unwrap();
-        let bounds = FrontBounds { log_octets: 1 << 20, ..bounds };
         let front = renew(&db, &disk, path, bounds).unwrap().unwrap();
         Self { directory, disk, db, store, front, now: Timestamp::from_millis(START) }
     }
@@ -85,7 +87,7 @@ impl House {
 
 #[test]
 fn a_record_that_is_deferred_waits_here_is_sent_again_and_comes_through_a_kill() {
-    let mut house = House::new(FrontBounds::default());
+    let mut house = House::new(BOUNDS);
     let id = house.relay_here(1);
     let mut sent = Vec::new();
     for attempts in 1..=2 {
@@ -109,20 +111,22 @@ fn a_record_that_is_deferred_waits_here_is_sent_again_and_comes_through_a_kill()
 
 #[test]
 fn a_message_without_a_message_id_is_taken_here_unless_an_equal_one_is_known() {
-    let mut house = House::new(FrontBounds::default());
+    let mut house = House::new(BOUNDS);
     let nameless = |identity| Message { message_id: false, ..Message::new(identity, &["a@x.example"]) };
     assert!(matches!(house.relay(&nameless(1)).1, Place::Taken(())));
     assert!(matches!(house.relay(&nameless(2)).1, Place::Taken(())));
     assert!(matches!(house.relay(&nameless(1)).1, Place::Behind), "here");
+    let stranger = Message { organizations: vec!["another"], ..nameless(1) };
+    assert!(matches!(house.relay(&stranger).1, Place::Taken(())), "of another organization");
     recover(&mut house.db, &house.disk, house.directory.path()).unwrap();
-    house.front = renew(&house.db, &house.disk, house.directory.path(), FrontBounds::default()).unwrap().unwrap();
+    house.front = renew(&house.db, &house.disk, house.directory.path(), BOUNDS).unwrap().unwrap();
     assert!(matches!(house.relay(&nameless(2)).1, Place::Behind), "in the database");
     assert!(matches!(house.relay(&nameless(3)).1, Place::Taken(())));
 }
 
 #[test]
 fn what_is_deferred_the_longest_leaves_first_and_then_what_is_due_first() {
-    let mut house = House::new(FrontBounds { records: 8, ..FrontBounds::default() });
+    let mut house = House::new(FrontBounds { records: 8, ..BOUNDS });
     let mut records = Vec::new();
     for identity in 1..=10 {
         house.now = house.now.plus(Duration::from_millis(1));
@@ -132,11 +136,16 @@ fn what_is_deferred_the_longest_leaves_first_and_then_what_is_due_first() {
     for (place, minutes) in [(0, 1), (1, 3), (2, 2)] {
         house.defer(records[place], Duration::from_secs(60 * minutes));
     }
+    // One that waits for others of its message is not deferred.
+    house.now = house.now.plus(Duration::from_millis(1));
+    let (window, place) =
+        house.relay(&Message { coalesce: Duration::from_secs(3_600), ..Message::new(11, &["a@x.example"]) });
+    assert!(matches!(place, Place::Taken(())));
     for (number, place) in [1, 2, 0, 3, 4].into_iter().enumerate() {
         let Choice::Some(leaving) = house.front.choose(house.now).unwrap() else { panic!("the {number}th") };
-        assert!(leaving.has(records[place]), "the {number}th");
+        assert!(leaving.has(records[place]) && !leaving.has(window), "the {number}th");
         house.front.leave(&leaving).unwrap();
-        // As many wait as before, one more than may.
+        // As many wait as before, more than may.
         house.now = house.now.plus(Duration::from_millis(1));
         house.relay_here(20 + u8::try_from(number).unwrap());
     }
@@ -144,7 +153,7 @@ fn what_is_deferred_the_longest_leaves_first_and_then_what_is_due_first() {
 
 #[test]
 fn what_archives_have_said_counts_as_what_is_here() {
-    let mut house = House::new(FrontBounds { octets: 32 << 10, ..FrontBounds::default() });
+    let mut house = House::new(FrontBounds { octets: 32 << 10, ..BOUNDS });
     let ids: Vec<_> = (1..=8).map(|identity| house.relay_here(identity)).collect();
     assert!(!house.front.is_ripe() && !house.front.is_full());
     assert_eq!(house.claim(9).len(), ids.len());
