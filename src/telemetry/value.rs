@@ -240,7 +240,7 @@ fn has_no_long_form(plain: &str, value: &dyn Debug) -> bool {
 /// A string as `str`'s Debug writes it, and what stands behind it.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let text = text.strip_prefix('"')?;
-    let end = text.find(['"', '\\'])?;
+    let end = memchr::memchr2(b'"', b'\\', text.as_bytes())?;
     let (plain, rest) = text.split_at_checked(end)?;
     if let Some(behind) = rest.strip_prefix('"') {
         return Some((plain.to_owned(), behind));
