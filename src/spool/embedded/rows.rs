@@ -197,9 +197,9 @@ pub(super) fn store(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     put(db, concat!("INSERT OR REPLACE", into_record!()), kept)
 }
 
-fn put(db: &Connection, verb: &str, kept: &Kept) -> Result<(), StepError> {
+fn put(db: &Connection, statement: &str, kept: &Kept) -> Result<(), StepError> {
     let fields = &kept.fields;
-    let mut statement = db.prepare_cached(verb)?;
+    let mut statement = db.prepare_cached(statement)?;
     let mut values = Values::of(&mut statement);
     values.bind(fields.id.as_str())?;
     values.bind(fields.original.queue_id.as_str())?;
