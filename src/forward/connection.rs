@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::tls::TlsClient;
 use crate::mail::Reply;
 use crate::net::{Agreed, Stream, Transport};
+use crate::smtp::Extensions;
 use crate::smtp::client::{Client, Command, Offer, ReplyError, Verb};
 use std::future::poll_fn;
 use std::io;
@@ -170,16 +171,26 @@ impl Connection {
         Ok(())
     }
 
-    /// The final dot or the last chunk, and the reply to it.
-    pub(super) async fn finish(&mut self) -> Result<Reply, Lost> {
+    /// The final dot or the last chunk; it leaves when its [`verdict`](Self::verdict) is waited for.
+    pub(super) fn end(&mut self) -> Result<(), Lost> {
         let no_message = Lost::OutOfOrder("the server does not wait for a message");
         if self.shut || !self.client.is_in_data() {
             return Err(no_message);
         }
         self.hear_nothing().map_err(|lost| Lost::BeforeEnd(Box::new(lost)))?;
-        if !self.client.end_of_data() {
-            return Err(no_message);
-        }
+        self.client.end_of_data().then_some(()).ok_or(no_message)
+    }
+
+    /// Whether the next transaction may be begun along with the end of the message (RFC 2920, section 3.1), which is not said.
+    pub(super) fn may_go_on(&self) -> bool {
+        let Extensions { pipelining, limits, .. } = self.offer().extensions();
+        let most = limits.mail_max.unwrap_or(u64::MAX).min(self.settings.max_mails);
+        let is_in_order = !self.shut && !self.closing && self.client.is_in_data() && !self.client.is_chunked();
+        is_in_order && *pipelining && self.mails < most
+    }
+
+    /// The reply to the final dot, or the last chunk.
+    pub(super) async fn verdict(&mut self) -> Result<Reply, Lost> {
         let reply = self.reply().await?;
         if self.client.is_chunked() && !reply.is_completion() {
             self.see_that_it_is_in_step().await?;

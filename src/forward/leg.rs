@@ -26,9 +26,11 @@ enum Way {
 struct SmtpLeg {
     home: Home,
     connection: Box<Connection>,
-    /// The commands so far, as long as they could be said again on another connection: this one has idled, and no reply
-    /// of the transaction has been given out.
+    /// The commands so far, as long as they could be said again on another connection: this one has idled, or they are said
+    /// ahead, and no reply of the transaction has been given out.
     replay: Option<Vec<Command>>,
+    /// They are said along with the end of the message before, whose verdict is still to come.
+    is_ahead: bool,
     /// Who the client is, to be said before MAIL.
     xforward: Option<Command>,
 }
@@ -53,7 +55,8 @@ impl Home {
 impl Leg {
     pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Box<Connection>, has_idled: bool) -> Self {
         let replay = has_idled.then(Vec::new);
-        Self { way: Way::Smtp(Box::new(SmtpLeg { home: Home::Pool(next_hop), connection, replay, xforward: None })) }
+        let home = Home::Pool(next_hop);
+        Self { way: Way::Smtp(Box::new(SmtpLeg { home, connection, replay, is_ahead: false, xforward: None })) }
     }
 
     /// On a connection that nobody could replace.
@@ -63,6 +66,7 @@ impl Leg {
                 home: Home::Private(private),
                 connection,
                 replay: None,
+                is_ahead: false,
                 xforward: None,
             })),
         }
@@ -185,8 +189,41 @@ impl Leg {
     /// was relayed, unless it [`left_nothing`](Lost::left_nothing): then neither was sent.
     pub async fn finish(&mut self) -> Result<Reply, Lost> {
         match &mut self.way {
-            Way::Smtp(leg) => leg.connection.finish().await,
+            Way::Smtp(leg) => {
+                leg.connection.end()?;
+                leg.connection.verdict().await
+            }
             Way::Maildir(leg) => leg.finish().await.ok_or(NO_MESSAGE),
+        }
+    }
+
+    /// Whether a transaction that begins with `mail` at `next_hop` may be [sent along](Self::go_on) with the end of this one:
+    /// the connection is anybody's, takes commands in a row and one transaction more, and offers what clients are told.
+    pub fn may_go_on(&self, next_hop: &Arc<NextHop>, mail: &Mail) -> bool {
+        let Way::Smtp(leg) = &self.way else { return false };
+        let Home::Pool(home) = &leg.home else { return false };
+        Arc::ptr_eq(home, next_hop)
+            && leg.connection.may_go_on()
+            && home.takes_ahead(leg.connection.offer())
+            && self.lacks(mail).is_none()
+    }
+
+    /// Ends the message and begins the next transaction on the same connection: its commands leave along with that end, whose
+    /// [`verdict`](Self::verdict) is to be asked for before their replies. Only where it [may](Self::may_go_on); after an error
+    /// nothing was relayed.
+    pub fn go_on(self) -> Result<Self, Lost> {
+        let Way::Smtp(mut leg) = self.way else { return Err(NO_MESSAGE) };
+        leg.connection.end()?;
+        (leg.replay, leg.is_ahead) = (Some(Vec::new()), true);
+        Ok(Self { way: Way::Smtp(leg) })
+    }
+
+    /// The reply to the end of the message that was said when this one [began](Self::go_on). After an error nobody knows whether
+    /// it was relayed; this transaction may go on all the same.
+    pub async fn verdict(&mut self) -> Result<Reply, Lost> {
+        match &mut self.way {
+            Way::Smtp(leg) => leg.connection.verdict().await,
+            Way::Maildir(_) => Err(NO_MESSAGE),
         }
     }
 
@@ -247,7 +284,14 @@ impl std::fmt::Debug for Leg {
 
 /// What a server offers that hears who the client is.
 const XFORWARD: &str = "XFORWARD";
+/// "Bad sequence of commands" and "Transaction failed": what is said of commands that come too early.
+const TOO_EARLY: [u16; 2] = [503, 554];
 const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
+
+/// Whether this may be a refusal of a MAIL for its place alone: it is said again on a connection of its own.
+fn minds_what_is_ahead(reply: &Reply) -> bool {
+    TOO_EARLY.contains(&reply.code())
+}
 
 impl SmtpLeg {
     fn queue(&mut self, command: Command) {
@@ -262,14 +306,23 @@ impl SmtpLeg {
         if let Some(refusal) = self.connection.xforward_refusal.take() {
             self.home.next_hop().note_refusal(&refusal);
         }
+        let was_ahead = std::mem::take(&mut self.is_ahead);
         let had_been_given_up = match &reply {
-            Ok(reply) => reply.code() == CLOSING,
-            Err(lost) => lost.is_end_of_idling(),
+            Ok(reply) => reply.code() == CLOSING || was_ahead && minds_what_is_ahead(reply),
+            // Behind a verdict that was lost there is nothing to be heard.
+            Err(lost) => lost.is_end_of_idling() || was_ahead && matches!(lost, Lost::OutOfOrder(_)),
         };
+        if was_ahead && matches!(&reply, Err(Lost::Silent { .. })) {
+            self.home.next_hop().send_nothing_ahead();
+        }
         match self.replay.take() {
             Some(commands) if had_been_given_up => {
                 self.replace(commands).await?;
-                self.connection.reply().await
+                let again = self.connection.reply().await?;
+                if again.is_completion() && reply.is_ok_and(|reply| minds_what_is_ahead(&reply)) {
+                    self.home.next_hop().send_nothing_ahead();
+                }
+                Ok(again)
             }
             _ => reply,
         }

@@ -32,6 +32,7 @@ pub use trial::{Trial, TrialError};
 use crate::config::{ClientIdentity, Route};
 use crate::maildir::Maildir;
 use crate::smtp::Extensions;
+use crate::smtp::client::Offer;
 use connection::Connection;
 use dial::Dialer;
 use identity::Lacking;
@@ -44,6 +45,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// How long a next hop that answered is taken to answer still.
 pub const ANSWER_HOLDS: Duration = Duration::from_secs(15);
+
+/// How long a next hop that minds what is said along with the end of a message hears it by itself.
+const SHYNESS: Duration = Duration::from_secs(60 * 60);
 
 /// Where mail goes on to.
 pub struct NextHop {
@@ -60,6 +64,8 @@ pub struct NextHop {
     lacking: Lacking,
     /// It refuses to hear it.
     refusals: Refusals,
+    /// No transaction is begun there along with the end of another one, until then.
+    shy: Mutex<Option<Instant>>,
 }
 
 enum Way {
@@ -94,6 +100,7 @@ impl NextHop {
             learning: tokio::sync::Mutex::default(),
             lacking: Lacking::default(),
             refusals: Refusals::default(),
+            shy: Mutex::default(),
         }))
     }
 
@@ -201,11 +208,28 @@ impl NextHop {
         (failed || at.elapsed() < self.settings.offer_holds).then_some(extensions)
     }
 
+    /// Whether a transaction may be begun along with the end of another one, over a connection with this offer: the next hop did
+    /// not mind it within [`SHYNESS`], it does not hear who clients are, and the offer is all that clients are told.
+    fn takes_ahead(&self, offer: &Offer) -> bool {
+        !self.hears_of_clients()
+            && lock(&self.shy).is_none_or(|until| until <= Instant::now())
+            && self.offers_what_is_told(offer)
+    }
+
+    /// It minds a transaction that is begun along with the end of another one.
+    fn send_nothing_ahead(&self) {
+        *lock(&self.shy) = Some(Instant::now() + SHYNESS);
+    }
+
+    fn offers_what_is_told(&self, offer: &Offer) -> bool {
+        lock(&self.learnt).as_ref().is_none_or(|(_, latest)| offers_all(offer.extensions(), latest))
+    }
+
     /// An idle connection that offers what clients have been told since.
     fn take_idle(&self, pool: &Pool, client: Option<&ClientFacts>) -> Option<Box<Connection>> {
         loop {
             let mut idle = pool.take(client)?;
-            if lock(&self.learnt).as_ref().is_none_or(|(_, latest)| offers_all(idle.offer().extensions(), latest)) {
+            if self.offers_what_is_told(idle.offer()) {
                 return Some(idle);
             }
             // It was made when the server offered less; as long as it is used nobody gets what is offered now.

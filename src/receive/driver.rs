@@ -9,13 +9,14 @@ use super::listener::{Parts, Setup};
 use super::patience::Patience;
 use super::peer::Peer;
 use super::tls::TlsServer;
-use super::transaction::Transaction;
+use super::transaction::{Ending, Transaction};
 use super::{is_journaling_sender, is_trusted, may_relay, offers};
 use crate::config::TlsMode;
-use crate::mail::{Address, Reply, SessionId};
+use crate::mail::{Reply, SessionId};
 use crate::net::{Stream, Transport};
-use crate::smtp::{Auth, CloseReason, Flaws, Mail, Rcpt, Session, Step};
+use crate::smtp::{Auth, CloseReason, Mail, Rcpt, Session, Step};
 use crate::watch;
+use asks::Ask;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +24,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout_at};
 use wire::{MAX_OUTPUT, feed, flush, meanwhile};
 
+mod asks;
 mod traced;
 mod wire;
-
-/// An answer that the session waits for.
-enum Ask {
-    /// Known already.
-    Answer(Reply),
-    /// The next hop's to MAIL.
-    Mail,
-    /// The next hop's to RCPT.
-    Rcpt(Address),
-    /// The next hop's to DATA.
-    Data,
-}
 
 /// Why a session ended, when the state machine did not end it.
 enum Gone {
@@ -70,6 +60,7 @@ pub(super) async fn serve(
         stream: Transport::Plain(stream),
         session,
         transaction: None,
+        ending: None,
         asks: VecDeque::new(),
         peer,
         place,
@@ -97,6 +88,10 @@ pub(super) async fn serve(
         Err(reason) => reason,
     };
     driver.has_erred_enough(false);
+    // A message that is durable goes on whatever has become of its client.
+    if let Some(ending) = driver.ending.take() {
+        Box::pin(ending.hear(driver.transaction.as_deref_mut())).await;
+    }
     // Dropping an open transaction closes the conversation with the next hop: without its final dot it is nothing.
     drop(driver.transaction.take());
     driver.auth.forget();
@@ -110,6 +105,8 @@ struct Driver {
     stream: Transport,
     session: Session,
     transaction: Option<Box<Transaction>>,
+    /// The message before, until its verdict is heard; an ask stands for it.
+    ending: Option<Box<Ending>>,
     asks: VecDeque<Ask>,
     peer: Peer,
     place: Place,
@@ -264,6 +261,15 @@ impl Driver {
 
     async fn mail(&mut self, mut mail: Mail) -> Result<(), Gone> {
         self.drop_transaction();
+        let private = self.auth.private(&self.peer);
+        let goes_on = |it: &Ending| private.is_none() && it.may_go_on(&self.setup.borrow(), &mail);
+        if self.ending.as_deref().is_some_and(|ending| !goes_on(ending)) {
+            Box::pin(self.settle()).await?;
+            // The verdict has ended the session.
+            if !self.session.has_outstanding() {
+                return Ok(());
+            }
+        }
         if self.parts.drain.has_begun() {
             self.asks.push_back(Ask::Answer(Reply::new(421, "4.3.2 the relay is shutting down, try again later")));
             return Ok(());
@@ -278,7 +284,9 @@ impl Driver {
             mail.distrust_submitter();
         }
         let private = self.auth.private(&self.peer);
-        let opening = Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref()));
+        let before = self.ending.as_deref_mut();
+        let opening =
+            Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref(), before));
         match meanwhile(&mut self.stream, self.session.output(), opening).await? {
             Ok(transaction) => {
                 self.transaction = Some(transaction);
@@ -343,45 +351,6 @@ impl Driver {
     fn data(&mut self, chunked: bool) {
         let asked = self.transaction.as_mut().is_some_and(|transaction| transaction.data(chunked));
         self.asks.push_back(if asked { Ask::Data } else { Ask::Answer(Reply::new(554, "5.5.1 no valid recipients")) });
-    }
-
-    async fn end_of_data(&mut self, flaws: Flaws) -> Result<(), Gone> {
-        let reply = match self.transaction.take() {
-            // Boxed, as the opening is: idle sessions, of which there are many, need not have the room.
-            Some(transaction) => {
-                let current = Arc::clone(&self.setup.borrow().config);
-                let verdict = Box::pin(transaction.finish(flaws, &current));
-                meanwhile(&mut self.stream, self.session.output(), verdict).await?
-            }
-            None => Reply::new(503, "5.5.1 no transaction"),
-        };
-        self.session.answered(reply);
-        Ok(())
-    }
-
-    /// Collects the answers to everything asked, in order.
-    async fn settle(&mut self) -> Result<(), Gone> {
-        while let Some(ask) = self.asks.pop_front() {
-            let transaction = &mut self.transaction;
-            let answer = async {
-                match (ask, transaction) {
-                    (Ask::Answer(reply), _) => reply,
-                    (Ask::Mail, Some(transaction)) => transaction.answer_mail().await,
-                    (Ask::Rcpt(forward_path), Some(transaction)) => transaction.answer_rcpt(forward_path).await,
-                    (Ask::Data, Some(transaction)) => transaction.answer_data().await,
-                    (_, None) => Reply::new(503, "5.5.1 no transaction"),
-                }
-            };
-            let reply = meanwhile(&mut self.stream, self.session.output(), answer).await?;
-            self.session.answered(reply);
-            if self.session.output().len() > MAX_OUTPUT {
-                self.flush().await?;
-            }
-        }
-        if self.transaction.as_ref().is_some_and(|transaction| transaction.is_refused()) {
-            self.drop_transaction();
-        }
-        Ok(())
     }
 
     fn drop_transaction(&mut self) {

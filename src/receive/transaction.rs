@@ -8,24 +8,26 @@
 
 use super::bounce::BounceMail;
 use super::files::Piece;
-use super::keeping::{Keeping, Unrecorded};
+use super::keeping::Keeping;
 use super::listener::{Parts, Setup};
 use super::peer::Peer;
 use super::received::received_line;
 use super::records::{Envelope, direction, draft_records, switched_on};
 use crate::config::{Config, Direction};
 use crate::forward::{Leg, Private};
-use crate::journal::{HeaderFacts, Observation, Observer};
+use crate::journal::{HeaderFacts, Observer};
 use crate::mail::{Address, QueueId, Reply, ReplyClass, ReversePath, SessionId};
 use crate::smtp::{Flaws, Mail, Rcpt};
-use crate::spool::{Draft, Verdict};
+use crate::spool::Draft;
 use std::sync::Arc;
 use std::time::Duration;
 use way::{lost_reply, unreachable_reply};
 
+pub(super) use ending::Ending;
 pub(super) use limits::recipient_limits;
 
 mod chunks;
+mod ending;
 mod limits;
 mod log;
 mod way;
@@ -75,7 +77,8 @@ struct Message {
 
 impl Transaction {
     /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal
-    /// when that can't be done. It stays where it is, for it is large and goes from hand to hand.
+    /// when that can't be done. A transaction `before` that [may](Ending::may_go_on) hands its connection on instead. It stays where
+    /// it is, for it is large and goes from hand to hand.
     pub(super) async fn open(
         session: SessionId,
         peer: &Peer,
@@ -83,6 +86,7 @@ impl Transaction {
         setup: Arc<Setup>,
         parts: &Arc<Parts>,
         private: Option<&Arc<Private>>,
+        before: Option<&mut Ending>,
     ) -> Result<Box<Self>, Reply> {
         let mut transaction = Box::new(Self {
             files: None,
@@ -112,7 +116,10 @@ impl Transaction {
                 return Err(reply);
             }
         }
-        let opened = way::open(&transaction.setup, private, &transaction.peer, transaction.queue_id).await;
+        let opened = match before.and_then(Ending::go_on) {
+            Some(leg) => Ok(leg),
+            None => way::open(&transaction.setup, private, &transaction.peer, transaction.queue_id).await,
+        };
         let (why, for_client) = match opened {
             Ok(mut leg) => {
                 if let Some(keyword) = leg.lacks(&transaction.mail) {
@@ -285,32 +292,37 @@ impl Transaction {
         }
     }
 
-    /// The client's final dot, or its last chunk: everything durable, then the next hop's, then the verdict.
-    /// `current` is the configuration in effect now.
-    pub(super) async fn finish(mut self: Box<Self>, flaws: Flaws, current: &Arc<Config>) -> Reply {
+    /// The client's final dot, or its last chunk: makes everything durable, for the next hop to hear of its end. Where it does not
+    /// go on, or went nowhere, the error is the answer. `current` is the configuration in effect now.
+    pub(super) async fn keep(mut self: Box<Self>, flaws: Flaws, current: &Arc<Config>) -> Result<Box<Ending>, Reply> {
         let reply = match (self.trouble.take().or_else(|| self.flaw_at_the_end(flaws)), self.message.take()) {
             (Some(reply), _) => reply,
-            (None, Some(message)) => return self.relay(message, flaws, current).await,
+            (None, Some(message)) => return self.prepare(message, flaws, current).await,
             (None, None) => match self.bounce.take() {
                 Some(bounce) => Box::pin(bounce.judge(&self.keeping, &self.parts, (self.session, self.queue_id))).await,
                 None => Reply::new(503, "5.5.1 no message was begun"),
             },
         };
         if reply.is_completion() {
-            return reply;
+            return Err(reply);
         }
         // Dropping the conversation closes it before its final dot: nothing is relayed.
         self.log_refusal("end of data", None, &reply);
-        reply
+        Err(reply)
     }
 
-    async fn relay(&mut self, message: Message, flaws: Flaws, current: &Arc<Config>) -> Reply {
+    async fn prepare(
+        mut self: Box<Self>,
+        message: Message,
+        flaws: Flaws,
+        current: &Arc<Config>,
+    ) -> Result<Box<Ending>, Reply> {
         let observation = message.observer.finish();
         if observation.hops > MAX_HOPS {
             let reply = Reply::new(550, "5.4.6 routing loop: too many Received fields");
             self.log_circle(observation.own.as_ref(), observation.hops);
             self.log_refusal("end of data", None, &reply);
-            return reply;
+            return Err(reply);
         }
         let facts = HeaderFacts::read(&observation.header);
         let envelope = Envelope {
@@ -333,69 +345,12 @@ impl Transaction {
         };
         if let Some(reply) = self.obstacle_at_the_end(flaws, !records.is_empty()).await {
             self.log_refusal("end of data", None, &reply);
-            return reply;
+            return Err(reply);
         }
         let draft = Draft { queue_id: self.queue_id, records };
-        match self.keeping.prepare(draft).await {
-            Ok(unrecorded) => self.release_message(&envelope, &observation, unrecorded).await,
-            Err(reply) => {
-                self.log_refusal("end of data", None, &reply);
-                reply
-            }
-        }
-    }
-
-    /// Takes the verdict to the spool, or to the gaps where the message has no record that it should have.
-    fn decide(&self, verdict: Verdict, unrecorded: Option<&Unrecorded>) {
-        let Some(unrecorded) = unrecorded else {
-            // Nobody waits for the verdict to be durable: lost in a crash, it counts as unknown, and the record goes.
-            return drop(self.parts.spool.decide(self.queue_id, verdict));
-        };
-        if verdict != Verdict::Refused {
-            for organization in &unrecorded.organizations {
-                self.parts.gaps.note(organization, self.queue_id, &unrecorded.reason, self.parts.clock.now());
-            }
-        }
-    }
-
-    /// Sends the final dot, or the last chunk, and takes the verdict to the spool and the client.
-    async fn release_message(
-        &mut self,
-        envelope: &Envelope,
-        observation: &Observation,
-        unrecorded: Option<Unrecorded>,
-    ) -> Reply {
-        let unrecorded = unrecorded.as_ref();
-        let Some(mut leg) = self.leg.take() else {
-            self.decide(Verdict::Refused, unrecorded);
-            return lost_reply(&self.peer);
-        };
-        match leg.finish().await {
-            Ok(reply) if reply.is_completion() => {
-                self.decide(Verdict::Accepted, unrecorded);
-                leg.release();
-                self.log_acceptance(envelope, observation, &reply);
-                reply
-            }
-            Ok(reply) => {
-                self.decide(Verdict::Refused, unrecorded);
-                leg.release();
-                self.log_refusal("end of data", None, &reply);
-                if reply.code() == 354 { Reply::new(451, "4.4.1 the next hop broke the protocol") } else { reply }
-            }
-            Err(lost) => {
-                let verdict = if lost.left_nothing() { Verdict::Refused } else { Verdict::Unknown };
-                self.decide(verdict, unrecorded);
-                self.warn_of_next_hop(&lost);
-                let reply = lost_reply(&self.peer);
-                if verdict == Verdict::Unknown {
-                    self.log_unknown(&reply, unrecorded.is_none());
-                } else {
-                    self.log_refusal("end of data", None, &reply);
-                }
-                reply
-            }
-        }
+        let unrecorded = self.keeping.prepare(draft).await;
+        let unrecorded = unrecorded.inspect_err(|reply| self.log_refusal("end of data", None, reply))?;
+        Ok(Box::new(Ending::new(self, envelope, observation, unrecorded)))
     }
 
     /// Ends an unfinished transaction in order: a conversation in a clean state is kept for the next one.

@@ -9,7 +9,8 @@
 //! from before STARTTLS lives on behind it.
 //!
 //! What belongs together waits: RSET, EHLO, QUIT, STARTTLS, AUTH and another MAIL are carried out when all asks before them
-//! are answered, so an answer can only be meant for the transaction that is open.
+//! are answered, so an answer can only be meant for the transaction that is open. One thing may come sooner: behind the end of a
+//! message the next transaction, up to its DATA, so that the driver can send it on along with that end.
 //!
 //! Left to others, the driver: sockets, time, TLS, who may send what where, the limit of a message's real size, and the
 //! refusal of a message with [`Flaws`].
@@ -87,7 +88,7 @@ pub enum Step<'s> {
     /// a message with a flaw must go nowhere but into chunks: where line ends mean something, what is a flaw here may be
     /// the end of the message to the next server.
     Content(&'s [u8], Flaws),
-    /// An ask: the message is complete.
+    /// An ask: the message is complete. The next transaction may be asked before its answer.
     EndOfData(Flaws),
     /// An ask: the client wants to authenticate. A 334 lets it respond, a 235 says that it has, all else that it has not.
     Auth(Auth),

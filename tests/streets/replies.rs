@@ -1,6 +1,6 @@
 //! The next hop's replies are the client's; what both sides can is announced; pipelining and reuse.
 
-use crate::common::{Client, Record, Setup, Sink, Stage, say, strip_received, stuff};
+use crate::common::{Client, Record, Relay, Setup, Sink, Stage, drop_line, say, strip_received, stuff};
 use crate::message;
 
 #[test]
@@ -117,6 +117,51 @@ fn pipelined_commands_are_answered_in_order_and_the_next_message_may_follow_the_
         assert_eq!(strip_received(&copy.octets).1, message(mark));
         assert_eq!(copy.forward_paths(), [&format!("bob-{mark}@example.net"), "eve@example.net"]);
     }
+    relay.finish_clean(2);
+}
+
+/// One message whose envelope is answered, for its end to be sent along with the envelope of another.
+fn begun(relay: &Relay, mark: &str) -> Client {
+    let mut client = Client::ehlo(relay.address());
+    client.command("MAIL FROM:<alice@example.org>").starts("250");
+    client.command(&format!("RCPT TO:<bob-{mark}@example.net>")).starts("250");
+    client.command("DATA").starts("354");
+    client
+}
+
+#[test]
+fn a_message_goes_on_though_its_client_is_gone_behind_it_and_the_next_envelope() {
+    let (next_hop, archive) = (Sink::start(), Sink::start());
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = begun(&relay, "one");
+    let envelope = b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
+    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    client.hang_up();
+    assert_eq!(strip_received(&next_hop.wait_for(1)[0].octets).1, message("one"));
+    assert_eq!(Record::read(&archive.wait_for(1)[0].octets).recipients(), ["bob-one@example.net"]);
+    relay.finish_clean(1);
+    assert_eq!(next_hop.taken().len(), 1);
+}
+
+#[test]
+fn a_message_that_is_lost_at_its_end_does_not_take_the_next_one_with_it() {
+    let next_hop = Sink::scripted(|stage| match stage {
+        Stage::End(taken) if memchr::memmem::find(&taken.octets, b"one").is_some() => drop_line(),
+        _ => None,
+    });
+    let archive = Sink::start();
+    let mut relay = Setup::new(&next_hop, &archive).start();
+    let mut client = begun(&relay, "one");
+    let envelope = b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
+    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    for expected in ["451 4.4.1", "250", "250", "354"] {
+        client.reply().starts(expected);
+    }
+    client.data(&message("two")).starts("250");
+    assert_eq!(strip_received(&next_hop.wait_for(1)[0].octets).1, message("two"), "over another connection");
+    let mut journaled: Vec<_> = archive.wait_for(2).iter().map(|taken| Record::read(&taken.octets).original).collect();
+    journaled.sort();
+    assert_eq!(journaled, [message("one"), message("two")], "perhaps the next hop has the first one");
     relay.finish_clean(2);
 }
 

@@ -26,6 +26,8 @@ pub struct Job {
     pub at: u64,
     /// MAIL, RCPT and DATA in one write.
     pub pipelined: bool,
+    /// Its MAIL, RCPT and DATA may go in one write with the final dot of the message before.
+    pub ahead: bool,
     /// In chunks, where the relay takes them.
     pub chunked: bool,
     /// Octets of one write of the message.
@@ -72,12 +74,15 @@ enum End {
 impl Client {
     pub async fn run(mut self) {
         let mut wire = None;
-        for job in std::mem::take(&mut self.jobs) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let mut following = jobs.clone().into_iter().skip(1);
+        for job in jobs {
+            let next = following.next().filter(|next| next.ahead && next.pipelined);
             let now = now();
             if job.at > now {
                 sleep(Duration::from_millis(job.at - now)).await;
             }
-            self.deliver(&mut wire, job).await;
+            self.deliver(&mut wire, job, next.as_ref()).await;
             self.open.set(self.open.get() - 1);
         }
         if let Some(mut wire) = wire {
@@ -87,7 +92,7 @@ impl Client {
     }
 
     /// Tries until every recipient is taken or refused for good.
-    async fn deliver(&mut self, wire: &mut Option<Wire>, mut job: Job) {
+    async fn deliver(&mut self, wire: &mut Option<Wire>, mut job: Job, next: Option<&Job>) {
         let mut pending = job.recipients.clone();
         let mut tried = 0;
         while !pending.is_empty() {
@@ -112,12 +117,14 @@ impl Client {
                 None => self.connect(&mut attempt).await,
             };
             let end = match &mut talk {
-                Some(open) => self.transaction(open, &job, &pending, &mut attempt).await.unwrap_or(End::Lost),
+                Some(open) => self.transaction(open, &job, &pending, next, &mut attempt).await.unwrap_or(End::Lost),
                 None => End::Lost,
             };
             self.judge(&end, &attempt, &mut pending);
             let closing = attempt.replies.last().is_some_and(|(_, reply)| reply.starts_with("421"));
-            if !matches!(end, End::Lost) && !closing && self.dice.chance(60) {
+            // Behind a message that has to be sent again, an envelope that went ahead is another one's.
+            let is_in_step = pending.is_empty() || talk.as_ref().is_some_and(|talk| !talk.is_ahead);
+            if !matches!(end, End::Lost) && !closing && is_in_step && self.dice.chance(60) {
                 *wire = talk;
             }
             attempt.ended = now();
@@ -170,19 +177,21 @@ impl Client {
         wire: &mut Wire,
         job: &Job,
         recipients: &[String],
+        next: Option<&Job>,
         attempt: &mut Attempt,
     ) -> io::Result<End> {
+        let is_said = std::mem::take(&mut wire.is_ahead);
         let mail = &self.mails[job.mail];
         if mail.is_eight_bit && !wire.takes_eight_bit {
             // It can't be sent as it is (RFC 6152, section 3); perhaps another time.
             wire.write(b"QUIT\r\n").await?;
             return Ok(End::Lost);
         }
-        let body = if mail.is_eight_bit { " BODY=8BITMIME" } else { "" };
-        let from = format!("MAIL FROM:<{}> SIZE={}{body}\r\n", mail.sender.as_deref().unwrap_or(""), mail.octets.len());
-        let rcpts: Vec<_> = recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>\r\n")).collect();
-        let chunked = job.chunked && wire.takes_chunks;
-        if job.pipelined {
+        let (from, rcpts) = envelope(mail, recipients);
+        let chunked = job.chunked && wire.takes_chunks && !is_said;
+        if is_said {
+            // With the dot before.
+        } else if job.pipelined {
             let data = if chunked { "" } else { "DATA\r\n" };
             wire.write(format!("{from}{}{data}", rcpts.concat()).as_bytes()).await?;
         } else {
@@ -219,7 +228,7 @@ impl Client {
         if !reply.starts_with("354") {
             return Ok(End::Refused(refusal.unwrap_or(reply)));
         }
-        self.content(wire, job, attempt).await
+        self.content(wire, job, next, attempt).await
     }
 
     /// All chunks at once, or each behind the reply to the one before.
@@ -271,16 +280,26 @@ impl Client {
         Ok(End::Replied(reply))
     }
 
-    async fn content(&self, wire: &mut Wire, job: &Job, attempt: &mut Attempt) -> io::Result<End> {
-        let octets = stuffed(&self.mails[job.mail].octets);
+    async fn content(&self, wire: &mut Wire, job: &Job, next: Option<&Job>, attempt: &mut Attempt) -> io::Result<End> {
+        let mut octets = stuffed(&self.mails[job.mail].octets);
         let end = match job.hang_up {
             Some(HangUp::InData(parts)) => (octets.len() - 3) * parts / 1_000,
             _ => octets.len(),
         };
+        let is_whole = end == octets.len();
+        let end = match next.filter(|next| is_whole && (wire.takes_eight_bit || !self.mails[next.mail].is_eight_bit)) {
+            Some(next) => {
+                let (from, rcpts) = envelope(&self.mails[next.mail], &next.recipients);
+                octets.extend_from_slice(format!("{from}{}DATA\r\n", rcpts.concat()).as_bytes());
+                wire.is_ahead = true;
+                octets.len()
+            }
+            None => end,
+        };
         for piece in octets[..end].chunks(job.piece) {
             wire.write(piece).await?;
         }
-        if end < octets.len() {
+        if !is_whole {
             return Ok(End::Lost);
         }
         attempt.dot_sent = true;
@@ -291,6 +310,13 @@ impl Client {
         attempt.end = Some(reply.clone());
         Ok(End::Replied(reply))
     }
+}
+
+/// MAIL, and each RCPT.
+fn envelope(mail: &Mail, recipients: &[String]) -> (String, Vec<String>) {
+    let body = if mail.is_eight_bit { " BODY=8BITMIME" } else { "" };
+    let from = format!("MAIL FROM:<{}> SIZE={}{body}\r\n", mail.sender.as_deref().unwrap_or(""), mail.octets.len());
+    (from, recipients.iter().map(|recipient| format!("RCPT TO:<{recipient}>\r\n")).collect())
 }
 
 async fn hear(wire: &mut Wire, stage: Stage, attempt: &mut Attempt) -> io::Result<String> {

@@ -172,6 +172,7 @@ fn jobs(dice: &mut Dice, chunks: &mut Dice, mails: &[Mail], length: u64) -> Vec<
                 recipients,
                 at: dice.between(0, length),
                 pipelined: dice.chance(50),
+                ahead: dice.fork("ahead").chance(60),
                 chunked: chunks.chance(60),
                 piece: *dice.pick(&[700, 4_096, 40_000, 1_000_000]),
                 hang_up,

@@ -16,11 +16,13 @@ pub struct Wire {
     pub takes_eight_bit: bool,
     /// For a client: the other side has announced CHUNKING.
     pub takes_chunks: bool,
+    /// For a client: it has said the envelope of its next message.
+    pub is_ahead: bool,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, buffer: Vec::new(), patience, takes_eight_bit: false, takes_chunks: false }
+        Self { stream, buffer: Vec::new(), patience, takes_eight_bit: false, takes_chunks: false, is_ahead: false }
     }
 
     pub async fn write(&mut self, octets: &[u8]) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Conversations with a scripted server on the loopback.
 
+mod ahead;
 mod chunks;
 mod conversation;
 mod identity;

@@ -77,7 +77,7 @@ pub enum Verb {
 impl Verb {
     /// Whether a further command may be sent before the reply has come (RFC 2920, section 3.1), when the server offers it.
     pub(super) fn may_be_followed(self) -> bool {
-        matches!(self, Self::Xforward | Self::Mail | Self::Rcpt | Self::Reset)
+        matches!(self, Self::Xforward | Self::Mail | Self::Rcpt | Self::EndOfData | Self::Reset)
     }
 
     /// Whether a 3yz reply makes sense.

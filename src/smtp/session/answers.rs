@@ -6,10 +6,24 @@ use super::{CloseReason, MAX_IDLE_COMMANDS, Session, Step, replies, trace};
 use crate::mail::{Reply, ReplyClass};
 use crate::smtp::Extensions;
 use crate::smtp::data::{Chunk, Decoder};
+use std::collections::VecDeque;
 
 /// Whether a refusal of ours says that the client errs in the protocol.
 pub(super) fn is_error(reply: &Reply) -> bool {
     matches!(reply.code(), 500..=504 | 555)
+}
+
+/// The message is complete. What follows it belongs to another transaction.
+pub(super) fn ask_end(
+    phase: &mut Phase,
+    transaction: &mut Option<super::Transaction>,
+    queue: &mut VecDeque<Slot>,
+    flaws: Flaws,
+) -> Step<'static> {
+    *phase = Phase::Commands;
+    *transaction = None;
+    queue.push_back(Slot::Ask(Ask::EndOfData));
+    Step::EndOfData(flaws)
 }
 
 impl Session {
@@ -162,8 +176,6 @@ impl Session {
     }
 
     fn end_transaction(&mut self, reply: &Reply) {
-        self.transaction = None;
-        self.phase = Phase::Commands;
         if reply.is_completion() {
             // Who guesses passwords does not become honest by a message.
             let guesses = self.counts.guesses;
@@ -183,9 +195,8 @@ impl Session {
             Chunk::End => {
                 let flaws = decoder.flaws();
                 trace::hear_message(&mut self.trace);
-                self.phase = Phase::EndOfDataAsked;
-                self.queue.push_back(Slot::Ask(Ask::EndOfData));
-                Step::EndOfData(flaws)
+                let Self { phase, transaction, queue, .. } = self;
+                ask_end(phase, transaction, queue, flaws)
             }
         }
     }

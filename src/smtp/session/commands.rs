@@ -56,6 +56,7 @@ impl Session {
             let longest = if may_be_auth { MAX_AUTH_LINE } else { MAX_COMMAND_LINE };
             let length = match self.input.next_line(longest) {
                 Line::Partial => return Step::NeedInput,
+                Line::Swallowed | Line::TooLong if self.ends() => return Step::AwaitAnswers,
                 Line::Swallowed => {
                     self.hear_of("a line that is too long");
                     self.refuse(replies::line_too_long());
@@ -76,7 +77,7 @@ impl Session {
                 Line::Whole(length) => length,
             };
             let line = self.input.rest().get(..length).unwrap_or_default();
-            if is_http_request(line) {
+            if is_http_request(line) && !self.ends() {
                 self.close_on_http();
                 continue;
             }
@@ -87,9 +88,12 @@ impl Session {
                 continue;
             }
             let command = Command::parse(line);
-            if command.is_err() && is_bdat(line) {
+            if command.is_err() && is_bdat(line) && !self.ends() {
                 self.close_on_bdat();
                 continue;
+            }
+            if self.ends() && !self.may_follow_the_end(&command) {
+                return Step::AwaitAnswers;
             }
             self.hear(&command, length);
             match self.obey(command) {
@@ -126,9 +130,7 @@ impl Session {
             Phase::Closing(_) if self.has_outstanding() => Some(Step::AwaitAnswers),
             Phase::Closing(_) if self.transaction.take().is_some() => Some(Step::Reset),
             Phase::Closing(reason) => Some(Step::Close(reason)),
-            Phase::HelloAsked { .. } | Phase::DataAsked(_) | Phase::EndOfDataAsked | Phase::AuthAsked => {
-                Some(Step::AwaitAnswers)
-            }
+            Phase::HelloAsked { .. } | Phase::DataAsked(_) | Phase::AuthAsked => Some(Step::AwaitAnswers),
             Phase::StartTls => Some(Step::StartTls),
             Phase::Chunk { left: 0, chunk: ChunkSize { last: true, .. } } => Some(self.end_chunks()),
             Phase::Chunk { .. } | Phase::Discard { .. } | Phase::Data(_) => Some(Step::NeedInput),
@@ -141,9 +143,26 @@ impl Session {
             Some(Chunks::Begun(scanner)) => scanner.finish(),
             _ => Flaws::default(),
         };
-        self.phase = Phase::EndOfDataAsked;
-        self.queue.push_back(Slot::Ask(Ask::EndOfData));
-        Step::EndOfData(flaws)
+        let Self { phase, transaction, queue, .. } = self;
+        answers::ask_end(phase, transaction, queue, flaws)
+    }
+
+    /// The end of a message is asked, and not answered.
+    fn ends(&self) -> bool {
+        matches!(self.queue.front(), Some(Slot::Ask(Ask::EndOfData)))
+    }
+
+    /// Whether a command is carried out before the end of the message in front of it is answered (RFC 2920, section 3.1): the
+    /// beginning of a transaction, as far as nothing is wrong with it. Errors count from the answer on.
+    fn may_follow_the_end(&self, command: &Result<Command, Reply>) -> bool {
+        match (command, &self.transaction) {
+            (Ok(Command::Mail(mail)), None) => mail.check(&self.announced).is_ok(),
+            (Ok(Command::Rcpt(rcpt)), Some(begun)) => {
+                rcpt.check(&self.announced, begun.smtp_utf8).is_ok() && begun.outstanding < self.settings.max_recipients
+            }
+            (Ok(Command::Data), Some(begun)) => begun.outstanding > 0,
+            _ => false,
+        }
     }
 
     fn close_on_http(&mut self) {
@@ -258,8 +277,9 @@ impl Session {
         if !self.introduced {
             return self.out_of_sequence("send EHLO first");
         }
-        // An answer that is still to come may end the transaction, or be meant for one that has ended.
-        if self.has_outstanding() {
+        // An answer that is still to come may end the transaction, or be meant for one that has ended. That to the end of a
+        // message is known by its place.
+        if self.has_outstanding() && !(self.ends() && self.queue.len() == 1) {
             return Outcome::Wait;
         }
         if self.transaction.is_some() {

@@ -20,8 +20,6 @@ pub(super) enum Phase {
     /// The octets of a chunk that is refused. They must pass before the reply, or they would be read as commands
     /// (RFC 3030, section 2). An error of the client counts as one.
     Discard { left: u64, reply: Reply, error: bool },
-    /// The end of the message is asked.
-    EndOfDataAsked,
     /// AUTH is asked, or the client's response.
     AuthAsked,
     /// The client's response is waited for.
@@ -59,7 +57,7 @@ pub(super) enum Ask {
     Auth,
 }
 
-/// A mail transaction (RFC 5321, section 3.3) between MAIL and the answer to its end.
+/// A mail transaction (RFC 5321, section 3.3) between MAIL and the end of its message.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     /// MAIL asked for SMTPUTF8.

@@ -1,0 +1,126 @@
+//! The end of a message that is durable: the next hop hears of it, and its verdict goes to the spool and to the client.
+//!
+//! ```text
+//! durable ─▶ the end is said ─────────────────────────▶ its verdict
+//!         └▶ the end and the client's next transaction ─▶ its verdict, then the replies to that one
+//! ```
+
+use super::{Transaction, lost_reply};
+use crate::forward::{Leg, Lost};
+use crate::journal::Observation;
+use crate::mail::Reply;
+use crate::receive::keeping::Unrecorded;
+use crate::receive::listener::Setup;
+use crate::receive::records::Envelope;
+use crate::smtp::Mail;
+use crate::smtp::client::Verb;
+use crate::spool::Verdict;
+
+/// A message whose end is to be said. It has to be [heard](Self::hear), or its records wait for a verdict.
+pub(in super::super) struct Ending {
+    transaction: Box<Transaction>,
+    envelope: Envelope,
+    observation: Observation,
+    unrecorded: Option<Unrecorded>,
+    /// The next transaction has the connection.
+    has_gone_on: bool,
+    /// Why the end could not be said.
+    failed: Option<Lost>,
+}
+
+impl Ending {
+    pub(super) fn new(
+        transaction: Box<Transaction>,
+        envelope: Envelope,
+        observation: Observation,
+        unrecorded: Option<Unrecorded>,
+    ) -> Self {
+        Self { transaction, envelope, observation, unrecorded, has_gone_on: false, failed: None }
+    }
+
+    /// Whether the session's next transaction may begin along with this end.
+    pub(in super::super) fn may_go_on(&self, setup: &Setup, mail: &Mail) -> bool {
+        self.transaction.leg.as_ref().is_some_and(|leg| leg.may_go_on(&setup.next_hop, mail))
+    }
+
+    /// The connection for the next transaction: the end leaves with its first commands.
+    pub(super) fn go_on(&mut self) -> Option<Leg> {
+        match self.transaction.leg.take()?.go_on() {
+            Ok(leg) => {
+                self.has_gone_on = true;
+                Some(leg)
+            }
+            Err(lost) => {
+                self.failed = Some(lost);
+                None
+            }
+        }
+    }
+
+    /// Says the end, unless it went along with the beginning of `next`, and takes the verdict to the spool and the client.
+    pub(in super::super) async fn hear(mut self: Box<Self>, next: Option<&mut Transaction>) -> Reply {
+        let leg = self.transaction.leg.take();
+        let heard = match (self.failed.take(), leg) {
+            (Some(lost), _) => Err(lost),
+            (None, Some(mut leg)) => {
+                let heard = leg.finish().await;
+                if heard.is_ok() {
+                    leg.release();
+                }
+                heard
+            }
+            (None, None) if self.has_gone_on => match next.and_then(|next| next.leg.as_mut()) {
+                Some(leg) => leg.verdict().await,
+                // What became of it nobody can hear any more.
+                None => Err(Lost::Closed(Some(Verb::EndOfData))),
+            },
+            (None, None) => {
+                self.decide(Verdict::Refused);
+                return lost_reply(&self.transaction.peer);
+            }
+        };
+        self.judge(heard)
+    }
+
+    fn judge(&self, heard: Result<Reply, Lost>) -> Reply {
+        let transaction = &self.transaction;
+        match heard {
+            Ok(reply) if reply.is_completion() => {
+                self.decide(Verdict::Accepted);
+                transaction.log_acceptance(&self.envelope, &self.observation, &reply);
+                reply
+            }
+            Ok(reply) => {
+                self.decide(Verdict::Refused);
+                transaction.log_refusal("end of data", None, &reply);
+                if reply.code() == 354 { Reply::new(451, "4.4.1 the next hop broke the protocol") } else { reply }
+            }
+            Err(lost) => {
+                let verdict = if lost.left_nothing() { Verdict::Refused } else { Verdict::Unknown };
+                self.decide(verdict);
+                transaction.warn_of_next_hop(&lost);
+                let reply = lost_reply(&transaction.peer);
+                if verdict == Verdict::Unknown {
+                    transaction.log_unknown(&reply, self.unrecorded.is_none());
+                } else {
+                    transaction.log_refusal("end of data", None, &reply);
+                }
+                reply
+            }
+        }
+    }
+
+    /// Takes the verdict to the spool, or to the gaps where the message has no record that it should have.
+    fn decide(&self, verdict: Verdict) {
+        let Transaction { parts, queue_id, .. } = &*self.transaction;
+        let Some(unrecorded) = &self.unrecorded else {
+            // Nobody waits for the verdict to be durable: lost in a crash, it counts as unknown, and the record goes.
+            return drop(parts.spool.decide(*queue_id, verdict));
+        };
+        if verdict != Verdict::Refused {
+            for organization in &unrecorded.organizations {
+                parts.gaps.note(organization, *queue_id, &unrecorded.reason, parts.clock.now());
+            }
+        }
+    }
+}
