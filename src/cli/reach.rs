@@ -1,8 +1,8 @@
 //! How a listener of the configuration is reached from this host, by commands that ask it something.
 
 use crate::config::{ClientIdentity, Listener, SmtpRoute, Tls, TlsMode};
+use crate::mail::Sha256;
 use crate::receive::is_load_balancer;
-use sha2::{Digest as _, Sha256};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// A way to a listener.
@@ -53,6 +53,6 @@ pub(super) fn route(listener: &Listener, place: IpAddr) -> SmtpRoute {
     let Some(tls) = &listener.tls else { return SmtpRoute::to(place.to_string(), port, Tls::None) };
     let mode = if tls.mode == TlsMode::Implicit { Tls::Implicit } else { Tls::Required };
     let leaves = tls.identities.iter().filter_map(|identity| identity.chain.first());
-    let fingerprints = leaves.map(|certificate| Sha256::digest(certificate).into()).collect();
+    let fingerprints = leaves.map(|certificate| Sha256::of(certificate)).collect();
     SmtpRoute { fingerprints, ..SmtpRoute::to(place.to_string(), port, mode) }
 }

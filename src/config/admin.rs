@@ -1,7 +1,6 @@
 //! `[admin]`: where status, health and metrics are served, and the token that asks for.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use crate::mail::HmacKey;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,18 +28,13 @@ pub struct Token([u8; 32]);
 impl Token {
     /// The token `text`.
     pub fn new(text: &str) -> Self {
-        Self(tag(text).map_or([0; 32], |mac| mac.finalize().into_bytes().into()))
+        Self(HmacKey::new(KEY).tag(text.as_bytes()))
     }
 
     /// Whether `given` is it. Takes as long whatever they have in common.
     pub fn is(&self, given: &str) -> bool {
-        tag(given).is_some_and(|mac| mac.verify_slice(&self.0).is_ok())
+        HmacKey::new(KEY).is_tag(given.as_bytes(), &self.0)
     }
-}
-
-/// HMAC-SHA-256 takes a key of any length; were it refused, no token would be right.
-fn tag(text: &str) -> Option<Hmac<Sha256>> {
-    Some(Hmac::<Sha256>::new_from_slice(KEY).ok()?.chain_update(text.as_bytes()))
 }
 
 /// Never shows it.

@@ -6,10 +6,9 @@
 //! decided by [`servers_in_turn`], which looks nothing up.
 
 use super::dns::{Found, Missing, NameServers, text_of};
-use crate::mail::RecordId;
+use crate::mail::{RecordId, Sha256};
 use crate::net::{Dane, SharedNetwork, Tlsa};
 use hickory_resolver::proto::rr::{RData, RecordType};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -280,8 +279,8 @@ pub(super) fn servers_in_turn(
         }
     }
     hosts.sort_by_cached_key(|exchanger| {
-        let draw = Sha256::new().chain_update(id.as_str()).chain_update(&exchanger.host).finalize();
-        (exchanger.preference, <[u8; 32]>::from(draw))
+        let draw = Sha256::of([id.as_str(), &exchanger.host].concat().as_bytes());
+        (exchanger.preference, draw)
     });
     let mut seen = BTreeSet::new();
     let once = hosts.into_iter().map(|exchanger| exchanger.host).filter(|host| seen.insert(host.clone()));

@@ -3,7 +3,6 @@
 //! Promises: bounded memory, no allocation, the same result however the octets are cut.
 
 use super::mac::MAC_FIELD;
-use sha2::{Digest, Sha256};
 
 /// Fields that servers add on the way and that do not make another message. RFC 5321, section 4.4; RFC 6376; RFC 8617;
 /// RFC 8601; RFC 7208, section 9.1.
@@ -35,7 +34,7 @@ pub(super) enum Verdict {
 /// The header's lines, as far as they have passed.
 #[derive(Debug, Clone)]
 pub(super) struct HeaderLines {
-    hash: Sha256,
+    hash: blake3::Hasher,
     received: u32,
     /// `X-Journal-Mac:` fields.
     macs: u32,
@@ -51,7 +50,7 @@ pub(super) struct HeaderLines {
 impl HeaderLines {
     pub(super) fn new() -> Self {
         Self {
-            hash: Sha256::new(),
+            hash: blake3::Hasher::new(),
             received: 0,
             macs: 0,
             keep: true,
@@ -95,8 +94,8 @@ impl HeaderLines {
     }
 
     /// The hash of all lines but the trace fields'.
-    pub(super) fn into_hash(self) -> Sha256 {
-        self.hash
+    pub(super) fn hash(&self) -> blake3::Hash {
+        self.hash.finalize()
     }
 
     /// Takes octets until it is clear what line this is; true when it is the empty one.

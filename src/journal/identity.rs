@@ -5,7 +5,7 @@
 //! supplementary record, which names recipients the first one didn't, is never taken for a repeat.
 
 use super::fields::RecordFields;
-use sha2::{Digest, Sha256};
+use crate::mail::Sha256;
 use uuid::Uuid;
 
 /// Archives know a journal record by this domain in its Message-ID.
@@ -25,19 +25,19 @@ pub fn message_uuid(fields: &RecordFields) -> Uuid {
     let mut recipients: Vec<&str> = fields.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
     recipients.sort_unstable();
     recipients.dedup();
-    let mut hash = Sha256::new_with_prefix(UUID_DOMAIN);
+    let mut hash = Sha256::new();
+    hash.update(UUID_DOMAIN);
     add(&mut hash, fields.organization.as_bytes());
     add(&mut hash, &fields.original.identity);
-    hash.update((recipients.len() as u64).to_be_bytes());
+    hash.update(&(recipients.len() as u64).to_be_bytes());
     recipients.iter().for_each(|recipient| add(&mut hash, recipient.as_bytes()));
     add_option(&mut hash, fields.supplements.as_deref());
     add_option(
         &mut hash,
         fields.original.message_id.is_none().then(|| fields.copy_of.as_ref().unwrap_or(&fields.id).as_str()),
     );
-    let digest: [u8; 32] = hash.finalize().into();
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(digest).for_each(|(byte, digest)| *byte = digest);
+    bytes.iter_mut().zip(hash.finish()).for_each(|(byte, digest)| *byte = digest);
     Uuid::new_v8(bytes)
 }
 
@@ -53,12 +53,12 @@ pub(super) fn message_id_text(uuid: Uuid) -> String {
 
 /// With its length before it, so that no two lists of values give the same octets.
 fn add(hash: &mut Sha256, value: &[u8]) {
-    hash.update((value.len() as u64).to_be_bytes());
+    hash.update(&(value.len() as u64).to_be_bytes());
     hash.update(value);
 }
 
 fn add_option(hash: &mut Sha256, value: Option<&str>) {
-    hash.update([u8::from(value.is_some())]);
+    hash.update(&[u8::from(value.is_some())]);
     add(hash, value.unwrap_or_default().as_bytes());
 }
 

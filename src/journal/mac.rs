@@ -15,9 +15,7 @@
 use super::header::{field_end, fields};
 use super::header_lines::field_name;
 use super::writer::push;
-use crate::mail::{Entropy, RecordId, hex, read_hex};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use crate::mail::{Entropy, HmacKey, RecordId, Sha256, hex, read_hex};
 
 /// The field's name.
 pub const MAC_FIELD: &str = "X-Journal-Mac";
@@ -81,7 +79,7 @@ impl MacKey {
 
     /// A key that was kept.
     pub fn from_bytes(key: [u8; Self::SIZE]) -> Self {
-        let hash = Sha256::new().chain_update(KEY_ID_DOMAIN).chain_update(key).finalize();
+        let hash = Sha256::of(&[KEY_ID_DOMAIN, &key].concat());
         let mut id = [0; KEY_ID];
         id.iter_mut().zip(hash).for_each(|(id, hash)| *id = hash);
         Self { key, id }
@@ -101,21 +99,8 @@ impl MacKey {
         value.push_str("; ");
         value.push_str(&hex(&self.id));
         value.push_str("; ");
-        if let Some(mac) = self.mac(header, body) {
-            value.push_str(&hex(&mac.finalize().into_bytes()));
-        }
+        value.push_str(&hex(&HmacKey::new(&self.key).tag(&sealed(header, body))));
         value
-    }
-
-    /// HMAC takes a key of any length, so there always is one; without one nothing would be known again.
-    fn mac(&self, header: &[u8], body: &BodyHashes) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
-        mac.update(DOMAIN);
-        mac.update(&header_hash(header));
-        for piece in [&body.before, &body.original, &body.behind] {
-            mac.update(piece);
-        }
-        Some(mac)
     }
 
     /// The MAC in a field's value, when it names this key.
@@ -140,12 +125,12 @@ pub(super) struct BodyHashes {
 impl BodyHashes {
     /// Of a body that is `before`, an original of this hash, `behind`.
     pub(super) fn around(before: &[u8], original: Hash, behind: &[u8]) -> Self {
-        Self { before: Sha256::digest(before).into(), original, behind: Sha256::digest(behind).into() }
+        Self { before: Sha256::of(before), original, behind: Sha256::of(behind) }
     }
 
     /// Of a body without an original.
     pub(super) fn of(body: &[u8]) -> Self {
-        Self::around(body, Sha256::digest(b"").into(), b"")
+        Self::around(body, Sha256::of(b""), b"")
     }
 }
 
@@ -196,10 +181,8 @@ impl Recognition {
 
     /// What it is, when all of it is as it was sent.
     pub(super) fn end(self, header: &[u8]) -> Option<OwnMail> {
-        let mac = self.key.mac(header, &self.body.end())?;
-        // Takes the same time wherever they differ.
-        mac.verify_slice(&self.claimed).ok()?;
-        Some(self.own)
+        let sealed = sealed(header, &self.body.end());
+        HmacKey::new(&self.key.key).is_tag(&sealed, &self.claimed).then_some(self.own)
     }
 }
 
@@ -241,11 +224,17 @@ impl Body {
 
     fn end(mut self) -> BodyHashes {
         if self.marks > 0 {
-            self.before.update(std::mem::take(&mut self.tail));
+            self.before.update(&std::mem::take(&mut self.tail));
         }
-        let (before, original) = (self.before.finalize().into(), self.original.finalize().into());
-        BodyHashes { before, original, behind: Sha256::digest(&self.tail).into() }
+        let (before, original) = (self.before.finish(), self.original.finish());
+        BodyHashes { before, original, behind: Sha256::of(&self.tail) }
     }
+}
+
+/// What is authenticated: the hashes of the header and of a body's pieces.
+fn sealed(header: &[u8], body: &BodyHashes) -> Vec<u8> {
+    let header = header_hash(header);
+    [DOMAIN, &header, &body.before, &body.original, &body.behind].concat()
 }
 
 /// The SHA-256 of all fields, as they stand, but those that servers have put on top and the MAC's own.
@@ -256,7 +245,7 @@ fn header_hash(header: &[u8]) -> Hash {
             hash.update(field);
         }
     }
-    hash.finalize().into()
+    hash.finish()
 }
 
 /// A header's fields that servers have put on top, and those from the first other one on.

@@ -18,7 +18,7 @@ fn key() -> MacKey {
 
 fn record_fields() -> RecordFields {
     let mut fields = sample();
-    fields.original.sha256 = Sha256::digest(ORIGINAL).into();
+    fields.original.sha256 = Sha256::of(ORIGINAL);
     fields
 }
 

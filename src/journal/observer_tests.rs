@@ -19,7 +19,7 @@ const BASE: &str = "From: a@x.example\r\nSubject: s\r\n folded\r\n\r\nbody\r\n";
 fn size_and_hash_are_those_of_all_octets() {
     let observation = observed(BASE.as_bytes());
     assert_eq!(observation.size, BASE.len() as u64);
-    assert_eq!(observation.sha256, <[u8; 32]>::from(Sha256::digest(BASE)));
+    assert_eq!(observation.sha256, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(BASE)));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::dane::{Dane, DaneVerifier};
 use super::judged::{Judge, Judged};
 use crate::config::{Identity, SmtpRoute, Tls};
-use sha2::{Digest as _, Sha256};
+use crate::mail::Sha256;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -199,7 +199,7 @@ impl Judge for Pinned {
         _: &[u8],
         _: UnixTime,
     ) -> Result<(), Error> {
-        let shown: Fingerprint = Sha256::digest(certificate).into();
+        let shown: Fingerprint = Sha256::of(certificate);
         if self.fingerprints.contains(&shown) {
             return Ok(());
         }

@@ -4,7 +4,8 @@
 //! server itself) count; 0 and 1 have no meaning between mail servers (RFC 7672, section 3.1.3).
 
 use super::judged::Judge;
-use sha2::{Digest as _, Sha256, Sha512};
+use crate::mail::Sha256;
+use ring::digest::{SHA512, digest};
 use std::fmt;
 use std::sync::Arc;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -80,8 +81,8 @@ impl Tlsa {
         };
         match self.matching {
             0 => selected == self.data,
-            1 => Sha256::digest(selected).as_slice() == self.data,
-            2 => Sha512::digest(selected).as_slice() == self.data,
+            1 => Sha256::of(selected).as_slice() == self.data,
+            2 => digest(&SHA512, selected).as_ref() == self.data,
             _ => false,
         }
     }

@@ -1,8 +1,8 @@
 //! When a deferred entry is tried again: exponential waits with jitter, and an end.
 
 use crate::config::Retry;
+use crate::mail::Sha256;
 use crate::mail::{RecordId, Timestamp};
-use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// What follows from a deferral.
@@ -29,7 +29,7 @@ pub fn after_deferral(retry: &Retry, id: RecordId, attempt: u32, created: Timest
 /// a tenth by a hash of `name` and `failed`.
 pub fn backoff(first: Duration, longest: Duration, name: &str, failed: u32) -> Duration {
     let wait = first.saturating_mul(1 << failed.min(31)).min(longest);
-    let hash = Sha256::new().chain_update(name).chain_update(failed.to_be_bytes()).finalize();
+    let hash = Sha256::of(&[name.as_bytes(), &failed.to_be_bytes()].concat());
     let share = hash.first().copied().map_or(128, u32::from);
     // 0.9 to 1.1 times the wait.
     wait.mul_f64(0.9 + 0.2 * f64::from(share) / 255.0)

@@ -9,9 +9,8 @@ use super::{
     Archive, Copies, Listing, Operation, Outcome, Receipt, RecordDraft, Returned, Setback, SpoolError, Verdict,
 };
 use crate::journal::{Cause, Notice, RecordFields, Replay};
-use crate::mail::{QueueId, RecordId, Timestamp};
+use crate::mail::{QueueId, RecordId, Sha256, Timestamp};
 use crate::queue::{Earlier, Merge, OCTETS_LOST, Standing, State, merge};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -218,7 +217,7 @@ pub(super) fn is_meant(kept: &Kept, returned: &Returned) -> bool {
 
 /// Whether these are the octets of a record's original.
 pub(super) fn is_original(kept: &Kept, octets: &[u8]) -> bool {
-    <[u8; 32]>::from(Sha256::digest(octets)) == kept.fields.original.sha256
+    Sha256::of(octets) == kept.fields.original.sha256
 }
 
 /// A record came back; `whole` says whether its octets are there. Gives what became of it, and the notice to be kept.

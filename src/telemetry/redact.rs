@@ -6,9 +6,7 @@
 
 use super::value::{Line, Value};
 use crate::config::LogAddresses;
-use crate::mail::Entropy;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use crate::mail::{Entropy, HmacKey};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -48,13 +46,12 @@ impl std::fmt::Debug for HashKey {
 
 /// Takes out of lines what must not be written.
 pub(super) struct Redactor {
-    /// HMAC-SHA-256 takes a key of any length; were it refused, all would be hashed to a star.
-    hmac: Option<Hmac<Sha256>>,
+    hmac: HmacKey,
 }
 
 impl Redactor {
     pub(super) fn new(key: &HashKey) -> Self {
-        Self { hmac: Hmac::new_from_slice(&key.0).ok() }
+        Self { hmac: HmacKey::new(&key.0) }
     }
 
     /// Changes every address in `line` to what `addresses` allows.
@@ -108,10 +105,12 @@ impl Redactor {
     }
 
     fn local_part(&self, local: &str, addresses: LogAddresses) -> Cow<'static, str> {
-        let (LogAddresses::Hash, Some(hmac)) = (addresses, &self.hmac) else { return Cow::Borrowed(STAR) };
+        if addresses != LogAddresses::Hash {
+            return Cow::Borrowed(STAR);
+        }
         // Whoever looks for a mailbox finds it however a client wrote it.
         let plain = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(local);
-        let hash = hmac.clone().chain_update(plain.to_lowercase().as_bytes()).finalize().into_bytes();
+        let hash = self.hmac.tag(plain.to_lowercase().as_bytes());
         let hex = hash.iter().take(HASH_OCTETS).fold(String::new(), |mut hex, octet| {
             let _ = write!(hex, "{octet:02x}");
             hex

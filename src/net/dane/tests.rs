@@ -2,6 +2,7 @@
 
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use sha2::{Digest as _, Sha256, Sha512};
 use tokio_rustls::rustls::crypto::ring;
 
 struct Chain {
