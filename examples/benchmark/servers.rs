@@ -124,12 +124,14 @@ impl Server {
 /// says nothing of speed. The log is a pipe, as under systemd.
 fn relay(listen: SocketAddr, work: &Work, options: &Options, sinks: &Sinks, home: &Path) -> Program {
     let (next_hop, archive) = (sinks.address(Side::NextHop), sinks.address(Side::Archive));
+    // An archive that is far away is sent to over more connections (docs/ROUTES.md), as the floor does.
+    let far = if work.away[1].is_zero() { "" } else { "&connections=100" };
     let toml = format!(
         "hostname = \"relay.example.org\"\n[spool]\npath = {:?}\nallow_volatile = {}\n[[listener]]\nname = \"incoming\"\naddress = \"{listen}\"\n\
          next_hop = \"smtp://{next_hop}?tls=none\"\ntrusted_networks = [\"127.0.0.0/8\"]\n[listener.limits]\n\
          connections = 20000\n[[organization]]\nname = \"acme\"\ndomains = [\"example.org\"]\n\
          journaling_address = \"archive@vault.example\"\nreport_address = \"postmaster@example.org\"\n\
-         journaling_route = \"smtp://{archive}?tls=none\"\nreport_route = \"smtp://{archive}?tls=none\"\ncoalesce = \"{}\"\n\
+         journaling_route = \"smtp://{archive}?tls=none{far}\"\nreport_route = \"smtp://{archive}?tls=none\"\ncoalesce = \"{}\"\n\
          [log]\nformat = \"json\"\n{}",
         home.join("spool").display().to_string(),
         options.allow_volatile,
@@ -171,7 +173,7 @@ fn floor(listen: SocketAddr, work: &Work, sinks: &Sinks, home: &Path) -> Program
     command.args(["--archive", &address(Side::Archive), "--log"]).arg(home.join("log"));
     // What is far away answers no sooner, so that only more connections help.
     if work.away.iter().any(|away| !away.is_zero()) {
-        command.args(["--links", "64"]);
+        command.args(["--links", "100"]);
     }
     Program::start(&mut command)
 }

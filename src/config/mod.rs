@@ -22,7 +22,7 @@ pub use admin::{Admin, Token};
 pub use auth::ListenerAuth;
 pub use limits::Limits;
 pub use load::{ConfigError, ConfigErrors, MAX_FILE, Machine, Place, duration};
-pub use route::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
+pub use route::{DEFAULT_CONNECTIONS, MAX_CONNECTIONS, MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 pub use tls::{CERTIFICATE_WARNING, Identity, ListenerTls, TlsMode};
 
 /// Everything one file says.

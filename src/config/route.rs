@@ -7,6 +7,12 @@ use std::path::PathBuf;
 /// Where mail exchangers listen (RFC 5321, section 4.5.4.2).
 pub const SMTP_PORT: u16 = 25;
 
+/// Connections to one server at a time, unless `connections=` says otherwise: what Postfix has for a destination, and what an
+/// Exchange server takes of one client.
+pub const DEFAULT_CONNECTIONS: u32 = 20;
+/// The most that `connections=` allows.
+pub const MAX_CONNECTIONS: u32 = 500;
+
 /// A way out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Route {
@@ -57,6 +63,19 @@ pub struct SmtpRoute {
     pub identity: Option<Identity>,
     /// Where connections to it come from.
     pub source: Source,
+    /// Records and reports that are on their way to it at a time, each over a connection of its own; 1 to [`MAX_CONNECTIONS`]. A
+    /// next hop has as many as clients have sessions.
+    pub connections: u32,
+}
+
+impl Route {
+    /// How many records and reports are on this way at a time.
+    pub fn connections(&self) -> u32 {
+        match self {
+            Self::Smtp(server) | Self::Mx(MxRoute { server, .. }) => server.connections,
+            Self::Maildir(_) => DEFAULT_CONNECTIONS,
+        }
+    }
 }
 
 /// Addresses of this machine that connections of a route come from; of a family without one, the system's choice.
@@ -96,6 +115,7 @@ impl SmtpRoute {
             fingerprints: Vec::new(),
             identity: None,
             source: Source::default(),
+            connections: DEFAULT_CONNECTIONS,
         }
     }
 }

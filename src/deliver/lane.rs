@@ -9,7 +9,7 @@ use super::circuits::{Admission, Line, Pass};
 use super::courier;
 use super::delays::Watch;
 use super::office::{Freight, Office, Parcel};
-use super::pool::MAX_CONNECTIONS_PER_ROUTE;
+use super::pool::count_of;
 use super::way::Way;
 use crate::config::{Config, Organization};
 use crate::spool::{Archive, Followers, SpoolError};
@@ -250,7 +250,10 @@ impl Lane {
         config: &mut watch::Receiver<Arc<Config>>,
     ) -> Result<Gone, SpoolError> {
         let (way, most, pass, is_urged) = match step {
-            Step::Flow(way) => (way, MAX_CONNECTIONS_PER_ROUTE, None, false),
+            Step::Flow(way) => {
+                let most = count_of(way.route.connections());
+                (way, most, None, false)
+            }
             Step::Probe(way, pass) => (way, 1, Some(pass), false),
             Step::Urged(way, pass) => (way, 1, Some(pass), true),
             Step::Rest(..) | Step::End => return Ok(Gone::Nothing),

@@ -51,7 +51,6 @@ mod tests;
 
 pub use breaker::{BUSY_AFTER, BUSY_FIRST, BUSY_LONGEST, DOWN_AFTER, SHUT_AFTER};
 pub use delays::{HEALTHY_FOR, SHUT_FOR};
-pub use pool::MAX_CONNECTIONS_PER_ROUTE;
 pub use resolver::{
     Answer, Exchanger, Exchangers, MAX_ADDRESSES, MAX_EXCHANGERS, Resolver, SystemResolver, Unresolved,
 };

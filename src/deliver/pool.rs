@@ -1,6 +1,6 @@
 //! Connections that wait for their next letter, and how many there may be on a route.
 //!
-//! A route has [`MAX_CONNECTIONS_PER_ROUTE`] slots that all organizations share; whoever sends holds one. A connection
+//! A route has as many slots as its `connections=` says, which all organizations share; whoever sends holds one. A connection
 //! that did its work waits for [`IDLE`] and is then taken leave of.
 
 use super::connection::Connection;
@@ -13,8 +13,6 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// Letters on their way over one route at a time, those of all organizations together.
-pub const MAX_CONNECTIONS_PER_ROUTE: usize = 20;
 /// How long a connection may wait for its next letter.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -24,24 +22,30 @@ const SHYNESS: Duration = Duration::from_secs(60 * 60);
 /// Slots by route, idle connections by server.
 #[derive(Default)]
 pub(super) struct Pool {
-    slots: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    slots: Mutex<BTreeMap<(String, usize), Arc<Semaphore>>>,
     idle: Mutex<BTreeMap<Target, Vec<(Instant, Connection)>>>,
     came: Notify,
     /// Servers that are sent no envelope ahead, until then; some few, since a route is one server.
     shy: Mutex<BTreeMap<Target, Instant>>,
 }
 
+/// The number of a route's connections.
+pub(super) fn count_of(connections: u32) -> usize {
+    usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
 impl Pool {
-    /// The slots of the route called `label`.
-    pub(super) fn slots(&self, label: &str) -> Arc<Semaphore> {
+    /// The slots, `count` of them, of the route called `label`; routes that differ in their number share none.
+    pub(super) fn slots(&self, label: &str, count: usize) -> Arc<Semaphore> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = slots.get(label) {
+        let route = (label.to_owned(), count);
+        if let Some(found) = slots.get(&route) {
             return Arc::clone(found);
         }
         // Routes that a former configuration had and nobody uses any more.
         slots.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-        let made = Arc::new(Semaphore::new(MAX_CONNECTIONS_PER_ROUTE));
-        slots.insert(label.to_owned(), Arc::clone(&made));
+        let made = Arc::new(Semaphore::new(count));
+        slots.insert(route, Arc::clone(&made));
         made
     }
 
@@ -64,7 +68,7 @@ impl Pool {
         }
         let mut idle = self.idle();
         let waiting = idle.entry(server.clone()).or_default();
-        if waiting.len() >= MAX_CONNECTIONS_PER_ROUTE {
+        if waiting.len() >= count_of(server.server.connections) {
             return Some(connection);
         }
         waiting.push((Instant::now() + IDLE, connection));

@@ -1,12 +1,12 @@
-//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…&source=…`, `smtps://…`, `lmtp://…`,
-//! `maildir:/path`, `mx`, `mx?tls=…&source=…&sts=off&dane=off`.
+//! Route URLs: `smtp://[user:password@]host:port?tls=…&ca_file=…&password_file=…&source=…&connections=…`, `smtps://…`,
+//! `lmtp://…`, `maildir:/path`, `mx`, `mx?tls=…&source=…&sts=off&dane=off`.
 //!
 //! Files that a URL names are looked at here, so that a missing one is an error of the configuration and not of the first
 //! delivery. What is said of a wrong URL never repeats its password.
 
 use super::report::Files;
 use super::{files, listener_tls};
-use crate::config::{MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
+use crate::config::{MAX_CONNECTIONS, MxRoute, Protocol, Route, SMTP_PORT, SmtpRoute, Source, Tls};
 use crate::mail::DomainPattern;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -32,9 +32,20 @@ pub(super) fn next_hop(text: &str, files: Files) -> Result<Route, String> {
         // A contract of the protocol, not of this version: RFC 2033, section 4.2, gives one reply for each recipient after
         // the data, and the client of a proxy can be given but one.
         "lmtp" => Err(format!("LMTP replies for each recipient can't be the client's one reply; {ALLOWED_NEXT_HOP}")),
-        "smtp" | "smtps" | "maildir" => read(text, ALLOWED_NEXT_HOP, files),
+        "smtp" | "smtps" | "maildir" => match read(text, ALLOWED_NEXT_HOP, files)? {
+            Route::Smtp(server) if has_connections(text) => Err(format!(
+                "connections={} has no meaning for a next hop, which has as many as clients have sessions: see listener.limits",
+                server.connections
+            )),
+            route => Ok(route),
+        },
         _ => Err(format!("not a next hop; {ALLOWED_NEXT_HOP}")),
     }
+}
+
+fn has_connections(text: &str) -> bool {
+    let options = text.rsplit_once('?').map_or("", |(_, options)| options);
+    options.split('&').any(|option| option.starts_with("connections="))
 }
 
 /// Where records or reports go.
@@ -137,6 +148,14 @@ fn source(texts: &[String]) -> Result<Source, String> {
     Ok(source)
 }
 
+fn connections(text: Option<&str>, default: u32) -> Result<u32, String> {
+    let Some(text) = text else { return Ok(default) };
+    text.parse()
+        .ok()
+        .filter(|number| (1..=MAX_CONNECTIONS).contains(number))
+        .ok_or_else(|| format!("connections={text} is not allowed; allowed are 1 to {MAX_CONNECTIONS}"))
+}
+
 /// SHA-256 fingerprints, `sha256:` and 64 hex digits with or without colons, separated by commas.
 fn fingerprints(text: Option<&str>) -> Result<Vec<[u8; 32]>, String> {
     let one = |text: &str| {
@@ -158,6 +177,7 @@ struct Options {
     fingerprint: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    connections: Option<String>,
     source: Vec<String>,
     sts: Option<String>,
     dane: Option<String>,
@@ -176,6 +196,7 @@ impl Options {
                 "fingerprint" => &mut options.fingerprint,
                 "certificate" => &mut options.certificate,
                 "key" => &mut options.key,
+                "connections" => &mut options.connections,
                 "password_file" if !is_mx => &mut options.password_file,
                 "sts" if is_mx => &mut options.sts,
                 "dane" if is_mx => &mut options.dane,
@@ -183,7 +204,7 @@ impl Options {
                 _ => {
                     let own = if is_mx { "sts, dane" } else { "password_file" };
                     return Err(format!(
-                        "unknown option; allowed are tls, ca_file, fingerprint, certificate, key, source, {own}"
+                        "unknown option; allowed are tls, ca_file, fingerprint, certificate, key, source, connections, {own}"
                     ));
                 }
             };
@@ -220,7 +241,9 @@ impl Options {
             (None, None) => None,
             _ => return Err("certificate= and key= are allowed together, and with TLS".to_owned()),
         };
-        Ok(SmtpRoute { ca_file, fingerprints, identity, source: source(&self.source)?, ..server })
+        let source = source(&self.source)?;
+        let connections = connections(self.connections.as_deref(), server.connections)?;
+        Ok(SmtpRoute { ca_file, fingerprints, identity, source, connections, ..server })
     }
 
     fn tls(&self, implicit: bool) -> Result<Tls, String> {

@@ -1,10 +1,11 @@
 //! Archives that fail: how often they are tried, who waits, and what happens when they are back.
 
 use super::archive::{Act, Archive, Script};
+use super::lanes::CONNECTIONS;
 use super::world::{RETRY, World, config, organization};
 use super::*;
 use crate::config::Retry;
-use crate::deliver::{BUSY_AFTER, DOWN_AFTER, Delivery, MAX_CONNECTIONS_PER_ROUTE};
+use crate::deliver::{BUSY_AFTER, DOWN_AFTER, Delivery};
 use crate::queue::State;
 use crate::spool::Operation;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -69,15 +70,15 @@ async fn open_circuit(world: &World, delivery: &Delivery, archive: &Archive) -> 
 async fn an_archive_that_is_down_is_probed_by_one_record_at_a_time_and_takes_all_when_it_is_back() {
     const RECORDS: usize = 100;
     const PROBES: usize = 5;
-    let failing = MAX_CONNECTIONS_PER_ROUTE + PROBES;
+    let failing = CONNECTIONS + PROBES;
     let archive = Archive::start(down(failing)).await;
     let retry = Retry { first: Duration::from_millis(50), longest: Duration::from_millis(50), ..RETRY };
     let world = World::new(config(vec![organization("acme", plain(&archive), nowhere())], retry));
     let ids = commit(&world, RECORDS).await;
     world.start();
-    let heard = archive.hears(|heard| heard.connections > MAX_CONNECTIONS_PER_ROUTE).await;
+    let heard = archive.hears(|heard| heard.connections > CONNECTIONS).await;
     let tried = attempts(&world, &ids).await.iter().filter(|attempts| **attempts > 0).count();
-    assert!(tried <= heard.connections + MAX_CONNECTIONS_PER_ROUTE, "{tried} records were tried");
+    assert!(tried <= heard.connections + CONNECTIONS, "{tried} records were tried");
     archive.hears(|heard| heard.letters.len() == RECORDS).await;
     world.end().await;
     assert_eq!(world.count(State::Acked).await, RECORDS);
@@ -171,13 +172,13 @@ async fn an_organization_whose_sender_is_refused_does_not_keep_others_from_the_a
 #[tokio::test]
 async fn an_archive_that_takes_no_records_for_the_moment_is_not_hammered() {
     const RECORDS: usize = 60;
-    let failing = MAX_CONNECTIONS_PER_ROUTE + BUSY_AFTER as usize + 3;
+    let failing = CONNECTIONS + BUSY_AFTER as usize + 3;
     let archive = Archive::start(times(Script::default(), failing, "RCPT", "452 4.2.2 full\r\n")).await;
     let retry = Retry { first: Duration::from_millis(50), longest: Duration::from_millis(50), ..RETRY };
     let world = World::new(config(vec![organization("acme", plain(&archive), nowhere())], retry));
     let ids = commit(&world, RECORDS).await;
     world.start();
-    let heard = archive.hears(|heard| heard.of("RCPT").len() > MAX_CONNECTIONS_PER_ROUTE + BUSY_AFTER as usize).await;
+    let heard = archive.hears(|heard| heard.of("RCPT").len() > CONNECTIONS + BUSY_AFTER as usize).await;
     assert!(heard.letters.is_empty());
     let untried = attempts(&world, &ids).await.iter().filter(|attempts| **attempts == 0).count();
     assert!(untried > 0, "every record was tried");

@@ -3,11 +3,13 @@
 use super::archive::{Act, Archive, Script};
 use super::world::{RETRY, World, archive_of, config, organization};
 use super::*;
-use crate::config::Retry;
-use crate::deliver::MAX_CONNECTIONS_PER_ROUTE;
+use crate::config::{DEFAULT_CONNECTIONS, Retry};
 use crate::deliver::office::Freight;
 use crate::queue::State;
 use std::time::Duration;
+
+/// Connections of a route, unless it says otherwise.
+pub(super) const CONNECTIONS: usize = DEFAULT_CONNECTIONS as usize;
 
 /// One organization, `acme`, its archive and the server that takes its reports.
 async fn acme(archive: Script, reports: Script, retry: Retry) -> (World, Archive, Archive) {
@@ -149,24 +151,33 @@ async fn a_record_whose_time_is_over_is_kept_as_failed_and_reported() {
 
 #[tokio::test]
 async fn a_route_has_so_many_connections_and_no_more_for_all_organizations_together() {
+    connections_of(CONNECTIONS, |server| server).await;
+    connections_of(3, |server| SmtpRoute { connections: 3, ..server }).await;
+    connections_of(2 * CONNECTIONS, |server| SmtpRoute { connections: 2 * DEFAULT_CONNECTIONS, ..server }).await;
+}
+
+/// Two organizations with one route, for which there are so many connections.
+async fn connections_of(count: usize, route: impl Fn(SmtpRoute) -> SmtpRoute) {
     let (open, gate) = tokio::sync::watch::channel(false);
-    let many = MAX_CONNECTIONS_PER_ROUTE + 10;
+    let many = count + 10;
     let script = (0..many).fold(Script::default(), |script, _| script.on(".", Act::Once(gate.clone())));
     let archive = Archive::start(script).await;
     let nowhere = Route::Maildir("/nowhere".into());
-    let organizations = ["acme", "bolt"].map(|name| organization(name, plain(&archive), nowhere.clone()));
+    let Route::Smtp(server) = plain(&archive) else { panic!("it is a server") };
+    let there = Route::Smtp(route(server));
+    let organizations = ["acme", "bolt"].map(|name| organization(name, there.clone(), nowhere.clone()));
     let world = World::new(config(organizations.to_vec(), RETRY));
     for number in 0..many {
         world.commit(["acme", "bolt"][number % 2], &format!("Subject: {number}\r\n\r\n")).await;
     }
     world.start();
-    archive.hears(|heard| heard.letters.len() == MAX_CONNECTIONS_PER_ROUTE).await;
+    archive.hears(|heard| heard.letters.len() == count).await;
     let (sent, of) = (archive.heard(), world.count(State::Sending).await);
-    assert_eq!(sent.letters.len(), MAX_CONNECTIONS_PER_ROUTE, "of {of} that were claimed");
+    assert_eq!(sent.letters.len(), count, "of {of} that were claimed");
     open.send_replace(true);
     let heard = archive.hears(|heard| heard.letters.len() == many).await;
     world.end().await;
-    assert_eq!((heard.most_open, world.count(State::Acked).await), (MAX_CONNECTIONS_PER_ROUTE, many));
+    assert_eq!((heard.most_open, world.count(State::Acked).await), (count, many));
 }
 
 #[tokio::test]
@@ -281,7 +292,7 @@ async fn many_records_over_few_connections_arrive_once_each() {
     let mut numbers: Vec<usize> = heard.letters.iter().filter_map(subject).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..MANY).collect::<Vec<_>>());
-    assert_eq!((world.count(State::Acked).await, heard.most_open <= MAX_CONNECTIONS_PER_ROUTE), (MANY, true));
+    assert_eq!((world.count(State::Acked).await, heard.most_open <= CONNECTIONS), (MANY, true));
 }
 
 #[tokio::test]
@@ -290,7 +301,7 @@ async fn what_is_claimed_behind_a_record_that_hangs_is_carried_by_others() {
     let script = Script::offering(&["PIPELINING"]).on(".", Act::Once(tokio::sync::watch::channel(true).1));
     let archive = Archive::start(script.on(".", Act::Once(gate))).await;
     let world = World::new(config(vec![organization("acme", plain(&archive), plain(&archive))], RETRY));
-    const MANY: usize = MAX_CONNECTIONS_PER_ROUTE * 4;
+    const MANY: usize = CONNECTIONS * 4;
     for number in 0..MANY {
         world.commit("acme", &format!("Subject: {number}\r\n\r\n")).await;
     }

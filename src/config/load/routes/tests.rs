@@ -1,6 +1,7 @@
 //! Tests of the route URLs.
 
 use super::*;
+use crate::config::DEFAULT_CONNECTIONS;
 
 fn route(text: &str) -> Result<Route, String> {
     super::route(text, Files::Open)
@@ -228,6 +229,25 @@ fn a_source_is_one_address_of_each_family_at_most() {
     ] {
         let why = route(text).unwrap_err();
         assert!(why.starts_with(start), "{text}: {why}");
+    }
+}
+
+#[test]
+fn a_route_has_as_many_connections_as_it_says() {
+    assert_eq!(smtp_route("smtp://h").connections, DEFAULT_CONNECTIONS);
+    assert_eq!(smtp_route("lmtp://h?connections=1").connections, 1);
+    assert_eq!(route("mx?connections=500").unwrap().connections(), 500);
+    assert_eq!(route("maildir:/var/mail/journal").unwrap().connections(), DEFAULT_CONNECTIONS);
+    for text in ["0", "501", "-1", "many", "4294967297"] {
+        let why = route(&format!("smtp://h?connections={text}")).unwrap_err();
+        assert_eq!(why, format!("connections={text} is not allowed; allowed are 1 to 500"));
+    }
+    for (text, start) in [
+        ("smtp://h?connections=20", "connections=20 has no meaning for a next hop"),
+        ("smtp://u:p@h?tls=none&connections=3", "connections=3 has no meaning for a next hop"),
+    ] {
+        let why = next_hop(text).unwrap_err();
+        assert!(why.starts_with(start), "{why}");
     }
 }
 
