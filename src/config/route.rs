@@ -11,7 +11,7 @@ pub const SMTP_PORT: u16 = 25;
 /// Exchange server takes of one client.
 pub const DEFAULT_CONNECTIONS: u32 = 20;
 /// The most that `connections=` allows.
-pub const MAX_CONNECTIONS: u32 = 500;
+pub const MAX_CONNECTIONS: u32 = 200;
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -49,7 +49,7 @@ impl Office {
         self: Arc<Self>,
         claim: Claim,
         pass: Pass,
-        (slot, route): (OwnedSemaphorePermit, String),
+        (slot, route): (OwnedSemaphorePermit, (String, u32)),
         name: Name,
     ) {
         let archive = Archive { organization: claim.fields.organization.clone(), key: claim.archive.clone() };
@@ -71,8 +71,8 @@ impl Office {
 struct Round {
     office: Arc<Office>,
     archive: Archive,
-    /// The route whose slot it has.
-    route: String,
+    /// The route whose slot it has, and how many there are.
+    route: (String, u32),
     van: Van,
     claims: Claims,
     /// Results that the spool does not have yet.
@@ -134,7 +134,7 @@ impl Claims {
 }
 
 impl Round {
-    fn new(office: Arc<Office>, archive: Archive, route: String) -> Self {
+    fn new(office: Arc<Office>, archive: Archive, route: (String, u32)) -> Self {
         let claims = Claims { office: Arc::clone(&office), stock: VecDeque::new(), coming: None, left: ROUND - 1 };
         Self { office, archive, route, van: Van::default(), claims, settling: Vec::new() }
     }
@@ -146,7 +146,7 @@ impl Round {
             self.claims.stock.push_front(claim);
             return false;
         };
-        if self.route != way.label() {
+        if (self.route.0.as_str(), self.route.1) != (way.label(), way.route.connections()) {
             // By a new configuration it goes where others have slots.
             self.claims.stock.push_front(claim);
             return false;

@@ -276,7 +276,12 @@ impl Lane {
             match parcel {
                 Parcel::Record(claim) => {
                     drain.spawn_named(courier::label(claim.fields.id), |name| {
-                        office.carry_records(claim, pass, (slot, way.label().to_owned()), name)
+                        office.carry_records(
+                            claim,
+                            pass,
+                            (slot, (way.label().to_owned(), way.route.connections())),
+                            name,
+                        )
                     });
                 }
                 Parcel::Report(claim) => {

@@ -5,6 +5,7 @@
 
 use super::connection::Connection;
 use super::target::Target;
+use crate::config::MAX_CONNECTIONS;
 use crate::drain::Drain;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +69,7 @@ impl Pool {
         }
         let mut idle = self.idle();
         let waiting = idle.entry(server.clone()).or_default();
-        if waiting.len() >= count_of(server.server.connections) {
+        if waiting.len() >= count_of(MAX_CONNECTIONS) {
             return Some(connection);
         }
         waiting.push((Instant::now() + IDLE, connection));

@@ -43,6 +43,8 @@ pub(super) struct Post {
 /// What a courier sends one letter after the other with.
 #[derive(Default)]
 pub(super) struct Van {
+    /// The route's server, as it was last.
+    server: Option<SmtpRoute>,
     target: Option<Target>,
     connection: Option<Connection>,
 }
@@ -121,11 +123,11 @@ impl Post {
         van: &mut Van,
     ) -> Verdict {
         let Route::Smtp(server) = route else { return Box::pin(self.send(route, hostname, letter)).await };
-        if van.target.as_ref().is_none_or(|target| target.server != *server) {
+        if van.server.as_ref() != Some(server) {
             self.unload(van).await;
-            van.target = Some(Target::from(server.clone()));
+            (van.server, van.target) = (Some(server.clone()), Some(Target::from(server.clone())));
         }
-        let Van { target: Some(target), connection } = van else { return self.send(route, hostname, letter).await };
+        let Van { target: Some(target), connection, .. } = van else { return self.send(route, hostname, letter).await };
         let next = next.filter(|_| self.pool.takes_ahead(target));
         let result = self.send_to(target, &self.opener(hostname, None), letter, next, Some(connection)).await;
         Verdict::of(result, &van.label())

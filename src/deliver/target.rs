@@ -1,6 +1,6 @@
 //! One server as an attempt sees it: the route's settings, and what the domain's policies ask for on top of them.
 
-use crate::config::{SmtpRoute, Tls};
+use crate::config::{DEFAULT_CONNECTIONS, SmtpRoute, Tls};
 use crate::net::{Dane, Trust};
 use std::fmt;
 
@@ -24,6 +24,8 @@ enum Demand {
 
 impl From<SmtpRoute> for Target {
     fn from(server: SmtpRoute) -> Self {
+        // How many there may be makes no other connection of it.
+        let server = SmtpRoute { connections: DEFAULT_CONNECTIONS, ..server };
         Self { server, dane: None, demand: Demand::Route }
     }
 }

@@ -248,9 +248,9 @@ async fn what_was_claimed_before_the_end_and_not_sent_is_put_back() {
         let slot = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
         let way = delivery.office.way(&archive_of("acme"), Freight::Records).unwrap();
         let (office, pass) = (Arc::clone(&delivery.office), delivery.office.circuits.pass(way.line()));
-        world
-            .drain
-            .spawn_named("a courier", |name| office.carry_records(claim, pass, (slot, way.label().to_owned()), name));
+        world.drain.spawn_named("a courier", |name| {
+            office.carry_records(claim, pass, (slot, (way.label().to_owned(), way.route.connections())), name)
+        });
     }
     world.drain.done().await;
     let listing = world.listing(id).await;

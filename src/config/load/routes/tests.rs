@@ -236,11 +236,11 @@ fn a_source_is_one_address_of_each_family_at_most() {
 fn a_route_has_as_many_connections_as_it_says() {
     assert_eq!(smtp_route("smtp://h").connections, DEFAULT_CONNECTIONS);
     assert_eq!(smtp_route("lmtp://h?connections=1").connections, 1);
-    assert_eq!(route("mx?connections=500").unwrap().connections(), 500);
+    assert_eq!(route("mx?connections=200").unwrap().connections(), 200);
     assert_eq!(route("maildir:/var/mail/journal").unwrap().connections(), DEFAULT_CONNECTIONS);
-    for text in ["0", "501", "-1", "many", "4294967297"] {
+    for text in ["0", "201", "-1", "many", "4294967297"] {
         let why = route(&format!("smtp://h?connections={text}")).unwrap_err();
-        assert_eq!(why, format!("connections={text} is not allowed; allowed are 1 to 500"));
+        assert_eq!(why, format!("connections={text} is not allowed; allowed are 1 to 200"));
     }
     for (text, start) in [
         ("smtp://h?connections=20", "connections=20 has no meaning for a next hop"),
