@@ -21,9 +21,9 @@ pub fn label_recipients<'a>(
         UnlistedRecipients::Bcc if facts.names_recipients && !facts.list_mail => Label::Bcc,
         UnlistedRecipients::Bcc | UnlistedRecipients::Recipient => Label::Recipient,
     };
-    let mut seen = HashSet::new();
+    let accepted = accepted.into_iter();
+    let mut seen = HashSet::with_capacity(accepted.size_hint().0);
     accepted
-        .into_iter()
         .filter(|address| seen.insert(address.mailbox()))
         .map(|address| Recipient { label: listed.label(address).unwrap_or(others), address: address.clone() })
         .collect()
@@ -50,8 +50,9 @@ impl<'a> Listed<'a> {
     }
 
     fn label(&self, address: &Address) -> Option<Label> {
-        let mailbox = address.mailbox();
-        self.exact.get(&mailbox).or_else(|| self.without_case.get(&mailbox.without_case())).copied()
+        // Who is listed exactly is listed without case, and hardly anybody else is.
+        let label = self.without_case.get(&address.mailbox().without_case())?;
+        Some(*self.exact.get(&address.mailbox()).unwrap_or(label))
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Client {
     /// What follows after those replies, for good.
     failed: Option<ReplyError>,
     unanswered: VecDeque<Unanswered>,
+    /// How many of them nothing may follow.
+    closing: usize,
     /// Commands whose time has not come.
     held: VecDeque<Command>,
     output: Vec<u8>,
@@ -120,6 +122,7 @@ impl Client {
             replies: VecDeque::new(),
             failed: None,
             unanswered: VecDeque::from([Unanswered { verb: Verb::Greeting, end: 0 }]),
+            closing: 1,
             held: VecDeque::new(),
             output: Vec::new(),
             cursor: 0,
@@ -219,6 +222,7 @@ impl Client {
             let Some(Unanswered { verb, .. }) = self.unanswered.pop_front() else {
                 return Err(self.fail(ReplyError::Unasked(reply)));
             };
+            self.closing = self.closing.saturating_sub(usize::from(!verb.may_be_followed()));
             if !is_in_place(verb, &reply) {
                 return Err(self.fail(ReplyError::OutOfPlace(verb, reply)));
             }
@@ -289,9 +293,7 @@ impl Client {
     /// Moves commands to the output, as far as they may be sent.
     fn release(&mut self) {
         while self.content.is_none()
-            && (self.unanswered.is_empty()
-                || (self.offer.extensions().pipelining
-                    && self.unanswered.iter().all(|earlier| earlier.verb.may_be_followed())))
+            && (self.unanswered.is_empty() || self.closing == 0 && self.offer.extensions().pipelining)
         {
             let Some(command) = self.held.pop_front() else { return };
             if let Command::Hello(name) = &command {
@@ -306,6 +308,7 @@ impl Client {
     /// What stands in the output now is answered by one more reply.
     fn expect(&mut self, verb: Verb) {
         let end = self.sent + (self.output.len() - self.cursor) as u64;
+        self.closing = self.closing.saturating_add(usize::from(!verb.may_be_followed()));
         self.unanswered.push_back(Unanswered { verb, end });
     }
 

@@ -38,6 +38,27 @@ pub(super) struct Table {
     pub(super) ended: BTreeSet<RecordId>,
 }
 
+/// In which lists a record is by where it stands.
+#[derive(Debug, Default)]
+struct Listed {
+    is_undecided: bool,
+    due: Option<Timestamp>,
+    reply_octets: usize,
+    has_ended: bool,
+}
+
+impl Listed {
+    fn of(kept: &Kept) -> Self {
+        let standing = &kept.standing;
+        Self {
+            is_undecided: standing.state == State::Prepared,
+            due: standing.due(),
+            reply_octets: standing.last_reply.as_ref().map_or(0, String::len),
+            has_ended: standing.ended.is_some(),
+        }
+    }
+}
+
 impl Table {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
@@ -63,37 +84,58 @@ impl Table {
 
     /// Puts a record in the place of what is there; the one way in which records and their indexes change.
     pub(super) fn put_record(&mut self, id: RecordId, kept: Option<Kept>) -> Option<Kept> {
-        let was = self.records.remove(&id);
-        if let Some(was) = &was {
-            self.unlist(was);
+        match (self.records.get_mut(&id), kept) {
+            (Some(place), Some(kept)) => {
+                // Of which message it is never changes.
+                let (here, there) = (Listed::of(place), Listed::of(&kept));
+                let was = std::mem::replace(place, kept);
+                self.relist(id, &was, here, there);
+                Some(was)
+            }
+            (None, Some(kept)) => {
+                self.enlist(&kept);
+                self.relist(id, &kept, Listed::default(), Listed::of(&kept));
+                self.records.insert(id, kept);
+                None
+            }
+            (Some(_), None) => {
+                let was = self.records.remove(&id)?;
+                self.unlist(&was);
+                self.relist(id, &was, Listed::of(&was), Listed::default());
+                Some(was)
+            }
+            (None, None) => None,
         }
-        if let Some(kept) = kept {
-            self.enlist(&kept);
-            self.records.insert(id, kept);
+    }
+
+    /// Moves a record in the lists that follow from where it stands.
+    fn relist(&mut self, id: RecordId, kept: &Kept, was: Listed, is: Listed) {
+        let moved = |count: usize, was: usize, is: usize| count.saturating_sub(was).saturating_add(is);
+        self.undecided = moved(self.undecided, usize::from(was.is_undecided), usize::from(is.is_undecided));
+        self.replies = moved(self.replies, was.reply_octets, is.reply_octets);
+        self.waiting = moved(self.waiting, usize::from(was.due.is_some()), usize::from(is.due.is_some()));
+        if was.due != is.due {
+            let due = self.due.entry(archive_of(kept)).or_default();
+            was.due.map(|at| due.remove(&(at, id)));
+            is.due.map(|at| due.insert((at, id)));
         }
-        was
+        match (was.has_ended, is.has_ended) {
+            (false, true) => drop(self.ended.insert(id)),
+            (true, false) => drop(self.ended.remove(&id)),
+            _ => {}
+        }
     }
 
     fn enlist(&mut self, kept: &Kept) {
         let id = kept.fields.id;
-        self.undecided = self.undecided.saturating_add(usize::from(kept.standing.state == State::Prepared));
         self.by_identity.entry(kept.fields.original.identity).or_default().push(id);
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.insert(id);
-        }
-        self.replies = self.replies.saturating_add(reply_octets(kept));
-        if let Some(due) = kept.standing.due() {
-            self.waiting = self.waiting.saturating_add(1);
-            self.due.entry(archive_of(kept)).or_default().insert((due, id));
-        }
-        if kept.standing.ended.is_some() {
-            self.ended.insert(id);
         }
     }
 
     fn unlist(&mut self, kept: &Kept) {
         let (id, identity) = (kept.fields.id, &kept.fields.original.identity);
-        self.undecided = self.undecided.saturating_sub(usize::from(kept.standing.state == State::Prepared));
         if let Some(ids) = self.by_identity.get_mut(identity) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -103,14 +145,6 @@ impl Table {
         if let Some(message) = self.messages.get_mut(&kept.fields.original.queue_id) {
             message.records.remove(&id);
         }
-        self.replies = self.replies.saturating_sub(reply_octets(kept));
-        if let Some(due) = kept.standing.due() {
-            self.waiting = self.waiting.saturating_sub(1);
-            if let Some(of_it) = self.due.get_mut(&archive_of(kept)) {
-                of_it.remove(&(due, id));
-            }
-        }
-        self.ended.remove(&id);
     }
 
     pub(super) fn put_message(&mut self, queue_id: QueueId, message: Option<Message>) -> Option<Message> {
@@ -123,10 +157,6 @@ impl Table {
         }
         was
     }
-}
-
-fn reply_octets(kept: &Kept) -> usize {
-    kept.standing.last_reply.as_ref().map_or(0, String::len)
 }
 
 fn archive_of(kept: &Kept) -> Archive {
