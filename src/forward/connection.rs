@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
@@ -105,10 +106,15 @@ impl Connection {
 
     /// Sends what may be sent and gives the reply to the oldest unanswered command, RSET and XFORWARD left aside.
     pub(super) async fn reply(&mut self) -> Result<Reply, Lost> {
+        self.reply_within(Duration::MAX).await
+    }
+
+    /// The same, where it takes no longer than `most`.
+    pub(super) async fn reply_within(&mut self, most: Duration) -> Result<Reply, Lost> {
         let Some(verb) = self.client.awaited().filter(|_| !self.shut) else {
             return Err(Lost::OutOfOrder("no command is unanswered"));
         };
-        let wait = self.settings.wait_for(verb);
+        let wait = self.settings.wait_for(verb).min(most);
         let reply = match timeout(wait, poll_fn(|cx| self.poll_reply(cx))).await {
             Ok(reply) => reply,
             Err(_) => Err(Lost::Silent { verb: self.client.awaited().unwrap_or(verb), wait }),

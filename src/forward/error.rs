@@ -165,10 +165,10 @@ pub enum Lost {
     /// It broke the protocol.
     #[error("broke the protocol: {0}")]
     Protocol(ReplyError),
-    /// An idle connection had been closed, and a new one could not be made.
-    #[error("had closed an idle connection, and then: {0}")]
+    /// A connection that was to go on had been closed, and a new one could not be made.
+    #[error("had closed the connection, and then: {0}")]
     Unreachable(Box<Unreachable>),
-    /// An idle connection had been closed, and a new one offers less than the transaction needs.
+    /// A connection that was to go on had been closed, and a new one offers less than the transaction needs.
     #[error("offered {0} before and does not any more")]
     OffersLess(&'static str),
     /// The conversation was over, or out of step, before the end of the message was said: the server keeps nothing.

@@ -7,10 +7,12 @@ use super::local::MaildirLeg;
 use super::private::Private;
 use crate::mail::Reply;
 use crate::net::Agreed;
-use crate::smtp::client::{Command, Offer};
+use crate::smtp::client::{Command, Offer, Verb};
 use crate::smtp::{Extensions, Mail, Rcpt};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// A conversation that waits for MAIL. Commands are queued, then their replies asked for one by one, in order. Dropped, it
 /// closes its connection; only [`release`](Self::release) lets another transaction have it.
@@ -29,8 +31,10 @@ struct SmtpLeg {
     /// The commands so far, as long as they could be said again on another connection: this one has idled, or they are said
     /// ahead, and no reply of the transaction has been given out.
     replay: Option<Vec<Command>>,
-    /// They are said along with the end of the message before, whose verdict is still to come.
+    /// They are said along with the end of the message before; none of their replies has been given out.
     is_ahead: bool,
+    /// They were.
+    went_ahead: bool,
     /// Who the client is, to be said before MAIL.
     xforward: Option<Command>,
 }
@@ -56,7 +60,8 @@ impl Leg {
     pub(super) fn over_smtp(next_hop: Arc<NextHop>, connection: Box<Connection>, has_idled: bool) -> Self {
         let replay = has_idled.then(Vec::new);
         let home = Home::Pool(next_hop);
-        Self { way: Way::Smtp(Box::new(SmtpLeg { home, connection, replay, is_ahead: false, xforward: None })) }
+        let (is_ahead, went_ahead, xforward) = (false, false, None);
+        Self { way: Way::Smtp(Box::new(SmtpLeg { home, connection, replay, is_ahead, went_ahead, xforward })) }
     }
 
     /// On a connection that nobody could replace.
@@ -67,6 +72,7 @@ impl Leg {
                 connection,
                 replay: None,
                 is_ahead: false,
+                went_ahead: false,
                 xforward: None,
             })),
         }
@@ -92,6 +98,13 @@ impl Leg {
     /// What this connection offers.
     pub fn extensions(&self) -> &Extensions {
         self.offer().extensions()
+    }
+
+    /// Whether the message may go in chunks. Not where the envelope went along with the end of another message: a server that
+    /// had answered that end twice would be out of step by one reply, and only the 354 behind DATA tells.
+    pub fn takes_chunks(&self) -> bool {
+        let went_ahead = matches!(&self.way, Way::Smtp(leg) if leg.went_ahead);
+        self.extensions().chunking && !went_ahead
     }
 
     /// Where the server is; none where it is a directory.
@@ -214,17 +227,20 @@ impl Leg {
     pub fn go_on(self) -> Result<Self, Lost> {
         let Way::Smtp(mut leg) = self.way else { return Err(NO_MESSAGE) };
         leg.connection.end()?;
-        (leg.replay, leg.is_ahead) = (Some(Vec::new()), true);
+        (leg.replay, leg.is_ahead, leg.went_ahead) = (Some(Vec::new()), true, true);
         Ok(Self { way: Way::Smtp(leg) })
     }
 
     /// The reply to the end of the message that was said when this one [began](Self::go_on). After an error nobody knows whether
-    /// it was relayed; this transaction may go on all the same.
+    /// it was relayed; this transaction may go on all the same. A server that fails here is sent nothing along for a while:
+    /// perhaps what came behind the end was why.
     pub async fn verdict(&mut self) -> Result<Reply, Lost> {
-        match &mut self.way {
-            Way::Smtp(leg) => leg.connection.verdict().await,
-            Way::Maildir(_) => Err(NO_MESSAGE),
+        let Way::Smtp(leg) = &mut self.way else { return Err(NO_MESSAGE) };
+        let verdict = leg.connection.verdict().await;
+        if leg.is_ahead && verdict.as_ref().map_or(true, minds_what_is_ahead) {
+            leg.home.next_hop().send_nothing_ahead();
         }
+        verdict
     }
 
     /// Gives up a message that has begun, by closing the connection: without the final dot a server keeps nothing.
@@ -284,13 +300,23 @@ impl std::fmt::Debug for Leg {
 
 /// What a server offers that hears who the client is.
 const XFORWARD: &str = "XFORWARD";
-/// "Bad sequence of commands" and "Transaction failed": what is said of commands that come too early.
-const TOO_EARLY: [u16; 2] = [503, 554];
+/// How long the reply to an envelope may take that went along with the end of a message, behind the verdict on that: a server
+/// that has thrown it away says nothing, and is asked again over another connection.
+const AHEAD: Duration = Duration::from_secs(30);
+/// For another connection to be ready: well under the five minutes that a client gives MAIL (RFC 5321, section 4.5.3.2.2).
+const REPLACE: Duration = Duration::from_secs(120);
+/// "Bad sequence of commands" (RFC 5321, section 4.2.3).
+const BAD_SEQUENCE: u16 = 503;
+/// "Transaction failed", and much else: behind it the enhanced code tells.
+const FAILED: u16 = 554;
 const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
 
-/// Whether this may be a refusal of a MAIL for its place alone: it is said again on a connection of its own.
+/// Whether a server may mean by this that commands came too early: RFC 3463, section 3.6, has 5.5.z for the protocol. A refusal
+/// with another enhanced code is about the mail.
 fn minds_what_is_ahead(reply: &Reply) -> bool {
-    TOO_EARLY.contains(&reply.code())
+    let first = reply.lines().first().map_or("", String::as_str);
+    let is_enhanced = first.starts_with("5.");
+    reply.code() == BAD_SEQUENCE || reply.code() == FAILED && (first.starts_with("5.5.") || !is_enhanced)
 }
 
 impl SmtpLeg {
@@ -302,37 +328,38 @@ impl SmtpLeg {
     }
 
     async fn reply(&mut self) -> Result<Reply, Lost> {
-        let reply = self.connection.reply().await;
+        let was_ahead = std::mem::take(&mut self.is_ahead);
+        let reply = if was_ahead { self.connection.reply_within(AHEAD).await } else { self.connection.reply().await };
         if let Some(refusal) = self.connection.xforward_refusal.take() {
             self.home.next_hop().note_refusal(&refusal);
         }
-        let was_ahead = std::mem::take(&mut self.is_ahead);
+        let is_minded = was_ahead && reply.as_ref().is_ok_and(minds_what_is_ahead);
         let had_been_given_up = match &reply {
-            Ok(reply) => reply.code() == CLOSING || was_ahead && minds_what_is_ahead(reply),
-            // Behind a verdict that was lost there is nothing to be heard.
-            Err(lost) => lost.is_end_of_idling() || was_ahead && matches!(lost, Lost::OutOfOrder(_)),
+            Ok(reply) => reply.code() == CLOSING || is_minded,
+            // Behind a verdict that was lost there is nothing to be heard, and who threw the envelope away says nothing.
+            Err(lost) => {
+                lost.is_end_of_idling() || was_ahead && matches!(lost, Lost::OutOfOrder(_) | Lost::Silent { .. })
+            }
         };
-        if was_ahead && matches!(&reply, Err(Lost::Silent { .. })) {
+        let Some(commands) = self.replay.take().filter(|_| had_been_given_up) else { return reply };
+        let again = match self.replace(commands).await {
+            Ok(()) => self.connection.reply().await,
+            Err(lost) => Err(lost),
+        };
+        let was_silent = was_ahead && matches!(reply, Err(Lost::Silent { .. }));
+        if was_silent || is_minded && again.as_ref().is_ok_and(Reply::is_completion) {
             self.home.next_hop().send_nothing_ahead();
         }
-        match self.replay.take() {
-            Some(commands) if had_been_given_up => {
-                self.replace(commands).await?;
-                let again = self.connection.reply().await?;
-                if again.is_completion() && reply.is_ok_and(|reply| minds_what_is_ahead(&reply)) {
-                    self.home.next_hop().send_nothing_ahead();
-                }
-                Ok(again)
-            }
-            _ => reply,
-        }
+        // What it has said stands where it can't be asked again.
+        if is_minded && again.is_err() { reply } else { again }
     }
 
     /// Says the same again on a new connection.
     async fn replace(&mut self, commands: Vec<Command>) -> Result<(), Lost> {
         let client = self.connection.speaks_for.clone();
-        self.connection =
-            self.home.next_hop().dial(client.as_ref()).await.map_err(|error| Lost::Unreachable(Box::new(error)))?;
+        let dialled = timeout(REPLACE, self.home.next_hop().dial(client.as_ref())).await;
+        let dialled = dialled.map_err(|_| Lost::Silent { verb: Verb::Greeting, wait: REPLACE })?;
+        self.connection = dialled.map_err(|error| Lost::Unreachable(Box::new(error)))?;
         let offer = self.connection.offer();
         let lacking = commands.iter().find_map(|command| match command {
             Command::Mail(mail) => offer.lacks_for_mail(mail),

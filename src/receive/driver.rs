@@ -261,20 +261,22 @@ impl Driver {
 
     async fn mail(&mut self, mut mail: Mail) -> Result<(), Gone> {
         self.drop_transaction();
+        let setup = Arc::clone(&self.setup.borrow());
         let private = self.auth.private(&self.peer);
-        let goes_on = |it: &Ending| private.is_none() && it.may_go_on(&self.setup.borrow(), &mail);
-        if self.ending.as_deref().is_some_and(|ending| !goes_on(ending)) {
-            Box::pin(self.settle()).await?;
-            // The verdict has ended the session.
-            if !self.session.has_outstanding() {
-                return Ok(());
+        if let Some(ending) = self.ending.as_deref_mut() {
+            let goes_on = private.is_none() && ending.may_go_on(&setup, &mail) && ending.say();
+            if !goes_on {
+                Box::pin(self.settle()).await?;
+                // The verdict has ended the session.
+                if !self.session.has_outstanding() {
+                    return Ok(());
+                }
             }
         }
         if self.parts.drain.has_begun() {
             self.asks.push_back(Ask::Answer(Reply::new(421, "4.3.2 the relay is shutting down, try again later")));
             return Ok(());
         }
-        let setup = Arc::clone(&self.setup.borrow());
         if let Err((reply, why)) = self.place.message(&setup.listener.limits) {
             self.refuse_rate(&setup, &reply, why);
             self.asks.push_back(Ask::Answer(reply));
@@ -283,7 +285,6 @@ impl Driver {
         if !self.peer.authenticated && !is_trusted(&setup.listener, self.peer.address.ip()) {
             mail.distrust_submitter();
         }
-        let private = self.auth.private(&self.peer);
         let before = self.ending.as_deref_mut();
         let opening =
             Box::pin(Transaction::open(self.id, &self.peer, mail, setup, &self.parts, private.as_ref(), before));

@@ -109,7 +109,11 @@ impl Keeping {
                 None => Ok(Err(not_begun())),
             };
             match prepared.unwrap_or_else(|_| Err(hung())) {
-                Ok(()) => return Ok(None),
+                Ok(()) => {
+                    // What it has on the disk is seen there.
+                    self.reservation = None;
+                    return Ok(None);
+                }
                 Err(error) => self.fail(&error)?,
             }
         }

@@ -71,14 +71,15 @@ pub(super) struct Transaction {
 
 /// The octets under way.
 struct Message {
-    observer: Observer,
+    /// Large, and goes from hand to hand.
+    observer: Box<Observer>,
     size: u64,
 }
 
 impl Transaction {
     /// Opens the next hop (`private` where the client has authenticated) for a MAIL command and passes it on; the refusal
-    /// when that can't be done. A transaction `before` that [may](Ending::may_go_on) hands its connection on instead. It stays where
-    /// it is, for it is large and goes from hand to hand.
+    /// when that can't be done. The transaction `before`, whose end is [said](Ending::say), hands its connection on instead. It
+    /// stays where it is, for it is large and goes from hand to hand.
     pub(super) async fn open(
         session: SessionId,
         peer: &Peer,
@@ -108,15 +109,19 @@ impl Transaction {
             setup,
             mail,
         });
-        let admitted = transaction.keeping.admit(transaction.mail.size).and_then(|()| parts.files.transaction());
-        match admitted {
+        let admitted = transaction.keeping.admit(transaction.mail.size);
+        let (handed_on, piece) = match admitted.is_ok().then(|| before.and_then(Ending::hand_on)).flatten() {
+            Some((leg, piece)) => (Some(leg), piece),
+            None => (None, None),
+        };
+        match admitted.and_then(|()| piece.map_or_else(|| parts.files.transaction(), Ok)) {
             Ok(piece) => transaction.files = Some(piece),
             Err(reply) => {
                 transaction.log_refusal("MAIL", None, &reply);
                 return Err(reply);
             }
         }
-        let opened = match before.and_then(Ending::go_on) {
+        let opened = match handed_on {
             Some(leg) => Ok(leg),
             None => way::open(&transaction.setup, private, &transaction.peer, transaction.queue_id).await,
         };
@@ -202,7 +207,7 @@ impl Transaction {
             return false;
         }
         if let Some(leg) = &mut self.leg {
-            self.chunked = chunked && leg.extensions().chunking;
+            self.chunked = chunked && leg.takes_chunks();
             if !self.chunked {
                 leg.data();
             }
@@ -248,7 +253,7 @@ impl Transaction {
         }
         let line = self.received();
         self.keeping.begin(self.queue_id);
-        self.message = Some(Message { observer: Observer::knowing(self.parts.mac_key), size: 0 });
+        self.message = Some(Message { observer: Box::new(Observer::knowing(self.parts.mac_key)), size: 0 });
         if let Some(leg) = &mut self.leg
             && let Err(lost) = leg.content(&line).await
         {

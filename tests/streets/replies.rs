@@ -2,6 +2,8 @@
 
 use crate::common::{Client, Record, Relay, Setup, Sink, Stage, drop_line, say, strip_received, stuff};
 use crate::message;
+use std::io::{BufRead, BufReader, Write};
+use std::time::Duration;
 
 #[test]
 fn the_next_hops_replies_reach_the_client_as_they_are() {
@@ -127,6 +129,56 @@ fn begun(relay: &Relay, mark: &str) -> Client {
     client.command(&format!("RCPT TO:<bob-{mark}@example.net>")).starts("250");
     client.command("DATA").starts("354");
     client
+}
+
+/// A next hop that says what it thinks of a message only once it has heard what comes behind it.
+fn curious_next_hop() -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let (mut stream, mut lines) = (stream.try_clone().unwrap(), BufReader::new(stream).lines());
+        let mut until = |start: &str, replies: &str| {
+            stream.write_all(replies.as_bytes()).unwrap();
+            loop {
+                let line = lines.next().unwrap().unwrap();
+                if line.starts_with(start) {
+                    return line;
+                }
+            }
+        };
+        until("EHLO", "220 curious.example\r\n");
+        until("MAIL", "250-curious.example\r\n250 PIPELINING\r\n");
+        until("RCPT", "250 one\r\n");
+        until("DATA", "250 one\r\n");
+        until(".", "354 one\r\n");
+        let behind = until("MAIL", "");
+        until("DATA", "");
+        until(".", "250 one\r\n250 two\r\n250 two\r\n354 two\r\n");
+        stream.write_all(b"250 two\r\n").unwrap();
+        // Until the relay goes.
+        lines.by_ref().take_while(Result::is_ok).for_each(drop);
+        behind
+    });
+    (address, heard)
+}
+
+#[test]
+fn what_a_client_says_behind_its_dot_reaches_the_next_hop_with_it() {
+    let archive = Sink::start();
+    let (address, heard) = curious_next_hop();
+    let archive_route = archive.route();
+    let mut relay = Setup::with_routes(&format!("smtp://{address}?tls=none"), &archive_route).start();
+    let mut client = begun(&relay, "one");
+    let envelope = b"MAIL FROM:<eve@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
+    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    for expected in ["250 one", "250 two", "250 two", "354 two"] {
+        client.reply().starts(expected);
+    }
+    client.data(&message("two")).starts("250 two");
+    relay.finish_clean(2);
+    assert_eq!(heard.join().unwrap(), "MAIL FROM:<eve@example.org>");
 }
 
 #[test]

@@ -34,6 +34,8 @@ struct Way {
     recipients: usize,
     /// Next hop and archives take commands in a row.
     pipelining: bool,
+    /// Clients send each envelope along with the dot before it.
+    ahead: bool,
 }
 
 /// What it took, in milliseconds.
@@ -49,25 +51,36 @@ struct Took {
 fn a_transaction_costs_the_next_hop_two_round_trips_however_many_recipients_it_has() {
     let two_turns = MESSAGES * 2 * (ROUND_TRIP + TICKS);
     for recipients in [1, 50] {
-        let took = run(Way { clients: 1, recipients, pipelining: true });
+        let took = run(Way { clients: 1, recipients, pipelining: true, ahead: false });
         assert!(took.accepted >= MESSAGES * 2 * ROUND_TRIP, "{took:?}: the link is not that long");
         assert!(took.accepted <= two_turns, "{recipients} recipients: {took:?}, more than {two_turns} ms");
     }
-    let took = run(Way { clients: 1, recipients: 50, pipelining: false });
+    let took = run(Way { clients: 1, recipients: 50, pipelining: false, ahead: false });
     assert!(took.accepted >= MESSAGES * 53 * ROUND_TRIP, "{took:?}: a next hop that takes no commands in a row");
 }
 
 #[test]
+fn a_client_that_sends_its_next_envelope_along_with_the_dot_has_a_transaction_for_one_round_trip() {
+    for recipients in [1, 50] {
+        let took = run(Way { clients: 1, recipients, pipelining: true, ahead: true });
+        // The first envelope, and the last dot, go alone.
+        let turns = (MESSAGES + 1) * (ROUND_TRIP + TICKS);
+        assert!(took.accepted >= MESSAGES * ROUND_TRIP, "{took:?}: the link is not that long");
+        assert!(took.accepted <= turns, "{recipients} recipients: {took:?}, more than {turns} ms");
+    }
+}
+
+#[test]
 fn the_rate_is_bound_by_connections() {
-    let one = run(Way { clients: 1, recipients: 2, pipelining: true });
-    let many = run(Way { clients: 40, recipients: 2, pipelining: true });
+    let one = run(Way { clients: 1, recipients: 2, pipelining: true, ahead: false });
+    let many = run(Way { clients: 40, recipients: 2, pipelining: true, ahead: false });
     // Forty times as much in the same time, but for what the clients disturb each other within a millisecond.
     assert!(many.accepted <= one.accepted + MESSAGES * TICKS, "{one:?}, {many:?}");
 }
 
 #[test]
 fn a_record_costs_an_archive_that_takes_commands_in_a_row_one_round_trip_on_each_of_its_connections() {
-    let way = Way { clients: 40, recipients: 1, pipelining: true };
+    let way = Way { clients: 40, recipients: 1, pipelining: true, ahead: false };
     let took = run(way);
     let turns = (way.clients * MESSAGES).div_ceil(LINES);
     // The first round is also the one that lacks connections: greeting, EHLO, and an envelope that nothing went before. The
@@ -138,13 +151,15 @@ fn run(way: Way) -> Took {
             wire.reply().await?;
             wire.write(b"EHLO client.example\r\n").await?;
             wire.reply().await?;
-            send(&mut wire, way, &format!("{number}-warm")).await;
+            begin(&mut wire, way).await;
+            send(&mut wire, way, &format!("{number}-warm"), true).await;
             ready.set(ready.get() + 1);
             while ready.get() < way.clients {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            begin(&mut wire, way).await;
             for message in 0..MESSAGES {
-                send(&mut wire, way, &format!("{number}-{message}")).await;
+                send(&mut wire, way, &format!("{number}-{message}"), message + 1 == MESSAGES).await;
             }
             done.set(done.get() + 1);
             std::future::pending().await
@@ -169,16 +184,27 @@ fn run(way: Way) -> Took {
     Took { accepted, archived }
 }
 
-/// One message: commands in one group, the data in one piece.
-async fn send(wire: &mut Wire, way: Way, id: &str) {
+fn envelope(way: Way) -> String {
     let recipients: String =
         (0..way.recipients).map(|number| format!("RCPT TO:<user{number}@north.example>\r\n")).collect();
-    wire.write(format!("MAIL FROM:<a@else.example>\r\n{recipients}DATA\r\n").as_bytes()).await.unwrap();
+    format!("MAIL FROM:<a@else.example>\r\n{recipients}DATA\r\n")
+}
+
+/// A first envelope.
+async fn begin(wire: &mut Wire, way: Way) {
+    wire.write(envelope(way).as_bytes()).await.unwrap();
+}
+
+/// One message whose envelope is said: the data in one piece, and behind it the next envelope unless it is the last one.
+async fn send(wire: &mut Wire, way: Way, id: &str, is_last: bool) {
     for _ in 0..=way.recipients {
         assert!(wire.reply().await.unwrap().starts_with("250 "));
     }
     assert!(wire.reply().await.unwrap().starts_with("354 "));
     let octets = format!("From: a@else.example\r\nMessage-ID: <{id}@else.example>\r\nSubject: {id}\r\n\r\nHello.\r\n");
-    wire.write(&stuffed(octets.as_bytes())).await.unwrap();
+    let next = if is_last { String::new() } else { envelope(way) };
+    let (with_it, after_it) = if way.ahead { (next.as_str(), "") } else { ("", next.as_str()) };
+    wire.write(&[&stuffed(octets.as_bytes()), with_it.as_bytes()].concat()).await.unwrap();
     assert!(wire.reply().await.unwrap().starts_with("250 "));
+    wire.write(after_it.as_bytes()).await.unwrap();
 }

@@ -109,7 +109,7 @@ async fn said_again(replies: &str, verdict: Option<u16>, takes_more_ahead: bool)
 
 #[tokio::test]
 async fn what_went_along_with_an_end_is_said_again_where_the_server_is_gone() {
-    said_again("", None, true).await;
+    said_again("", None, false).await;
     said_again("250 2.0.0 first\r\n", Some(250), true).await;
     said_again("250 2.0.0 first\r\n421 4.3.2 enough\r\n", Some(250), true).await;
     said_again("421 4.3.2 enough\r\n", Some(421), true).await;
@@ -120,6 +120,61 @@ async fn a_server_that_minds_is_sent_nothing_along_for_a_while() {
     let minds = "250 2.0.0 first\r\n503 5.5.1 too early\r\n503 5.5.1 no\r\n503 5.5.1 no\r\n";
     said_again(minds, Some(250), false).await;
     said_again("250 2.0.0 first\r\n554 5.5.0 synchronization error\r\n", Some(250), false).await;
+    said_again("250 2.0.0 first\r\n554 too early\r\n", Some(250), false).await;
+    said_again("503 5.5.0 too much\r\n", Some(503), false).await;
+    said_again("554 5.7.1 spam\r\n", Some(554), true).await;
+}
+
+#[tokio::test]
+async fn a_server_that_throws_away_what_went_along_is_not_waited_for_as_for_others() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop();
+    let client = async {
+        let mut leg = two(&next_hop).await;
+        assert_eq!(leg.verdict().await.unwrap().code(), 250);
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let silent = async { assert_eq!(leg.reply().await.unwrap().code(), 250) };
+        silent.await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        tokio::time::resume();
+        let mut other = next_hop.open().await.unwrap();
+        begin_message(&mut other).await.unwrap();
+        assert!(!other.may_go_on(&next_hop, &mail()));
+    };
+    let server = async {
+        let mut peer = fake.accept_greeted(PIPELINED).await;
+        hear_two(&mut peer).await;
+        peer.send("250 2.0.0 first\r\n").await;
+        let mut second = fake.accept_greeted(PIPELINED).await;
+        second.answer(MAIL, "250 Ok").await;
+        let mut third = fake.accept_greeted(PIPELINED).await;
+        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
+            third.answer(line, reply).await;
+        }
+        drop((peer, second));
+    };
+    both(client, server).await;
+}
+
+#[tokio::test]
+async fn a_refusal_stands_that_can_t_be_asked_for_again() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop();
+    let client = async {
+        let mut leg = two(&next_hop).await;
+        assert_eq!(leg.verdict().await.unwrap().code(), 250);
+        assert_eq!(leg.reply().await.unwrap(), Reply::new(503, "5.5.1 not now"));
+    };
+    let server = async {
+        let mut peer = fake.accept_greeted(PIPELINED).await;
+        hear_two(&mut peer).await;
+        peer.send("250 2.0.0 first\r\n503 5.5.1 not now\r\n").await;
+        let mut second = fake.accept().await;
+        second.send("421 4.3.2 too many\r\n").await;
+        assert_eq!(second.rest().await, "");
+    };
+    both(client, server).await;
 }
 
 #[tokio::test]
@@ -129,12 +184,12 @@ async fn a_refusal_that_is_about_the_sender_stands() {
     let client = async {
         let mut leg = two(&next_hop).await;
         assert_eq!(leg.verdict().await.unwrap().code(), 250);
-        assert_eq!(leg.reply().await.unwrap(), Reply::new(550, "5.7.1 not from you"));
+        assert_eq!(leg.reply().await.unwrap(), Reply::new(554, "5.7.1 not from you"));
     };
     let server = async {
         let mut peer = fake.accept_greeted(PIPELINED).await;
         hear_two(&mut peer).await;
-        peer.send("250 2.0.0 first\r\n550 5.7.1 not from you\r\n503 no\r\n503 no\r\n").await;
+        peer.send("250 2.0.0 first\r\n554 5.7.1 not from you\r\n503 no\r\n503 no\r\n").await;
         assert_eq!(peer.rest().await, "", "nothing is said again");
     };
     both(client, server).await;
@@ -191,12 +246,46 @@ async fn nothing_goes_along_where_it_may_not() {
     assert!(!may_go_on("PIPELINING LIMITS_MAILMAX=1", settings()).await, "the server's limit");
     let identity = ClientIdentity::Xforward;
     assert!(!may_go_on(PIPELINED, Settings { identity, ..settings() }).await, "it hears who clients are");
+}
+
+#[tokio::test]
+async fn only_a_message_s_end_takes_others_along_and_only_to_the_same_next_hop() {
     let fake = Fake::new().await;
-    let mut leg = {
-        let next_hop = fake.next_hop();
-        let server = async { drop(fake.accept_greeted(PIPELINED).await) };
-        both(next_hop.open(), server).await.unwrap()
+    let (next_hop, other) = (fake.next_hop(), fake.next_hop());
+    let client = async {
+        let mut leg = next_hop.open().await.unwrap();
+        assert!(!leg.may_go_on(&next_hop, &mail()), "no message has begun");
+        assert!(leg.verdict().await.is_err(), "no end was said");
+        begin_message(&mut leg).await.unwrap();
+        assert!(leg.may_go_on(&next_hop, &mail()));
+        assert!(!leg.may_go_on(&other, &mail()), "a new configuration leads elsewhere");
+        let more = mail_with(&[("X-UNHEARD-OF", None)]);
+        assert!(!leg.may_go_on(&next_hop, &more), "this connection does not offer it");
     };
-    assert!(!leg.may_go_on(&fake.next_hop(), &mail()), "another next hop, and no message");
-    assert!(leg.verdict().await.is_err(), "no end was said");
+    let server = async {
+        let mut peer = fake.accept_greeted(PIPELINED).await;
+        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
+            peer.answer(line, reply).await;
+        }
+    };
+    both(client, server).await;
+}
+
+#[tokio::test]
+async fn what_went_along_does_not_go_on_in_chunks() {
+    let fake = Fake::new().await;
+    let next_hop = fake.next_hop();
+    let client = async {
+        let mut leg = two(&next_hop).await;
+        assert_eq!(leg.verdict().await.unwrap().code(), 250);
+        assert!(leg.extensions().chunking && !leg.takes_chunks());
+        assert!(next_hop.open().await.unwrap().takes_chunks());
+    };
+    let server = async {
+        let mut peer = fake.accept_greeted("PIPELINING CHUNKING").await;
+        hear_two(&mut peer).await;
+        peer.send("250 2.0.0 first\r\n").await;
+        drop(fake.accept_greeted("PIPELINING CHUNKING").await);
+    };
+    both(client, server).await;
 }

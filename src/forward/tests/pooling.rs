@@ -230,7 +230,7 @@ async fn a_replacement_that_is_refused_is_told() {
     };
     let lost = both(client, server).await;
     assert_eq!(lost.reply(), Some(&Reply::new(421, "too busy")));
-    assert!(lost.to_string().starts_with("had closed an idle connection, and then: 127.0.0.1:"), "{lost}");
+    assert!(lost.to_string().starts_with("had closed the connection, and then: 127.0.0.1:"), "{lost}");
 }
 
 #[tokio::test]

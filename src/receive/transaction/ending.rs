@@ -9,6 +9,7 @@ use super::{Transaction, lost_reply};
 use crate::forward::{Leg, Lost};
 use crate::journal::Observation;
 use crate::mail::Reply;
+use crate::receive::files::Piece;
 use crate::receive::keeping::Unrecorded;
 use crate::receive::listener::Setup;
 use crate::receive::records::Envelope;
@@ -22,9 +23,9 @@ pub(in super::super) struct Ending {
     envelope: Envelope,
     observation: Observation,
     unrecorded: Option<Unrecorded>,
-    /// The next transaction has the connection.
-    has_gone_on: bool,
-    /// Why the end could not be said.
+    /// The end is said: it leaves with what is said behind it, by the next transaction perhaps.
+    is_said: bool,
+    /// Why it could not be said.
     failed: Option<Lost>,
 }
 
@@ -35,7 +36,7 @@ impl Ending {
         observation: Observation,
         unrecorded: Option<Unrecorded>,
     ) -> Self {
-        Self { transaction, envelope, observation, unrecorded, has_gone_on: false, failed: None }
+        Self { transaction, envelope, observation, unrecorded, is_said: false, failed: None }
     }
 
     /// Whether the session's next transaction may begin along with this end.
@@ -43,18 +44,23 @@ impl Ending {
         self.transaction.leg.as_ref().is_some_and(|leg| leg.may_go_on(&setup.next_hop, mail))
     }
 
-    /// The connection for the next transaction: the end leaves with its first commands.
-    pub(super) fn go_on(&mut self) -> Option<Leg> {
-        match self.transaction.leg.take()?.go_on() {
-            Ok(leg) => {
-                self.has_gone_on = true;
-                Some(leg)
+    /// Says the end, for the next transaction to go on behind it; false where it could not be said.
+    pub(in super::super) fn say(&mut self) -> bool {
+        match self.transaction.leg.take().map(Leg::go_on) {
+            Some(Ok(leg)) => {
+                self.transaction.leg = Some(leg);
+                self.is_said = true;
             }
-            Err(lost) => {
-                self.failed = Some(lost);
-                None
-            }
+            Some(Err(lost)) => self.failed = Some(lost),
+            None => {}
         }
+        self.is_said
+    }
+
+    /// What the next transaction goes on with, once the end is said: the connection, and the share of open files for it.
+    pub(super) fn hand_on(&mut self) -> Option<(Leg, Option<Piece>)> {
+        let leg = self.transaction.leg.take_if(|_| self.is_said)?;
+        Some((leg, self.transaction.files.take()))
     }
 
     /// Says the end, unless it went along with the beginning of `next`, and takes the verdict to the spool and the client.
@@ -63,13 +69,13 @@ impl Ending {
         let heard = match (self.failed.take(), leg) {
             (Some(lost), _) => Err(lost),
             (None, Some(mut leg)) => {
-                let heard = leg.finish().await;
+                let heard = if self.is_said { leg.verdict().await } else { leg.finish().await };
                 if heard.is_ok() {
                     leg.release();
                 }
                 heard
             }
-            (None, None) if self.has_gone_on => match next.and_then(|next| next.leg.as_mut()) {
+            (None, None) if self.is_said => match next.and_then(|next| next.leg.as_mut()) {
                 Some(leg) => leg.verdict().await,
                 // What became of it nobody can hear any more.
                 None => Err(Lost::Closed(Some(Verb::EndOfData))),
