@@ -237,7 +237,10 @@ impl Leg {
     pub async fn verdict(&mut self) -> Result<Reply, Lost> {
         let Way::Smtp(leg) = &mut self.way else { return Err(NO_MESSAGE) };
         let verdict = leg.connection.verdict().await;
-        if leg.is_ahead && verdict.as_ref().map_or(true, minds_what_is_ahead) {
+        let has_more = leg.is_ahead && leg.replay.as_ref().is_some_and(|commands| !commands.is_empty());
+        // A 554 is most often about the message; who minds says so to what came behind it, too.
+        let minds = |reply: &Reply| reply.code() != FAILED && minds_what_is_ahead(reply);
+        if has_more && verdict.as_ref().map_or(true, minds) {
             leg.home.next_hop().send_nothing_ahead();
         }
         verdict
@@ -305,18 +308,20 @@ const XFORWARD: &str = "XFORWARD";
 const AHEAD: Duration = Duration::from_secs(30);
 /// For another connection to be ready: well under the five minutes that a client gives MAIL (RFC 5321, section 4.5.3.2.2).
 const REPLACE: Duration = Duration::from_secs(120);
-/// "Bad sequence of commands" (RFC 5321, section 4.2.3).
-const BAD_SEQUENCE: u16 = 503;
+/// Replies about commands, and not about the mail (RFC 5321, section 4.2.3).
+const SYNTAX: std::ops::RangeInclusive<u16> = 500..=504;
 /// "Transaction failed", and much else: behind it the enhanced code tells.
 const FAILED: u16 = 554;
 const NO_MESSAGE: Lost = Lost::OutOfOrder("no message is waited for");
 
-/// Whether a server may mean by this that commands came too early: RFC 3463, section 3.6, has 5.5.z for the protocol. A refusal
-/// with another enhanced code is about the mail.
+/// Whether a server may mean by this that commands came too early, or in pieces: RFC 3463, section 3.6, has 5.5.z for the protocol.
+/// A refusal with another enhanced code is about the mail.
 fn minds_what_is_ahead(reply: &Reply) -> bool {
     let first = reply.lines().first().map_or("", String::as_str);
     let is_enhanced = first.starts_with("5.");
-    reply.code() == BAD_SEQUENCE || reply.code() == FAILED && (first.starts_with("5.5.") || !is_enhanced)
+    SYNTAX.contains(&reply.code())
+        || reply.is_permanent() && first.starts_with("5.5.")
+        || reply.code() == FAILED && !is_enhanced
 }
 
 impl SmtpLeg {
@@ -343,20 +348,24 @@ impl SmtpLeg {
         };
         let Some(commands) = self.replay.take().filter(|_| had_been_given_up) else { return reply };
         let again = match self.replace(commands).await {
-            Ok(()) => self.connection.reply().await,
+            Ok(()) => self.connection.reply_within(REPLACE).await,
             Err(lost) => Err(lost),
         };
         let was_silent = was_ahead && matches!(reply, Err(Lost::Silent { .. }));
-        if was_silent || is_minded && again.as_ref().is_ok_and(Reply::is_completion) {
+        let was_taken = || again.as_ref().map_or(true, Reply::is_completion);
+        let was_too_early = |reply: &Reply| reply.code() != FAILED || was_taken();
+        if was_silent || is_minded && reply.is_ok_and(|reply| was_too_early(&reply)) {
             self.home.next_hop().send_nothing_ahead();
         }
-        // What it has said stands where it can't be asked again.
-        if is_minded && again.is_err() { reply } else { again }
+        // Not what it has said first: that may have been about the place, and would be final for the client.
+        again
     }
 
     /// Says the same again on a new connection.
     async fn replace(&mut self, commands: Vec<Command>) -> Result<(), Lost> {
         let client = self.connection.speaks_for.clone();
+        // Where a server counts its clients' connections, the one that is left must not stand in the way.
+        self.connection.close().await;
         let dialled = timeout(REPLACE, self.home.next_hop().dial(client.as_ref())).await;
         let dialled = dialled.map_err(|_| Lost::Silent { verb: Verb::Greeting, wait: REPLACE })?;
         self.connection = dialled.map_err(|error| Lost::Unreachable(Box::new(error)))?;

@@ -261,7 +261,7 @@ impl Driver {
 
     async fn mail(&mut self, mut mail: Mail) -> Result<(), Gone> {
         self.drop_transaction();
-        let setup = Arc::clone(&self.setup.borrow());
+        let mut setup = Arc::clone(&self.setup.borrow());
         let private = self.auth.private(&self.peer);
         if let Some(ending) = self.ending.as_deref_mut() {
             let goes_on = private.is_none() && ending.may_go_on(&setup, &mail) && ending.say();
@@ -271,6 +271,8 @@ impl Driver {
                 if !self.session.has_outstanding() {
                     return Ok(());
                 }
+                // That may have taken its time.
+                setup = Arc::clone(&self.setup.borrow());
             }
         }
         if self.parts.drain.has_begun() {

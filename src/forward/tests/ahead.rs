@@ -70,6 +70,9 @@ async fn a_refused_message_is_no_obstacle_to_the_next_one() {
         let mut leg = two(&next_hop).await;
         assert_eq!(leg.verdict().await.unwrap().code(), 554);
         assert_eq!(second(leg).await.code(), 250);
+        let mut leg = next_hop.open().await.unwrap();
+        begin_message(&mut leg).await.unwrap();
+        assert!(leg.may_go_on(&next_hop, &mail()), "and no reason to send nothing along");
     };
     let server = async {
         let mut peer = fake.accept_greeted(PIPELINED).await;
@@ -77,6 +80,9 @@ async fn a_refused_message_is_no_obstacle_to_the_next_one() {
         peer.send("554 no\r\n250 Ok\r\n250 Ok\r\n354 go on\r\n").await;
         peer.expect("y\r\n.\r\n").await;
         peer.send("250 2.0.0 second\r\n").await;
+        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
+            peer.answer(line, reply).await;
+        }
     };
     both(client, server).await;
 }
@@ -121,6 +127,7 @@ async fn a_server_that_minds_is_sent_nothing_along_for_a_while() {
     said_again(minds, Some(250), false).await;
     said_again("250 2.0.0 first\r\n554 5.5.0 synchronization error\r\n", Some(250), false).await;
     said_again("250 2.0.0 first\r\n554 too early\r\n", Some(250), false).await;
+    said_again("250 2.0.0 first\r\n500 5.5.2 what\r\n", Some(250), false).await;
     said_again("503 5.5.0 too much\r\n", Some(503), false).await;
     said_again("554 5.7.1 spam\r\n", Some(554), true).await;
 }
@@ -158,21 +165,29 @@ async fn a_server_that_throws_away_what_went_along_is_not_waited_for_as_for_othe
 }
 
 #[tokio::test]
-async fn a_refusal_stands_that_can_t_be_asked_for_again() {
+async fn a_refusal_that_may_be_about_the_place_is_never_the_last_word() {
     let fake = Fake::new().await;
     let next_hop = fake.next_hop();
     let client = async {
         let mut leg = two(&next_hop).await;
         assert_eq!(leg.verdict().await.unwrap().code(), 250);
-        assert_eq!(leg.reply().await.unwrap(), Reply::new(503, "5.5.1 not now"));
+        assert!(matches!(leg.reply().await.unwrap_err(), Lost::Unreachable(_)), "the client comes again");
+        let mut leg = next_hop.open().await.unwrap();
+        begin_message(&mut leg).await.unwrap();
+        assert!(!leg.may_go_on(&next_hop, &mail()));
     };
     let server = async {
         let mut peer = fake.accept_greeted(PIPELINED).await;
         hear_two(&mut peer).await;
         peer.send("250 2.0.0 first\r\n503 5.5.1 not now\r\n").await;
         let mut second = fake.accept().await;
+        assert_eq!(peer.rest().await, "", "the first one is closed before");
         second.send("421 4.3.2 too many\r\n").await;
         assert_eq!(second.rest().await, "");
+        let mut third = fake.accept_greeted(PIPELINED).await;
+        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
+            third.answer(line, reply).await;
+        }
     };
     both(client, server).await;
 }

@@ -41,7 +41,9 @@ impl Ending {
 
     /// Whether the session's next transaction may begin along with this end.
     pub(in super::super) fn may_go_on(&self, setup: &Setup, mail: &Mail) -> bool {
-        self.transaction.leg.as_ref().is_some_and(|leg| leg.may_go_on(&setup.next_hop, mail))
+        // What goes along does not go on in chunks, which a client that sends in chunks may need.
+        let leg = self.transaction.leg.as_ref().filter(|_| !self.transaction.comes_in_chunks);
+        leg.is_some_and(|leg| leg.may_go_on(&setup.next_hop, mail))
     }
 
     /// Says the end, for the next transaction to go on behind it; false where it could not be said.
