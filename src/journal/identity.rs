@@ -25,19 +25,18 @@ pub fn message_uuid(fields: &RecordFields) -> Uuid {
     let mut recipients: Vec<&str> = fields.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
     recipients.sort_unstable();
     recipients.dedup();
-    let mut hash = Sha256::new();
-    hash.update(UUID_DOMAIN);
-    add(&mut hash, fields.organization.as_bytes());
-    add(&mut hash, &fields.original.identity);
-    hash.update(&(recipients.len() as u64).to_be_bytes());
-    recipients.iter().for_each(|recipient| add(&mut hash, recipient.as_bytes()));
-    add_option(&mut hash, fields.supplements.as_deref());
+    let mut hashed = UUID_DOMAIN.to_vec();
+    add(&mut hashed, fields.organization.as_bytes());
+    add(&mut hashed, &fields.original.identity);
+    hashed.extend_from_slice(&(recipients.len() as u64).to_be_bytes());
+    recipients.iter().for_each(|recipient| add(&mut hashed, recipient.as_bytes()));
+    add_option(&mut hashed, fields.supplements.as_deref());
     add_option(
-        &mut hash,
+        &mut hashed,
         fields.original.message_id.is_none().then(|| fields.copy_of.as_ref().unwrap_or(&fields.id).as_str()),
     );
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(hash.finish()).for_each(|(byte, digest)| *byte = digest);
+    bytes.iter_mut().zip(Sha256::of(&hashed)).for_each(|(byte, digest)| *byte = digest);
     Uuid::new_v8(bytes)
 }
 
@@ -52,14 +51,14 @@ pub(super) fn message_id_text(uuid: Uuid) -> String {
 }
 
 /// With its length before it, so that no two lists of values give the same octets.
-fn add(hash: &mut Sha256, value: &[u8]) {
-    hash.update(&(value.len() as u64).to_be_bytes());
-    hash.update(value);
+fn add(hashed: &mut Vec<u8>, value: &[u8]) {
+    hashed.extend_from_slice(&(value.len() as u64).to_be_bytes());
+    hashed.extend_from_slice(value);
 }
 
-fn add_option(hash: &mut Sha256, value: Option<&str>) {
-    hash.update(&[u8::from(value.is_some())]);
-    add(hash, value.unwrap_or_default().as_bytes());
+fn add_option(hashed: &mut Vec<u8>, value: Option<&str>) {
+    hashed.push(u8::from(value.is_some()));
+    add(hashed, value.unwrap_or_default().as_bytes());
 }
 
 #[cfg(test)]
