@@ -38,7 +38,7 @@ fn is_true(facts: &Facts<'_>, attempt: &Attempt, stage: Stage, reply: &str) -> R
         return match facts.history.said.get(&number) {
             Some(said) if said.at == Peer::NextHop && said.stage == stage && said.text == reply => Ok(()),
             // What it said to an earlier chunk, when that was no: the client is told at its next one, or at its last.
-            Some(said) if is_of_chunk(said, stage) && said.text == reply => Ok(()),
+            Some(said) if is_of_chunk(said, stage, attempt) && said.text == reply => Ok(()),
             // A next hop that repeats itself is misunderstood until DATA, and there at the latest the relay breaks off.
             Some(said)
                 if said.at == Peer::NextHop
@@ -61,10 +61,11 @@ fn is_true(facts: &Facts<'_>, attempt: &Attempt, stage: Stage, reply: &str) -> R
     if is_passing || follows { Ok(()) } else { Err("it is neither the next hop's nor a passing failure".to_owned()) }
 }
 
-fn is_of_chunk(said: &Said, heard_at: Stage) -> bool {
+/// Whether it is a refusal of a chunk, or of the DATA by which a client's chunks may go on.
+fn is_of_chunk(said: &Said, heard_at: Stage, attempt: &Attempt) -> bool {
     let is_negative = said.text.starts_with(['4', '5']);
     said.at == Peer::NextHop
-        && said.stage == Stage::Chunk
+        && (said.stage == Stage::Chunk || said.stage == Stage::Data && attempt.is_in_chunks())
         && is_negative
         && matches!(heard_at, Stage::Chunk | Stage::Dot)
 }
@@ -78,7 +79,7 @@ fn has_stuttered(facts: &Facts<'_>, number: u64) -> bool {
 fn ends_true(facts: &Facts<'_>, attempt: &Attempt, reply: &str) -> Result<(), String> {
     let is_positive = reply.starts_with('2');
     if let Some(number) = number_of(reply) {
-        if facts.history.said.get(&number).is_some_and(|said| is_of_chunk(said, Stage::Dot)) {
+        if facts.history.said.get(&number).is_some_and(|said| is_of_chunk(said, Stage::Dot, attempt)) {
             return if is_positive { Err("a chunk was refused".to_owned()) } else { Ok(()) };
         }
         // Every reply to a chunk is a 250: nothing tells one that was said too often from the verdict.
