@@ -9,9 +9,9 @@ pub const SMTP_PORT: u16 = 25;
 
 /// Connections to one server at a time, unless `connections=` says otherwise: what Postfix has for a destination, and what an
 /// Exchange server takes of one client.
-pub const DEFAULT_CONNECTIONS: u32 = 20;
+pub const DEFAULT_CONNECTIONS: usize = 20;
 /// The most that `connections=` allows.
-pub const MAX_CONNECTIONS: u32 = 200;
+pub const MAX_CONNECTIONS: usize = 200;
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,12 +65,12 @@ pub struct SmtpRoute {
     pub source: Source,
     /// Records and reports that are on their way to it at a time, each over a connection of its own; 1 to [`MAX_CONNECTIONS`]. A
     /// next hop has as many as clients have sessions.
-    pub connections: u32,
+    pub connections: usize,
 }
 
 impl Route {
     /// How many records and reports are on this way at a time.
-    pub fn connections(&self) -> u32 {
+    pub fn connections(&self) -> usize {
         match self {
             Self::Smtp(server) | Self::Mx(MxRoute { server, .. }) => server.connections,
             Self::Maildir(_) => DEFAULT_CONNECTIONS,

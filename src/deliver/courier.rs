@@ -49,7 +49,7 @@ impl Office {
         self: Arc<Self>,
         claim: Claim,
         pass: Pass,
-        (slot, route): (OwnedSemaphorePermit, (String, u32)),
+        (slot, route): (OwnedSemaphorePermit, (String, usize)),
         name: Name,
     ) {
         let archive = Archive { organization: claim.fields.organization.clone(), key: claim.archive.clone() };
@@ -72,7 +72,7 @@ struct Round {
     office: Arc<Office>,
     archive: Archive,
     /// The route whose slot it has, and how many there are.
-    route: (String, u32),
+    route: (String, usize),
     van: Van,
     claims: Claims,
     /// Results that the spool does not have yet.
@@ -134,7 +134,7 @@ impl Claims {
 }
 
 impl Round {
-    fn new(office: Arc<Office>, archive: Archive, route: (String, u32)) -> Self {
+    fn new(office: Arc<Office>, archive: Archive, route: (String, usize)) -> Self {
         let claims = Claims { office: Arc::clone(&office), stock: VecDeque::new(), coming: None, left: ROUND - 1 };
         Self { office, archive, route, van: Van::default(), claims, settling: Vec::new() }
     }

@@ -9,7 +9,6 @@ use super::circuits::{Admission, Line, Pass};
 use super::courier;
 use super::delays::Watch;
 use super::office::{Freight, Office, Parcel};
-use super::pool::count_of;
 use super::way::Way;
 use crate::config::{Config, Organization};
 use crate::spool::{Archive, Followers, SpoolError};
@@ -251,7 +250,7 @@ impl Lane {
     ) -> Result<Gone, SpoolError> {
         let (way, most, pass, is_urged) = match step {
             Step::Flow(way) => {
-                let most = count_of(way.route.connections());
+                let most = way.route.connections();
                 (way, most, None, false)
             }
             Step::Probe(way, pass) => (way, 1, Some(pass), false),

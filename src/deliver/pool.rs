@@ -30,11 +30,6 @@ pub(super) struct Pool {
     shy: Mutex<BTreeMap<Target, Instant>>,
 }
 
-/// The number of a route's connections.
-pub(super) fn count_of(connections: u32) -> usize {
-    usize::try_from(connections).unwrap_or(usize::MAX)
-}
-
 impl Pool {
     /// The slots, `count` of them, of the route called `label`; routes that differ in their number share none.
     pub(super) fn slots(&self, label: &str, count: usize) -> Arc<Semaphore> {
@@ -69,7 +64,7 @@ impl Pool {
         }
         let mut idle = self.idle();
         let waiting = idle.entry(server.clone()).or_default();
-        if waiting.len() >= count_of(MAX_CONNECTIONS) {
+        if waiting.len() >= MAX_CONNECTIONS {
             return Some(connection);
         }
         waiting.push((Instant::now() + IDLE, connection));

@@ -5,7 +5,7 @@
 use super::connection::Connection;
 use super::letter::Letter;
 use super::opening::Opener;
-use super::pool::{Pool, count_of};
+use super::pool::Pool;
 use super::resolver::{Exchangers, Resolver, Unresolved, servers_in_turn};
 use super::sts::{Demand, PolicyMemory, Sts, Web};
 use super::target::Target;
@@ -149,7 +149,7 @@ impl Post {
 
     /// The slots of a route: who sends over it holds one.
     pub(super) fn slots(&self, route: &Route, forward_path: &Address) -> Arc<Semaphore> {
-        self.pool.slots(&label(route, forward_path), count_of(route.connections()))
+        self.pool.slots(&label(route, forward_path), route.connections())
     }
 
     /// Looks after idle connections until the end has begun.

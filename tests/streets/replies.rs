@@ -131,6 +131,12 @@ fn begun(relay: &Relay, mark: &str) -> Client {
     client
 }
 
+/// That message, and behind its dot the envelope of another.
+fn one_and_the_next_envelope() -> Vec<u8> {
+    let envelope = b"MAIL FROM:<eve@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
+    [&stuff(&message("one"))[..], envelope].concat()
+}
+
 /// A next hop that says what it thinks of a message only once it has heard what comes behind it.
 fn curious_next_hop() -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -168,11 +174,9 @@ fn curious_next_hop() -> (std::net::SocketAddr, std::thread::JoinHandle<String>)
 fn what_a_client_says_behind_its_dot_reaches_the_next_hop_with_it() {
     let archive = Sink::start();
     let (address, heard) = curious_next_hop();
-    let archive_route = archive.route();
-    let mut relay = Setup::with_routes(&format!("smtp://{address}?tls=none"), &archive_route).start();
+    let mut relay = Setup::with_routes(&format!("smtp://{address}?tls=none"), &archive.route()).start();
     let mut client = begun(&relay, "one");
-    let envelope = b"MAIL FROM:<eve@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
-    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    client.send(&one_and_the_next_envelope());
     for expected in ["250 one", "250 two", "250 two", "354 two"] {
         client.reply().starts(expected);
     }
@@ -186,8 +190,7 @@ fn a_message_goes_on_though_its_client_is_gone_behind_it_and_the_next_envelope()
     let (next_hop, archive) = (Sink::start(), Sink::start());
     let mut relay = Setup::new(&next_hop, &archive).start();
     let mut client = begun(&relay, "one");
-    let envelope = b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
-    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    client.send(&one_and_the_next_envelope());
     client.hang_up();
     assert_eq!(strip_received(&next_hop.wait_for(1)[0].octets).1, message("one"));
     assert_eq!(Record::read(&archive.wait_for(1)[0].octets).recipients(), ["bob-one@example.net"]);
@@ -204,8 +207,7 @@ fn a_message_that_is_lost_at_its_end_does_not_take_the_next_one_with_it() {
     let archive = Sink::start();
     let mut relay = Setup::new(&next_hop, &archive).start();
     let mut client = begun(&relay, "one");
-    let envelope = b"MAIL FROM:<alice@example.org>\r\nRCPT TO:<bob-two@example.net>\r\nDATA\r\n";
-    client.send(&[&stuff(&message("one"))[..], envelope].concat());
+    client.send(&one_and_the_next_envelope());
     for expected in ["451 4.4.1", "250", "250", "354"] {
         client.reply().starts(expected);
     }

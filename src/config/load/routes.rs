@@ -148,7 +148,7 @@ fn source(texts: &[String]) -> Result<Source, String> {
     Ok(source)
 }
 
-fn connections(text: Option<&str>, default: u32) -> Result<u32, String> {
+fn connections(text: Option<&str>, default: usize) -> Result<usize, String> {
     let Some(text) = text else { return Ok(default) };
     text.parse()
         .ok()

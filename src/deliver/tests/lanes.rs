@@ -3,13 +3,12 @@
 use super::archive::{Act, Archive, Script};
 use super::world::{RETRY, World, archive_of, config, organization};
 use super::*;
-use crate::config::{DEFAULT_CONNECTIONS, Retry};
+use crate::config::Retry;
 use crate::deliver::office::Freight;
 use crate::queue::State;
 use std::time::Duration;
 
-/// Connections of a route, unless it says otherwise.
-pub(super) const CONNECTIONS: usize = DEFAULT_CONNECTIONS as usize;
+pub(super) use crate::config::DEFAULT_CONNECTIONS as CONNECTIONS;
 
 /// One organization, `acme`, its archive and the server that takes its reports.
 async fn acme(archive: Script, reports: Script, retry: Retry) -> (World, Archive, Archive) {
@@ -153,7 +152,7 @@ async fn a_record_whose_time_is_over_is_kept_as_failed_and_reported() {
 async fn a_route_has_so_many_connections_and_no_more_for_all_organizations_together() {
     connections_of(CONNECTIONS, |server| server).await;
     connections_of(3, |server| SmtpRoute { connections: 3, ..server }).await;
-    connections_of(2 * CONNECTIONS, |server| SmtpRoute { connections: 2 * DEFAULT_CONNECTIONS, ..server }).await;
+    connections_of(2 * CONNECTIONS, |server| SmtpRoute { connections: 2 * CONNECTIONS, ..server }).await;
 }
 
 /// Two organizations with one route, for which there are so many connections.

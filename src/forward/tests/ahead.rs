@@ -35,9 +35,7 @@ async fn second(mut leg: Leg) -> Reply {
 
 /// The server's side of a first message, up to what is said with its end.
 async fn hear_two(peer: &mut Peer) {
-    peer.answer(MAIL, "250 Ok").await;
-    peer.answer(RCPT, "250 Ok").await;
-    peer.answer("DATA", "354 go on").await;
+    peer.take_envelope().await;
     peer.expect(&format!("x\r\n.\r\n{ENVELOPE}")).await;
 }
 
@@ -80,9 +78,7 @@ async fn a_refused_message_is_no_obstacle_to_the_next_one() {
         peer.send("554 no\r\n250 Ok\r\n250 Ok\r\n354 go on\r\n").await;
         peer.expect("y\r\n.\r\n").await;
         peer.send("250 2.0.0 second\r\n").await;
-        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
-            peer.answer(line, reply).await;
-        }
+        peer.take_envelope().await;
     };
     both(client, server).await;
 }
@@ -106,9 +102,7 @@ async fn said_again(replies: &str, verdict: Option<u16>, takes_more_ahead: bool)
         drop(peer);
         let mut peer = fake.accept_greeted(PIPELINED).await;
         peer.take_message("y\r\n.\r\n").await;
-        peer.answer(MAIL, "250 Ok").await;
-        peer.answer(RCPT, "250 Ok").await;
-        peer.answer("DATA", "354 go on").await;
+        peer.take_envelope().await;
     };
     both(client, server).await;
 }
@@ -156,9 +150,7 @@ async fn a_server_that_throws_away_what_went_along_is_not_waited_for_as_for_othe
         let mut second = fake.accept_greeted(PIPELINED).await;
         second.answer(MAIL, "250 Ok").await;
         let mut third = fake.accept_greeted(PIPELINED).await;
-        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
-            third.answer(line, reply).await;
-        }
+        third.take_envelope().await;
         drop((peer, second));
     };
     both(client, server).await;
@@ -185,9 +177,7 @@ async fn a_refusal_that_may_be_about_the_place_is_never_the_last_word() {
         second.send("421 4.3.2 too many\r\n").await;
         assert_eq!(second.rest().await, "");
         let mut third = fake.accept_greeted(PIPELINED).await;
-        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
-            third.answer(line, reply).await;
-        }
+        third.take_envelope().await;
     };
     both(client, server).await;
 }
@@ -225,9 +215,7 @@ async fn an_end_that_may_not_be_said_relays_nothing() {
     };
     let server = async {
         let mut peer = fake.accept_greeted(PIPELINED).await;
-        peer.answer(MAIL, "250 Ok").await;
-        peer.answer(RCPT, "250 Ok").await;
-        peer.answer("DATA", "354 go on").await;
+        peer.take_envelope().await;
         has_begun.await.unwrap();
         peer.send("250 out of turn\r\n").await;
         assert_eq!(peer.rest().await, "");
@@ -246,9 +234,7 @@ async fn may_go_on(offer: &str, settings: Settings) -> bool {
     };
     let server = async {
         let mut peer = fake.accept_greeted(offer).await;
-        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
-            peer.answer(line, reply).await;
-        }
+        peer.take_envelope().await;
     };
     both(client, server).await
 }
@@ -279,9 +265,7 @@ async fn only_a_message_s_end_takes_others_along_and_only_to_the_same_next_hop()
     };
     let server = async {
         let mut peer = fake.accept_greeted(PIPELINED).await;
-        for (line, reply) in [(MAIL, "250 Ok"), (RCPT, "250 Ok"), ("DATA", "354 go on")] {
-            peer.answer(line, reply).await;
-        }
+        peer.take_envelope().await;
     };
     both(client, server).await;
 }

@@ -208,9 +208,7 @@ async fn a_large_message_streams() {
     };
     let server = async {
         let mut peer = fake.accept_greeted("").await;
-        peer.answer(MAIL, "250 Ok").await;
-        peer.answer(RCPT, "250 Ok").await;
-        peer.answer("DATA", "354 go on").await;
+        peer.take_envelope().await;
         peer.expect(&LINE.repeat(times / 2)).await;
         first_part.send(()).unwrap();
         peer.expect(&LINE.repeat(times - times / 2)).await;

@@ -109,11 +109,16 @@ impl Peer {
         self.send(&format!("250-mx.example\r\n{}250 HELP\r\n", offer.replace('_', " "))).await;
     }
 
-    /// A whole transaction with one message.
-    async fn take_message(&mut self, octets: &str) {
+    /// MAIL, RCPT and DATA, all accepted.
+    async fn take_envelope(&mut self) {
         self.answer(MAIL, "250 Ok").await;
         self.answer(RCPT, "250 Ok").await;
         self.answer("DATA", "354 go on").await;
+    }
+
+    /// A whole transaction with one message.
+    async fn take_message(&mut self, octets: &str) {
+        self.take_envelope().await;
         self.expect(octets).await;
         self.send("250 2.0.0 taken\r\n").await;
     }
