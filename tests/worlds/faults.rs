@@ -247,7 +247,8 @@ impl Injector {
             // A fault that was planned for a busier disk, and has not come: trouble that nobody has been told of any more.
             self.store.set_full(false);
         }
-        if self.is_dark {
+        if self.is_dark || self.store.is_stopped() {
+            // A file system that could not keep its names takes nothing more before the machine is started again.
             self.store.after_power_cut();
         } else if self.was_killed {
             self.store.after_kill();

@@ -77,6 +77,11 @@ impl Store {
         self.disk().is_dead()
     }
 
+    /// No directory can be synced before the machine starts again.
+    pub fn is_stopped(&self) -> bool {
+        self.disk().is_stopped()
+    }
+
     /// The power is back.
     pub fn after_power_cut(&self) {
         let mut inner = self.inner();

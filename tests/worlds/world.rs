@@ -223,6 +223,8 @@ impl<'a> World<'a> {
     }
 
     fn end(&mut self) -> bool {
+        // What was planned for a busier disk, and has not come, doesn't any more: nobody would hear the order again.
+        self.store.set_full(false);
         let drained = self.control.seen().drained;
         let now = self.now();
         self.chronicle.write().ends_from = now;

@@ -121,6 +121,11 @@ impl SimulatedDisk {
         !self.machine().on
     }
 
+    /// Whether a directory could not be synced: none can, until the power was lost.
+    pub fn is_stopped(&self) -> bool {
+        self.machine().stopped
+    }
+
     /// Files that were synced again after a sync of them had failed: what the relay must never do.
     pub fn synced_again(&self) -> Vec<PathBuf> {
         self.machine().synced_again.clone()

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Between the next hop's final dot and the line in the log, beside the time on the line.
 const SAYING: u64 = 3_000;
+/// A drain's grace, and what the spool is given behind it.
+const DRAIN: u64 = 40_000;
 
 /// Whether a message may lack its record: the log says so, or the relay died before it could.
 pub(super) fn is_bypassed(facts: &Facts<'_>, arrival: &Arrival, organization: &str) -> bool {
@@ -60,8 +62,8 @@ pub(super) fn gaps(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     for ((organization, queue_id), (when, gaps)) in told {
         let may_be_lost = history.troubles.iter().any(|trouble| match trouble.what {
             Wrong::Crash | Wrong::Power => trouble.from >= when,
-            // A drain on a spool that takes nothing.
-            Wrong::Restart => trouble.from >= when && facts.disk_fails_at(trouble.from),
+            // A drain on a spool that takes nothing, and what was told before its end.
+            Wrong::Restart => trouble.from + DRAIN >= when && facts.disk_fails_at(trouble.from),
             _ => false,
         });
         if gaps > 1 || (gaps == 0 && !may_be_lost) {

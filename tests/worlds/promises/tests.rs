@@ -236,6 +236,24 @@ fn a_message_without_record_or_gap_is_seen_also_with_bypass() {
     });
 }
 
+#[test]
+fn a_gap_may_be_in_the_log_alone_where_it_was_told_before_the_end_of_a_drain_on_a_disk_that_takes_nothing() {
+    let octets = [b"Received: from client by relay with ESMTP id q1; now\r\n".as_slice(), &mail().octets].concat();
+    let told_after_the_drain_began_by = |late: u64| {
+        let mut history = well();
+        (history.bypass, history.arrivals[0].octets) = (true, Arc::new(octets.clone()));
+        history.arrivals.pop();
+        history.spool = Vec::new();
+        let fields = [("organization", "south"), ("queue_id", "q1")];
+        history.log = vec![Logged { when: 100_000 + late, ..logged("record.bypassed", &fields) }];
+        history.troubles.push(Trouble { what: Wrong::Disk, from: 0, until: 200_000 });
+        history.troubles.push(Trouble { what: Wrong::Restart, from: 100_000, until: 100_700 });
+        check(&history).into_iter().any(|complaint| complaint.starts_with("1 journaled"))
+    };
+    assert!(!told_after_the_drain_began_by(100));
+    assert!(told_after_the_drain_began_by(60_000));
+}
+
 fn returned(kind: Kind, reply: &str) -> Returned {
     let (about, diagnostic) = ("r1".to_owned(), "552 full".to_owned());
     let octets = Arc::default();
