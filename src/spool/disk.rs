@@ -7,7 +7,7 @@
 //! Every call but [`Disk::vfs`] may block; [`run`] finds the place where that is allowed.
 
 use super::lock;
-use super::{Room, SpoolError};
+use super::{READ_CHUNK, Room, SpoolError};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -42,6 +42,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes a file for its owner alone (0600) that is written anywhere within so many octets. Room for all of them is taken
     /// where the file system can do that. Its name is not durable yet. [`io::ErrorKind::AlreadyExists`] when there is one.
     fn create_log(&self, path: &Path, octets: u64) -> io::Result<Box<dyn LogFile>>;
+
+    /// Opens a file to write anywhere in it.
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
     /// Opens a file to read it from its beginning.
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
@@ -116,6 +119,24 @@ pub fn system() -> SharedDisk {
 /// Does something that blocks on `disk` without holding up the runtime. Needs tokio's runtime. None when it was cut off.
 pub async fn run<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     if disk.vfs().is_some() { Some(work()) } else { tokio::task::spawn_blocking(work).await.ok() }
+}
+
+/// Writes a file's octets anew where they are, as the system shows them, and makes them durable. A sync alone would not: after one
+/// that failed the system takes for written what never reached the disk. A file that is not there is none that needs it.
+pub(super) fn write_again(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let mut shown = match disk.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    let mut file = disk.open_log(path)?;
+    let (mut piece, mut at) = (vec![0; READ_CHUNK], 0);
+    loop {
+        let length = shown.read(&mut piece)?;
+        let Some(octets) = piece.get(..length).filter(|octets| !octets.is_empty()) else { break };
+        file.write_at(at, octets)?;
+        at = at.saturating_add(length as u64);
+    }
+    if at == 0 { Ok(()) } else { file.sync() }
 }
 
 /// Makes a directory with the directories above it, and makes their names last: a directory whose own name is lost with the
@@ -197,6 +218,10 @@ impl Disk for SystemDisk {
                 Err(error.into())
             }
         }
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        Ok(Box::new(OpenOptions::new().write(true).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {

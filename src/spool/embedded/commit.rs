@@ -415,7 +415,7 @@ pub(super) fn statement(db: &Connection, text: &str) -> rusqlite::Result<()> {
     db.prepare_cached(text)?.execute([]).map(drop)
 }
 
-fn roll_back(db: &Connection) {
+pub(super) fn roll_back(db: &Connection) {
     // Where SQLite has rolled back by itself there is nothing left to do, and where it can't, the next BEGIN says so.
     if !db.is_autocommit() {
         let _ = statement(db, "ROLLBACK");

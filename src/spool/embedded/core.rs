@@ -3,6 +3,7 @@
 //! It never waits for anything but the disk; what it is given, and when, is its driver's part (`drivers`).
 
 use super::batch::{Batch, Close, MAX_STEPS};
+use super::carry::carry_over;
 use super::commit::Failure;
 use super::front::Front;
 use super::history;
@@ -12,8 +13,9 @@ use crate::clock::SharedClock;
 use crate::spool::SpoolError;
 use crate::spool::disk::Hold;
 use crate::spool::files::OctetStore;
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ffi};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -37,6 +39,10 @@ pub(super) struct Parts {
     pub(super) checkpoint_pages: u32,
     /// Whether the log that was found is carried over; see [`carry_over`].
     pub(super) is_carried_over: bool,
+    /// Whether the log is carried over by this process: a daemon, or a command beside none.
+    pub(super) carries: bool,
+    /// The spool's.
+    pub(super) directory: PathBuf,
 }
 
 /// The writer.
@@ -109,11 +115,8 @@ impl Core {
     /// Nothing is written behind a log that was found and is not carried over yet.
     pub(super) fn carry_over(&mut self) -> Result<(), Failure> {
         if !self.parts.is_carried_over {
-            carry_over(&self.parts.db).map_err(|error| Failure {
-                last: is_final(&error),
-                error: answer_for(&error),
-                uncertain: false,
-            })?;
+            let Parts { db, store, directory, .. } = &self.parts;
+            carry_over(db, &**store.disk(), directory)?;
             self.parts.is_carried_over = true;
         }
         Ok(())
@@ -146,7 +149,7 @@ impl Core {
 
     /// Carries the write-ahead log over into the database when it has at least `pages` that are not there yet.
     pub(super) fn checkpoint(&mut self, mode: &str, pages: i64) {
-        if self.broken.is_some() {
+        if self.broken.is_some() || !self.parts.carries {
             return;
         }
         let db = &self.parts.db;
@@ -227,10 +230,10 @@ impl Core {
             result = Err(SpoolError::Failing("some moves could not be written".to_owned()));
             drop(task);
         }
-        let Parts { db, lock, .. } = self.parts;
-        if result.is_err() {
-            // Closing would carry the log over; what it holds is for the next start to judge.
-            let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let Parts { db, lock, carries, .. } = self.parts;
+        if carries && result.is_ok() {
+            // The last one to close it carries the log over. Otherwise what it holds is for the next start to judge.
+            let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
         if let Err((_, error)) = db.close() {
             result = result.and(Err(answer_for(&error)));
@@ -240,22 +243,6 @@ impl Core {
             let _ = answer.send(result);
         }
     }
-}
-
-/// Carries the write-ahead log over into the database whole, and ends it.
-///
-/// A start does so before it promises anything. After a sync that failed the system shows octets of the log that never
-/// reached the disk: what was committed behind them would be lost with the power, though it had been synced. The database's
-/// pages are written anew here, and the log begins anew: with a row, since what ends a log is not synced by itself, and
-/// with the power lost before the next commit the old one would be there again, torn, and be taken for the newer.
-pub(super) fn carry_over(db: &Connection) -> rusqlite::Result<()> {
-    const BEGIN_ANEW: &str =
-        "INSERT OR REPLACE INTO probe (id, at) VALUES (2, coalesce((SELECT at FROM probe WHERE id = 2), 0) + 1)";
-    let busy: bool = db.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?.query_row([], |row| row.get(0))?;
-    if busy {
-        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
-    }
-    db.prepare_cached(BEGIN_ANEW)?.execute([]).map(drop)
 }
 
 /// Moves with the commits of other connections.

@@ -13,6 +13,7 @@
 mod attempts;
 mod batch;
 mod beside;
+mod carry;
 mod commit;
 mod copies;
 mod core;
@@ -421,10 +422,8 @@ impl Spool for EmbeddedSpool {
         let store = Arc::clone(&self.store);
         let step = move |step: &mut Step<'_>| {
             store.reserve().admit()?;
-            step.db
-                .prepare_cached("INSERT OR REPLACE INTO probe (id, at) VALUES (1, ?)")?
-                .execute([now.as_millis()])?;
-            Ok(())
+            let mut mark = step.db.prepare_cached("INSERT OR REPLACE INTO probe (id, at) VALUES (1, ?)")?;
+            Ok(mark.execute([now.as_millis()]).map(drop)?)
         };
         self.writer.call_in_front(0, apart, step, |_, ()| {})
     }

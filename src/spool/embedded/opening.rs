@@ -1,6 +1,7 @@
 //! How the embedded spool is opened: for the daemon, which puts in order what a crash left, or beside it for commands.
 
-use super::core::{self, Parts};
+use super::carry::{carry_over, make_durable};
+use super::core::Parts;
 use super::front::{self, Front};
 use super::readers::Readers;
 use super::writer::Writer;
@@ -9,7 +10,7 @@ use crate::spool::disk::{Hold, SharedDisk, make_lasting};
 use crate::spool::files::OctetStore;
 use crate::spool::reserve::Reserve;
 use crate::spool::{Recovered, Room, SpoolError};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +20,15 @@ const LOG_PART: u64 = 40;
 const FEWEST_PAGES: u32 = 32;
 /// A page of the database, with its frame's head in the log.
 const PAGE_OCTETS: u64 = 4_096 + 24;
+
+/// Who opens a spool, and what he has of it.
+pub(super) enum Opener {
+    Daemon(Box<Daemon>),
+    /// A queue command: beside a daemon the database's log is that one's to carry over.
+    Command {
+        carries: bool,
+    },
+}
 
 /// What a daemon has of a spool, and nobody beside it.
 pub(super) struct Daemon {
@@ -45,13 +55,11 @@ impl EmbeddedSpool {
         let store =
             OctetStore::open(Arc::clone(&disk), path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         disk.sync_directory(path).map_err(|error| at(path, &error))?;
-        let is_carried_over = match core::carry_over(&db) {
+        let is_carried_over = match carry_over(&db, &*disk, path) {
             Ok(()) => true,
-            // Without room, or beside a command that is reading, it is tried again before the first transaction.
-            Err(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => {
-                false
-            }
-            Err(error) => return Err(in_directory(path, SpoolError::Unusable(error.to_string()))),
+            // It is tried again before the first transaction.
+            Err(obstacle) if obstacle.may_pass() => false,
+            Err(obstacle) => return Err(in_directory(path, SpoolError::Unusable(obstacle.to_string()))),
         };
         front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
         let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
@@ -67,8 +75,8 @@ impl EmbeddedSpool {
                 "there is no room for a log in front of the database: every move is the database's until the next start"
             );
         }
-        let daemon = Daemon { lock, is_carried_over, front };
-        let spool = Self::start(path, db, store, Some(daemon), Some(options))?;
+        let daemon = Box::new(Daemon { lock, is_carried_over, front });
+        let spool = Self::start(path, db, store, Opener::Daemon(daemon), Some(options))?;
         Ok((spool, recovered))
     }
 
@@ -82,8 +90,10 @@ impl EmbeddedSpool {
     pub fn open_beside(path: &Path, disk: SharedDisk) -> Result<Self, SpoolError> {
         let mut db = schema::open_writable(&*disk, path, false)?;
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
-        // Beside a daemon its log is its own business.
-        if !disk.is_locked(path).unwrap_or(true)
+        // Beside a daemon its logs are its own business.
+        let is_alone = !disk.is_locked(path).unwrap_or(true);
+        let carries = is_alone && make_durable(&db, &*disk, path).is_ok();
+        if is_alone
             && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
             && let Ok(_lock) = disk.lock(path)
         {
@@ -92,26 +102,36 @@ impl EmbeddedSpool {
         }
         let reserve = Reserve::beside(Arc::clone(&disk), path);
         let store = OctetStore::open(disk, path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
-        Self::start(path, db, store, None, None)
+        Self::start(path, db, store, Opener::Command { carries }, None)
     }
 
     pub(super) fn start(
         path: &Path,
         db: Connection,
         store: Arc<OctetStore>,
-        daemon: Option<Daemon>,
+        opener: Opener,
         options: Option<Options>,
     ) -> Result<Self, SpoolError> {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
         let wanted = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
         let checkpoint_pages = store.disk().room(path).map_or(wanted, |room| pages_on(&room, wanted));
-        let (lock, is_carried_over, front) = match daemon {
-            Some(Daemon { lock, is_carried_over, front }) => (Some(lock), is_carried_over, front),
-            None => (None, true, None),
+        let (lock, is_carried_over, front, carries) = match opener {
+            Opener::Daemon(daemon) => (Some(daemon.lock), daemon.is_carried_over, daemon.front, true),
+            Opener::Command { carries } => (None, true, None, carries),
         };
-        let parts = Parts { db, store: Arc::clone(&store), lock, pruned, front, checkpoint_pages, is_carried_over };
-        let writer = Writer::start(parts)?;
         let directory = path.to_owned();
+        let parts = Parts {
+            db,
+            store: Arc::clone(&store),
+            lock,
+            pruned,
+            front,
+            checkpoint_pages,
+            is_carried_over,
+            carries,
+            directory: directory.clone(),
+        };
+        let writer = Writer::start(parts)?;
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone(), options.is_some());
         Ok(Self { readers, directory, store, writer, options })
     }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// The database's name in the spool's directory.
 pub(super) const DATABASE: &str = "spool.sqlite";
+/// Its write-ahead log, as SQLite calls it.
+pub(super) const LOG: &str = "spool.sqlite-wal";
 /// How long one process waits for another's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements kept parsed for each connection.
@@ -312,6 +314,7 @@ fn prepare_writer(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT, |_| Ok(()))?;
     // SQLite ignores errors of the checkpoints it makes by itself; the writer makes them, and sees a failed sync.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
 

@@ -131,6 +131,11 @@ impl SimulatedDisk {
         self.machine().synced_again.clone()
     }
 
+    /// Another process begins, which knows nothing of syncs that have failed.
+    pub fn forget_failed_syncs(&self) {
+        self.machine().platter.forget_failed_syncs();
+    }
+
     /// The names of all files below `directory`.
     pub fn files(&self, directory: &Path) -> Vec<PathBuf> {
         let machine = self.machine();
@@ -341,6 +346,11 @@ impl Disk for SimulatedDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        let file = self.machine().file(path)?;
+        Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
+    }
+
+    fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         let file = self.machine().file(path)?;
         Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
     }

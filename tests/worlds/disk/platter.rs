@@ -158,8 +158,13 @@ impl Platter {
     /// What another process finds when this one has ended and the machine has not.
     pub fn after_kill(&self) -> Self {
         let mut after = self.clone();
-        after.files.iter_mut().for_each(|content| content.sync_failed = false);
+        after.forget_failed_syncs();
         after
+    }
+
+    /// The process that has seen them fail is gone.
+    pub fn forget_failed_syncs(&mut self) {
+        self.files.iter_mut().for_each(|content| content.sync_failed = false);
     }
 
     /// What is found when the power comes back.

@@ -25,6 +25,9 @@ fn after_a_sync_that_failed_nothing_is_promised_and_nothing_promised_is_lost() {
         let (at, context) = &syncs[which as usize];
         run(fail_at(Books::new(), *at, context));
         run(start_in_vain(*at, context));
+        if context.ends_with("-wal") {
+            run(starts_cut_short(*at, context));
+        }
     });
     let syncs: Vec<_> = syncs_of_a_day(Books::narrow).collect();
     for_each(0..syncs.len() as u64, |which| {
@@ -75,6 +78,28 @@ async fn start_in_vain(at: u64, context: &str) {
         check(&books.copy(), &again.after_power_cut(aftermath), &context).await;
     }
     drop((open, desk));
+}
+
+/// The power is lost in the midst of the start in the same boot: at every third operation, another third for each sync.
+async fn starts_cut_short(at: u64, context: &str) {
+    let (books, disk) = (Books::new(), SimulatedDisk::new(ROOT, at));
+    disk.plan(at, Fault::FailedSync);
+    let mut open = None;
+    let _ = day_at(&mut open, &books, &disk).await;
+    for cut in (at % 3..).step_by(3) {
+        let again = disk.after_kill();
+        again.plan(again.operations() + cut, Fault::PowerCut);
+        let started = books.copy().open_with(&again, journal_relay::spool::CHECKPOINT_PAGES);
+        if !again.is_dead() {
+            break;
+        }
+        for aftermath in aftermaths(at + cut) {
+            let context = format!("{context}, and the power {cut} operations into the next start, {aftermath:?}");
+            check(&books.copy(), &again.after_power_cut(aftermath), &context).await;
+        }
+        drop(started);
+    }
+    drop(open);
 }
 
 /// What the system shows is not what the disk has. New promises must be kept all the same.

@@ -338,7 +338,14 @@ async fn a_commit_that_ends_uncertain_keeps_the_files_for_the_next_start_to_judg
     )
     .unwrap();
     let store = OctetStore::open(system(), path.join(OCTETS), Reserve::beside(system(), &path)).unwrap();
-    let spool = EmbeddedSpool::start(&path, db, store, None, Some(options(&clock))).unwrap();
+    let spool = EmbeddedSpool::start(
+        &path,
+        db,
+        store,
+        super::super::opening::Opener::Command { carries: true },
+        Some(options(&clock)),
+    )
+    .unwrap();
     let world = World { spool: Arc::new(spool.clone()), clock: Arc::clone(&clock), directory };
     let house = House { world, spool };
     let prepared = house.world.prepare(&Message::new(1, &["a@x.example"]), &[b'x'; 300_000]).await;
