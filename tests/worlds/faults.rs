@@ -118,6 +118,11 @@ impl Injector {
         }
     }
 
+    /// Whether the relay is up, and nothing is left to be done for its disk.
+    pub fn is_over(&self) -> bool {
+        self.mend_at.is_none() && self.life == Life::Up
+    }
+
     fn watch(&mut self, sim: &mut Sim<'_>, now: u64) {
         for peer in Peer::ALL {
             if self.lines.get(&peer).is_some_and(|(_, until)| *until <= now) {
@@ -127,7 +132,7 @@ impl Injector {
                 self.bring_up(sim, peer);
             }
         }
-        if self.store.has_no_power() {
+        if self.store.has_no_power() && matches!(self.life, Life::Up | Life::Draining(_)) {
             self.network.power.switch_off();
         }
         if self.full_until.is_some_and(|until| until <= now) {
@@ -234,6 +239,8 @@ impl Injector {
     fn crash(&mut self, sim: &mut Sim<'_>, now: u64, down: u64) {
         self.trace.note("the relay's program is gone");
         self.network.begin_to_end();
+        // What is dropped now does nothing more to the disk: nothing is dropped in a program that is killed.
+        self.store.cut_power();
         sim.crash(RELAY);
         self.control.gone();
         self.was_killed = true;
@@ -252,6 +259,8 @@ impl Injector {
             self.store.after_power_cut();
         } else if self.was_killed {
             self.store.after_kill();
+        } else {
+            self.store.after_end();
         }
         (self.is_dark, self.was_killed) = (false, false);
         self.network.power.switch_on();

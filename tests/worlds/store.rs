@@ -7,6 +7,7 @@ use super::trace::Trace;
 use journal_relay::config::Config;
 use journal_relay::spool::{EmbeddedSpool, FrontBounds, Options, Spool, SpoolError};
 use std::hash::{DefaultHasher, Hasher};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Where a world's disk begins.
@@ -29,13 +30,18 @@ struct Inner {
     dice: Dice,
     /// Operations of the lives before.
     operations: u64,
+    /// Files that a process of them synced again after a sync of its own had failed.
+    synced_again: Vec<PathBuf>,
 }
 
 impl Store {
     pub fn new(mut dice: Dice, trace: Trace) -> Self {
         let disk = SimulatedDisk::new(ROOT, dice.draw());
         let front = if dice.draw().is_multiple_of(2) { super::disk::work::NARROW } else { FrontBounds::default() };
-        Self { inner: Arc::new(Mutex::new(Inner { disk, front, dice, operations: 0 })), trace }
+        Self {
+            inner: Arc::new(Mutex::new(Inner { disk, front, dice, operations: 0, synced_again: Vec::new() })),
+            trace,
+        }
     }
 
     /// Opens the spool.
@@ -101,10 +107,16 @@ impl Store {
         self.next_life(&mut self.inner(), SimulatedDisk::after_kill);
     }
 
+    /// The program has ended in order.
+    pub fn after_end(&self) {
+        self.disk().forget_failed_syncs();
+    }
+
     /// Every operation goes into the trace, when a life ends.
     fn next_life(&self, inner: &mut Inner, next: impl FnOnce(&SimulatedDisk) -> SimulatedDisk) {
         inner.operations += inner.disk.operations();
         self.note_operations(&inner.disk);
+        inner.synced_again.extend(inner.disk.synced_again());
         inner.disk = next(&inner.disk);
     }
 
@@ -115,9 +127,10 @@ impl Store {
         inner.operations + inner.disk.operations()
     }
 
-    /// Files that were synced again after a sync of them had failed.
+    /// Files that a process synced again after a sync of its own had failed.
     pub fn synced_again(&self) -> Vec<String> {
-        self.disk().synced_again().iter().map(|path| path.display().to_string()).collect()
+        let inner = self.inner();
+        inner.synced_again.iter().chain(&inner.disk.synced_again()).map(|path| path.display().to_string()).collect()
     }
 
     fn note_operations(&self, disk: &SimulatedDisk) {

@@ -151,8 +151,13 @@ impl<'a> World<'a> {
         }
         self.trace.note("the faults stop");
         self.injector.calm(&mut self.sim);
-        if self.until_empty() && self.until_retried() && self.end() {
+        if self.wait("the relay is not started again for its disk", |world| world.injector.is_over())
+            && self.until_empty()
+            && self.until_retried()
+            && self.end()
+        {
             // What the spool has when the relay starts once more is what was durable.
+            self.store.after_end();
             self.sim.bounce(RELAY);
             let looks = self.control.seen().looks;
             self.control.order(Order::Look);

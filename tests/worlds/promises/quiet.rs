@@ -1,6 +1,6 @@
 //! 5 *Quiet* and 7 *bounded*.
 
-use super::super::history::{Arrival, Peer, Wrong};
+use super::super::history::{Arrival, Logged, Peer, Wrong};
 use super::super::relay::{ALSO, ALSO_OF, ORGANIZATIONS};
 use super::facts::{Facts, excuse};
 use journal_relay::queue::OCTETS_LOST;
@@ -76,8 +76,11 @@ fn failures(facts: &Facts<'_>, told: &[&[u8]], organization: &str, complaints: &
     let is_suppressed = history.log.iter().any(|line| line.event == "report.suppressed");
     for (record, failures) in failed {
         let times: u64 = told.iter().map(|report| names(report, record)).sum();
+        // Nor is a failure told that the spool never took: the record goes on from where it was.
+        let is_unsettled = |line: &Logged| line.event == "record.unsettled" && line.text("record") == record;
         let least = match (is_suppressed, forgotten) {
             (true, _) => 0,
+            (false, 1..) if history.log.iter().any(is_unsettled) => 0,
             (false, 0) => failures,
             (false, _) => 1,
         };
