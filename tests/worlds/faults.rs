@@ -139,8 +139,12 @@ impl Injector {
             self.end_full();
         }
         if self.mend_at.is_some_and(|at| at <= now) && self.life == Life::Up {
-            self.mend_at = None;
-            self.begin(sim, now, Fault::Kill(DOWN));
+            self.kill(sim, now, DOWN);
+        }
+        if self.store.is_stopped() && self.life == Life::Up && self.mend_at.is_none() {
+            // It stopped while the relay started, which it can't before the machine is started again.
+            self.mend_at = Some(now + MEND);
+            self.trouble(Wrong::Disk, now, now + MEND);
         }
         if self.network.power.is_off() && matches!(self.life, Life::Up | Life::Draining(_)) {
             self.die(now, DOWN);
@@ -186,8 +190,7 @@ impl Injector {
                 self.servers.iter().filter(|(of, _)| of == peer).for_each(|(_, server)| server.arm(*fuse));
             }
             Fault::Kill(down) if is_up || matches!(self.life, Life::Draining(_)) => {
-                self.trouble(Wrong::Crash, now, now + down);
-                self.crash(sim, now, *down);
+                return self.kill(sim, now, *down);
             }
             Fault::Full(long) if self.full_until.is_none() => {
                 self.store.set_full(true);
@@ -234,6 +237,14 @@ impl Injector {
         self.store.cut_power();
         self.is_dark = true;
         self.life = Life::Dying(dead, down);
+    }
+
+    fn kill(&mut self, sim: &mut Sim<'_>, now: u64, down: u64) {
+        self.trouble(Wrong::Crash, now, now + down);
+        self.crash(sim, now, down);
+        let fault = Fault::Kill(down);
+        self.trace.note(format!("fault: {fault:?}"));
+        self.chronicle.count_fault(fault.name());
     }
 
     fn crash(&mut self, sim: &mut Sim<'_>, now: u64, down: u64) {

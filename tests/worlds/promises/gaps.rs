@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Between the next hop's final dot and the line in the log, beside the time on the line.
 const SAYING: u64 = 3_000;
+/// How long the final dot may be on the line, while the relay dies.
+const ON_ITS_WAY: u64 = 1_000;
 /// A drain's grace, and what the spool is given behind it.
 const DRAIN: u64 = 40_000;
 
@@ -19,7 +21,8 @@ pub(super) fn is_bypassed(facts: &Facts<'_>, arrival: &Arrival, organization: &s
     facts.history.bypass
         && (lines(facts).any(|line| line.text("organization") == organization && line.text("queue_id") == queue_id)
             || facts.history.troubles.iter().any(|trouble| {
-                let in_time = arrival.when..=arrival.replied_at.min(arrival.when + 600_000).saturating_add(SAYING);
+                let in_time = arrival.when.saturating_sub(ON_ITS_WAY)
+                    ..=arrival.replied_at.min(arrival.when + 600_000).saturating_add(SAYING);
                 matches!(trouble.what, Wrong::Crash | Wrong::Power) && in_time.contains(&trouble.from)
             }))
 }
