@@ -324,7 +324,7 @@ pub(super) enum Event {
     /// `record.superseded`
     Superseded { record: RecordId, organization: String, archive: String, reason: String },
     /// `record.failed`, for a reason on our side.
-    Damaged { record: RecordId, why: String },
+    Damaged { record: RecordId, organization: String, attempts: u32, why: String },
 }
 
 impl Event {
@@ -366,8 +366,9 @@ impl Event {
                 event = "record.superseded", %record, organization, archive, reason,
                 "the record counts as delivered, though this archive did not take it"
             ),
-            Self::Damaged { record, why } => tracing::error!(
-                event = "record.failed", %record, reply = why, "the record can't be sent; it is kept as failed"
+            Self::Damaged { record, organization, attempts, why } => tracing::error!(
+                event = "record.failed", %record, organization, reply = why, attempts, reason = "damaged",
+                "the record can't be sent; it is kept as failed"
             ),
         }
     }

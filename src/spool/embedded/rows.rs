@@ -378,16 +378,17 @@ pub(super) fn fail_damaged(
     now: Timestamp,
 ) -> Result<(), StepError> {
     standing.damaged(why.to_owned());
-    step.effects.log(Event::Damaged { record: id, why: why.to_owned() });
     save_standing(step.db, id, &standing)?;
     let mut statement =
         step.db.prepare_cached("SELECT organization, created, fields, archive FROM record WHERE id = ?")?;
     let (organization, created, fields, archive): (String, i64, String, String) =
         statement.query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let (attempts, reason) = (standing.attempts, why.to_owned());
+    step.effects.log(Event::Damaged { record: id, organization: organization.clone(), attempts, why: reason });
     let notice = match serde_json::from_str(&fields) {
         Ok(fields) => Notice::about(&fields, Cause::Damaged, now),
         Err(_) => Notice::of_unreadable(id, Timestamp::from_millis(created), now),
     };
-    let notice = Notice { attempts: standing.attempts, ..notice }.at_archive(&archive).with_reply("", why, false);
+    let notice = Notice { attempts, ..notice }.at_archive(&archive).with_reply("", why, false);
     news::keep(step, &organization, &notice, now)
 }

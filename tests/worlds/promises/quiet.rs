@@ -66,7 +66,7 @@ fn failures(facts: &Facts<'_>, told: &[&[u8]], organization: &str, complaints: &
     let history = facts.history;
     let mut failed: BTreeMap<&str, u64> = BTreeMap::new();
     for line in history.log.iter().filter(|line| line.event == "record.failed") {
-        // What failed for its octets is told by the bounce that it had them from.
+        // What failed for its octets may have been told by the bounce that it had them from.
         if line.text("organization") == organization && !line.text("reply").starts_with(OCTETS_LOST) {
             *failed.entry(line.text("record")).or_default() += 1;
         }
