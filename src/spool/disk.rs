@@ -122,10 +122,13 @@ pub async fn run<T: Send + 'static>(disk: &dyn Disk, work: impl FnOnce() -> T + 
 }
 
 /// Writes a file's octets anew where they are, as the system shows them, and makes them durable. A sync alone would not: after one
-/// that failed the system takes for written what never reached the disk. A file that is not there is none that needs it.
-pub(super) fn write_again(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+/// that failed the system takes for written what never reached the disk. A file that is not there is none that needs it. Gives its octets.
+///
+/// # Errors
+/// One that is for want of room left the file as it was; a sync that fails is none of them.
+pub(super) fn write_again(disk: &dyn Disk, path: &Path) -> io::Result<u64> {
     let mut shown = match disk.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         found => found?,
     };
     let mut file = disk.open_log(path)?;
@@ -136,7 +139,10 @@ pub(super) fn write_again(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         file.write_at(at, octets)?;
         at = at.saturating_add(length as u64);
     }
-    if at == 0 { Ok(()) } else { file.sync() }
+    if at > 0 {
+        file.sync().map_err(|error| io::Error::other(format!("it could not be synced: {error}")))?;
+    }
+    Ok(at)
 }
 
 /// Makes a directory with the directories above it, and makes their names last: a directory whose own name is lost with the

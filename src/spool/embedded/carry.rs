@@ -3,11 +3,13 @@
 //! After a sync that failed the system shows octets of the log that never reached the disk, and thinks that they did: what was
 //! committed behind them would be lost with the power, though it had been synced, and a database into which they are carried
 //! halfway would be damaged, for what is left of the log then does not complete it. So the log is
-//! [written anew](make_durable) as it is shown, before anything rests on it.
+//! [written anew](make_durable) as it is shown, before anything rests on it. Where that can't be, for want of room, nothing of it goes
+//! to the database before it can.
 
 use super::commit::{Failure, roll_back, statement};
 use super::schema::LOG;
 use super::steps::{answer_for, is_final};
+use crate::spool::SpoolError;
 use crate::spool::disk::{Disk, write_again};
 use crate::spool::files::{file_error, is_full};
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -50,6 +52,12 @@ impl From<Obstacle> for Failure {
     }
 }
 
+impl From<Obstacle> for SpoolError {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::Unusable(obstacle.to_string())
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -59,22 +67,54 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Has the disk get what the system shows of the log. Nobody writes to it meanwhile.
-pub(super) fn make_durable(db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<(), Obstacle> {
+/// How far this process has come with the log that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FoundLog {
+    /// A daemon carries it over; beside it nobody else does.
+    Anothers,
+    /// The disk may lack what the system shows of it.
+    Shown,
+    /// The disk has it.
+    Durable,
+    /// The database has it.
+    CarriedOver,
+}
+
+impl FoundLog {
+    /// Whether anything of it may go to the database.
+    pub(super) fn may_be_carried(self) -> bool {
+        matches!(self, Self::Durable | Self::CarriedOver)
+    }
+
+    /// Goes the rest of the way.
+    pub(super) fn carry_over(&mut self, db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<(), Obstacle> {
+        if *self == Self::Shown {
+            make_durable(db, disk, directory)?;
+            *self = Self::Durable;
+        }
+        if *self == Self::Durable {
+            end_log(db)?;
+            *self = Self::CarriedOver;
+        }
+        Ok(())
+    }
+}
+
+/// Has the disk get what the system shows of the log; gives its octets. Nobody writes to it meanwhile.
+pub(super) fn make_durable(db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<u64, Obstacle> {
     statement(db, "BEGIN IMMEDIATE")?;
     let written = write_again(disk, &directory.join(LOG));
     roll_back(db);
     written.map_err(Obstacle::Log)
 }
 
-/// Carries the log over into the database whole, and ends it. A start does so before it promises anything.
+/// Carries the log over whole, and ends it. A start does so before it promises anything.
 ///
 /// The log begins anew with a row, since what ends a log is not synced by itself: with the power lost before the next commit
 /// the old one would be there again, and be taken for the newer.
-pub(super) fn carry_over(db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<(), Obstacle> {
+fn end_log(db: &Connection) -> Result<(), Obstacle> {
     const BEGIN_ANEW: &str =
         "INSERT OR REPLACE INTO probe (id, at) VALUES (2, coalesce((SELECT at FROM probe WHERE id = 2), 0) + 1)";
-    make_durable(db, disk, directory)?;
     let busy: bool = db.prepare_cached("PRAGMA wal_checkpoint(TRUNCATE)")?.query_row([], |row| row.get(0))?;
     if busy {
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None).into());

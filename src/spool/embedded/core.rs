@@ -3,7 +3,7 @@
 //! It never waits for anything but the disk; what it is given, and when, is its driver's part (`drivers`).
 
 use super::batch::{Batch, Close, MAX_STEPS};
-use super::carry::carry_over;
+use super::carry::FoundLog;
 use super::commit::Failure;
 use super::front::Front;
 use super::history;
@@ -37,10 +37,8 @@ pub(super) struct Parts {
     pub(super) front: Option<Front>,
     /// See [`Options`](super::Options).
     pub(super) checkpoint_pages: u32,
-    /// Whether the log that was found is carried over; see [`carry_over`].
-    pub(super) is_carried_over: bool,
-    /// Whether the log is carried over by this process: a daemon, or a command beside none.
-    pub(super) carries: bool,
+    /// The database's log that was there.
+    pub(super) found: FoundLog,
     /// The spool's.
     pub(super) directory: PathBuf,
 }
@@ -114,10 +112,9 @@ impl Core {
 
     /// Nothing is written behind a log that was found and is not carried over yet.
     pub(super) fn carry_over(&mut self) -> Result<(), Failure> {
-        if !self.parts.is_carried_over {
-            let Parts { db, store, directory, .. } = &self.parts;
-            carry_over(db, &**store.disk(), directory)?;
-            self.parts.is_carried_over = true;
+        if matches!(self.parts.found, FoundLog::Shown | FoundLog::Durable) {
+            let Parts { db, store, directory, found, .. } = &mut self.parts;
+            found.carry_over(db, &**store.disk(), directory)?;
         }
         Ok(())
     }
@@ -149,7 +146,7 @@ impl Core {
 
     /// Carries the write-ahead log over into the database when it has at least `pages` that are not there yet.
     pub(super) fn checkpoint(&mut self, mode: &str, pages: i64) {
-        if self.broken.is_some() || !self.parts.carries {
+        if self.broken.is_some() || !self.parts.found.may_be_carried() {
             return;
         }
         let db = &self.parts.db;
@@ -187,6 +184,10 @@ impl Core {
         }
         self.pay();
         self.parts.store.reserve().look_after();
+        if self.parts.store.reserve().admit().is_err() {
+            // What commands write beside an idle daemon finds room in the log again.
+            self.make_room();
+        }
         // On the writing connection this number moves by the commits of others alone.
         if let Ok(version) = data_version(&self.parts.db)
             && version != std::mem::replace(&mut self.data_version, version)
@@ -196,8 +197,9 @@ impl Core {
             }
             self.see(true);
             self.shared.change();
+            self.checkpoint("PASSIVE", i64::from(self.parts.checkpoint_pages));
         }
-        if now >= self.next_prune && !self.failing && self.parts.is_carried_over {
+        if now >= self.next_prune && !self.failing && self.parts.found == FoundLog::CarriedOver {
             self.next_prune = now + PRUNE_EVERY;
             self.prune();
         }
@@ -222,6 +224,11 @@ impl Core {
     pub(super) fn end(mut self, answer: Option<Close>) {
         self.heed_files();
         self.pay();
+        let Parts { lock, store, directory, .. } = &self.parts;
+        if lock.is_none() && store.disk().is_locked(directory).unwrap_or(true) {
+            // A daemon has begun beside this command.
+            self.parts.found = FoundLog::Anothers;
+        }
         // What finds no place there is in the log, which the next start carries over.
         self.complete(LOOK_EVERY);
         self.checkpoint("TRUNCATE", 1);
@@ -230,8 +237,8 @@ impl Core {
             result = Err(SpoolError::Failing("some moves could not be written".to_owned()));
             drop(task);
         }
-        let Parts { db, lock, carries, .. } = self.parts;
-        if carries && result.is_ok() {
+        let Parts { db, lock, found, .. } = self.parts;
+        if found.may_be_carried() && result.is_ok() {
             // The last one to close it carries the log over. Otherwise what it holds is for the next start to judge.
             let _ = db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }

@@ -1,12 +1,12 @@
 //! How the embedded spool is opened: for the daemon, which puts in order what a crash left, or beside it for commands.
 
-use super::carry::{carry_over, make_durable};
+use super::carry::{FoundLog, make_durable};
 use super::core::Parts;
 use super::front::{self, Front};
 use super::readers::Readers;
 use super::writer::Writer;
 use super::{CHECKPOINT_PAGES, EmbeddedSpool, OCTETS, Options, schema, sweep};
-use crate::spool::disk::{Hold, SharedDisk, make_lasting};
+use crate::spool::disk::{Disk, Hold, SharedDisk, make_lasting};
 use crate::spool::files::OctetStore;
 use crate::spool::reserve::Reserve;
 use crate::spool::{Recovered, Room, SpoolError};
@@ -24,16 +24,14 @@ const PAGE_OCTETS: u64 = 4_096 + 24;
 /// Who opens a spool, and what he has of it.
 pub(super) enum Opener {
     Daemon(Box<Daemon>),
-    /// A queue command: beside a daemon the database's log is that one's to carry over.
-    Command {
-        carries: bool,
-    },
+    /// A queue command.
+    Command(FoundLog),
 }
 
 /// What a daemon has of a spool, and nobody beside it.
 pub(super) struct Daemon {
     lock: Hold,
-    is_carried_over: bool,
+    found: FoundLog,
     front: Option<Front>,
 }
 
@@ -50,21 +48,20 @@ impl EmbeddedSpool {
         let lock = disk.lock(path)?;
         // A disk that is full gets room for what the start has to write.
         let reserve = Reserve::hold(Arc::clone(&disk), path);
-        let mut db = schema::open_writable(&*disk, path, true)?;
+        let (mut db, mut found) = open_durable(&*disk, path)?;
         schema::migrate(&mut db, schema::MIGRATIONS).map_err(|error| in_directory(path, error))?;
         let store =
             OctetStore::open(Arc::clone(&disk), path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         disk.sync_directory(path).map_err(|error| at(path, &error))?;
-        let is_carried_over = match carry_over(&db, &*disk, path) {
-            Ok(()) => true,
+        match found.carry_over(&db, &*disk, path) {
             // It is tried again before the first transaction.
-            Err(obstacle) if obstacle.may_pass() => false,
-            Err(obstacle) => return Err(in_directory(path, SpoolError::Unusable(obstacle.to_string()))),
-        };
+            Err(obstacle) if !obstacle.may_pass() => return Err(in_directory(path, obstacle.into())),
+            _ => {}
+        }
         front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
         let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
         // Rows behind a log that is not carried over may be lost with the power: then what they came from is still needed.
-        let front = if is_carried_over {
+        let front = if found == FoundLog::CarriedOver {
             front::renew(&db, &disk, path, options.front).map_err(|error| in_directory(path, error))?
         } else {
             None
@@ -75,7 +72,7 @@ impl EmbeddedSpool {
                 "there is no room for a log in front of the database: every move is the database's until the next start"
             );
         }
-        let daemon = Box::new(Daemon { lock, is_carried_over, front });
+        let daemon = Box::new(Daemon { lock, found, front });
         let spool = Self::start(path, db, store, Opener::Daemon(daemon), Some(options))?;
         Ok((spool, recovered))
     }
@@ -92,17 +89,24 @@ impl EmbeddedSpool {
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
         // Beside a daemon its logs are its own business.
         let is_alone = !disk.is_locked(path).unwrap_or(true);
-        let carries = is_alone && make_durable(&db, &*disk, path).is_ok();
+        let has_log = disk.length(&path.join(schema::LOG)).unwrap_or(0) > 0;
+        let has_front = is_alone && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?;
+        let mut found = if is_alone && !has_log { FoundLog::CarriedOver } else { FoundLog::Anothers };
         if is_alone
-            && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
+            && (has_log || has_front)
             && let Ok(_lock) = disk.lock(path)
         {
-            // No daemon runs: what the last one has not brought into the database is brought there.
-            front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
+            let durable = make_durable(&db, &*disk, path);
+            found = if durable.is_ok() { FoundLog::CarriedOver } else { FoundLog::Shown };
+            if has_front {
+                // No daemon runs: what the last one has not brought into the database is brought there.
+                durable.map_err(|obstacle| in_directory(path, obstacle.into()))?;
+                front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
+            }
         }
         let reserve = Reserve::beside(Arc::clone(&disk), path);
         let store = OctetStore::open(disk, path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
-        Self::start(path, db, store, Opener::Command { carries }, None)
+        Self::start(path, db, store, Opener::Command(found), None)
     }
 
     pub(super) fn start(
@@ -115,9 +119,9 @@ impl EmbeddedSpool {
         let pruned = options.as_ref().map(|options| (Arc::clone(&options.clock), options.keep_history));
         let wanted = options.as_ref().map_or(CHECKPOINT_PAGES, |options| options.checkpoint_pages);
         let checkpoint_pages = store.disk().room(path).map_or(wanted, |room| pages_on(&room, wanted));
-        let (lock, is_carried_over, front, carries) = match opener {
-            Opener::Daemon(daemon) => (Some(daemon.lock), daemon.is_carried_over, daemon.front, true),
-            Opener::Command { carries } => (None, true, None, carries),
+        let (lock, found, front) = match opener {
+            Opener::Daemon(daemon) => (Some(daemon.lock), daemon.found, daemon.front),
+            Opener::Command(found) => (None, found, None),
         };
         let directory = path.to_owned();
         let parts = Parts {
@@ -127,13 +131,27 @@ impl EmbeddedSpool {
             pruned,
             front,
             checkpoint_pages,
-            is_carried_over,
-            carries,
+            found,
             directory: directory.clone(),
         };
         let writer = Writer::start(parts)?;
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone(), options.is_some());
         Ok(Self { readers, directory, store, writer, options })
+    }
+}
+
+/// Opens the database for the daemon, with a log that the disk has. What was written anew is looked through anew: what SQLite
+/// has found in it may have been in memory alone.
+fn open_durable(disk: &dyn Disk, path: &Path) -> Result<(Connection, FoundLog), SpoolError> {
+    let db = schema::open_writable(disk, path, true)?;
+    match make_durable(&db, disk, path) {
+        Ok(0) => Ok((db, FoundLog::Durable)),
+        Ok(_) => {
+            drop(db);
+            Ok((schema::open_writable(disk, path, true)?, FoundLog::Durable))
+        }
+        Err(obstacle) if obstacle.may_pass() => Ok((db, FoundLog::Shown)),
+        Err(obstacle) => Err(in_directory(path, obstacle.into())),
     }
 }
 

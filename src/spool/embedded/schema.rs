@@ -288,6 +288,8 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> SpoolError {
 }
 
 fn prepare_connection(db: &Connection) -> rusqlite::Result<()> {
+    // Nothing goes from the log to the database but by the writer: also where a connection does not come into being.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     // Plans do not depend on the values bound: without this SQLite prepares a cached statement anew for each of them.
@@ -314,7 +316,6 @@ fn prepare_writer(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT, |_| Ok(()))?;
     // SQLite ignores errors of the checkpoints it makes by itself; the writer makes them, and sees a failed sync.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
 }
 

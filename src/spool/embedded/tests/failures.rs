@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::queue::State;
+use crate::spool::embedded::carry::FoundLog;
+use crate::spool::embedded::opening::Opener;
 use crate::spool::reserve::Reserve;
 use crate::spool::{Copies, Recovered};
 use rusqlite::ffi;
@@ -338,14 +340,8 @@ async fn a_commit_that_ends_uncertain_keeps_the_files_for_the_next_start_to_judg
     )
     .unwrap();
     let store = OctetStore::open(system(), path.join(OCTETS), Reserve::beside(system(), &path)).unwrap();
-    let spool = EmbeddedSpool::start(
-        &path,
-        db,
-        store,
-        super::super::opening::Opener::Command { carries: true },
-        Some(options(&clock)),
-    )
-    .unwrap();
+    let spool =
+        EmbeddedSpool::start(&path, db, store, Opener::Command(FoundLog::CarriedOver), Some(options(&clock))).unwrap();
     let world = World { spool: Arc::new(spool.clone()), clock: Arc::clone(&clock), directory };
     let house = House { world, spool };
     let prepared = house.world.prepare(&Message::new(1, &["a@x.example"]), &[b'x'; 300_000]).await;
