@@ -86,12 +86,17 @@ impl FoundLog {
         matches!(self, Self::Durable | Self::CarriedOver)
     }
 
-    /// Goes the rest of the way.
-    pub(super) fn carry_over(&mut self, db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<(), Obstacle> {
+    /// Has the disk get what is shown of it, where it may lack that.
+    pub(super) fn make_durable(&mut self, db: &Connection, disk: &dyn Disk, directory: &Path) -> Result<(), Obstacle> {
         if *self == Self::Shown {
             make_durable(db, disk, directory)?;
             *self = Self::Durable;
         }
+        Ok(())
+    }
+
+    /// Brings into the database what the disk has of it, where that is this process's.
+    pub(super) fn carry_over(&mut self, db: &Connection) -> Result<(), Obstacle> {
         if *self == Self::Durable {
             end_log(db)?;
             *self = Self::CarriedOver;

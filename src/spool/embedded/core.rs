@@ -110,11 +110,12 @@ impl Core {
         self.checkpoint("PASSIVE", 1);
     }
 
-    /// Nothing is written behind a log that was found and is not carried over yet.
+    /// Nothing is written behind a log that the disk may lack, nor by a daemon behind one that is not carried over yet.
     pub(super) fn carry_over(&mut self) -> Result<(), Failure> {
-        if matches!(self.parts.found, FoundLog::Shown | FoundLog::Durable) {
-            let Parts { db, store, directory, found, .. } = &mut self.parts;
-            found.carry_over(db, &**store.disk(), directory)?;
+        let Parts { db, store, directory, found, lock, .. } = &mut self.parts;
+        found.make_durable(db, &**store.disk(), directory)?;
+        if lock.is_some() {
+            found.carry_over(db)?;
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl EmbeddedSpool {
         let store =
             OctetStore::open(Arc::clone(&disk), path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
         disk.sync_directory(path).map_err(|error| at(path, &error))?;
-        match found.carry_over(&db, &*disk, path) {
+        match found.make_durable(&db, &*disk, path).and_then(|()| found.carry_over(&db)) {
             // It is tried again before the first transaction.
             Err(obstacle) if !obstacle.may_pass() => return Err(in_directory(path, obstacle.into())),
             _ => {}
@@ -89,20 +89,20 @@ impl EmbeddedSpool {
         schema::require_current(&db).map_err(|error| in_directory(path, error))?;
         // Beside a daemon its logs are its own business.
         let is_alone = !disk.is_locked(path).unwrap_or(true);
-        let has_log = disk.length(&path.join(schema::LOG)).unwrap_or(0) > 0;
-        let has_front = is_alone && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?;
-        let mut found = if is_alone && !has_log { FoundLog::CarriedOver } else { FoundLog::Anothers };
+        let durable = if is_alone { make_durable(&db, &*disk, path).map(drop) } else { Ok(()) };
+        let found = match &durable {
+            Err(_) => FoundLog::Shown,
+            // A daemon may have begun meanwhile.
+            Ok(()) if disk.is_locked(path).unwrap_or(true) => FoundLog::Anothers,
+            Ok(()) => FoundLog::CarriedOver,
+        };
         if is_alone
-            && (has_log || has_front)
+            && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
             && let Ok(_lock) = disk.lock(path)
         {
-            let durable = make_durable(&db, &*disk, path);
-            found = if durable.is_ok() { FoundLog::CarriedOver } else { FoundLog::Shown };
-            if has_front {
-                // No daemon runs: what the last one has not brought into the database is brought there.
-                durable.map_err(|obstacle| in_directory(path, obstacle.into()))?;
-                front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
-            }
+            // No daemon runs: what the last one has not brought into the database is brought there.
+            durable.map_err(|obstacle| in_directory(path, obstacle.into()))?;
+            front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
         }
         let reserve = Reserve::beside(Arc::clone(&disk), path);
         let store = OctetStore::open(disk, path.join(OCTETS), reserve).map_err(|error| at(path, &error))?;
