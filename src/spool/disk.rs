@@ -10,10 +10,13 @@ use super::lock;
 use super::{READ_CHUNK, Room, SpoolError};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+/// Slices that one call writes (`IOV_MAX` is 1,024 on Linux).
+const MOST_SLICES: usize = 1_024;
 
 /// A disk that is handed around.
 pub type SharedDisk = Arc<dyn Disk>;
@@ -86,8 +89,8 @@ pub trait NewFile: fmt::Debug + Send + Sync {
 
 /// A file whose octets are written again and again.
 pub trait LogFile: fmt::Debug + Send {
-    /// Writes all of these octets, the first of them at this place.
-    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()>;
+    /// Writes all octets of these slices one behind the other, the first of them at this place.
+    fn write_at(&mut self, at: u64, slices: &[&[u8]]) -> io::Result<()>;
 
     /// Makes the octets durable; not the file's name.
     fn sync(&self) -> io::Result<()>;
@@ -136,7 +139,7 @@ pub(super) fn write_again(disk: &dyn Disk, path: &Path) -> io::Result<u64> {
     loop {
         let length = shown.read(&mut piece)?;
         let Some(octets) = piece.get(..length).filter(|octets| !octets.is_empty()) else { break };
-        file.write_at(at, octets)?;
+        file.write_at(at, &[octets])?;
         at = at.saturating_add(length as u64);
     }
     if at > 0 {
@@ -277,11 +280,49 @@ impl NewFile for File {
 }
 
 impl LogFile for File {
-    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()> {
-        self.write_all_at(octets, at)
+    fn write_at(&mut self, mut at: u64, slices: &[&[u8]]) -> io::Result<()> {
+        for some in slices.chunks(MOST_SLICES) {
+            let mut slices: Vec<_> = some.iter().map(|slice| IoSlice::new(slice)).collect();
+            let mut left = slices.as_mut_slice();
+            IoSlice::advance_slices(&mut left, 0);
+            while !left.is_empty() {
+                let written = match rustix::io::pwritev(&*self, left, at) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    written => written?,
+                };
+                at = at.saturating_add(written as u64);
+                IoSlice::advance_slices(&mut left, written);
+            }
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_written_one_behind_the_other_however_many_there_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut file = SystemDisk.create_log(&path, 40_000).unwrap();
+        let all: Vec<Vec<u8>> = (0..2_500_usize).map(|number| vec![number as u8; number % 17]).collect();
+        let mut slices: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        file.write_at(7, &slices).unwrap();
+        let written = all.concat();
+        let found = || std::fs::read(&path).unwrap();
+        assert_eq!(&found()[7..7 + written.len()], written);
+        assert!(found()[..7].iter().chain(&found()[7 + written.len()..]).all(|octet| *octet == 0));
+        // None, and none that has anything.
+        slices.clear();
+        file.write_at(0, &slices).unwrap();
+        file.write_at(0, &[b"", b""]).unwrap();
+        assert_eq!(&found()[7..7 + written.len()], written);
     }
 }

@@ -436,8 +436,13 @@ impl NewFile for Open {
 }
 
 impl LogFile for Open {
-    fn write_at(&mut self, at: u64, octets: &[u8]) -> io::Result<()> {
-        self.disk.machine().write(&self.path, self.file, usize::try_from(at).unwrap(), octets)
+    fn write_at(&mut self, at: u64, slices: &[&[u8]]) -> io::Result<()> {
+        let mut at = usize::try_from(at).unwrap();
+        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            self.disk.machine().write(&self.path, self.file, at, slice)?;
+            at += slice.len();
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -4,12 +4,12 @@
 //! entry = kind length value [octets]    u8, u32, JSON; a message's octets stand behind it, with a u32 for their length
 //! ```
 
-use super::log::HEAD;
 use crate::journal::RecordFields;
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::queue::Standing;
 use crate::spool::life::Kept;
 use crate::spool::{Copies, SpoolError};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,46 +60,81 @@ pub(super) enum Entry<'a> {
     MessageGone(QueueId),
 }
 
-/// Entries on their way into a group: behind room for its head.
-#[derive(Debug)]
-pub(super) struct Entries(Vec<u8>);
+/// A message of so many octets is not copied into what is written …
+const LARGE: usize = 16 * 1024;
+/// … as long as there are no more than so many of them.
+const MOST_LARGE: usize = 512;
 
-impl Default for Entries {
-    fn default() -> Self {
-        Self(vec![0; HEAD])
-    }
+/// Entries on their way into a group, which is written in slices: octets of messages are not copied where that pays.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    /// All but the large octets.
+    written: Vec<u8>,
+    /// Those, each with its place in what is written.
+    large: Vec<(usize, Bytes)>,
+    /// How many they are.
+    large_octets: usize,
+}
+
+/// A place between entries.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    written: usize,
+    large: usize,
 }
 
 impl Entries {
     /// Octets of them.
     pub(super) fn len(&self) -> usize {
-        self.0.len().saturating_sub(HEAD)
+        self.written.len().saturating_add(self.large_octets)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.written.is_empty()
     }
 
     /// What the log writes.
-    pub(super) fn group(&mut self) -> &mut [u8] {
-        &mut self.0
+    pub(super) fn slices(&self) -> Vec<&[u8]> {
+        let (mut slices, mut rest, mut before) =
+            (Vec::with_capacity(2 * self.large.len() + 1), self.written.as_slice(), 0);
+        for (place, octets) in &self.large {
+            let (now, later) = rest.split_at_checked(place.saturating_sub(before)).unwrap_or((rest, &[]));
+            slices.extend([now, octets]);
+            (rest, before) = (later, *place);
+        }
+        slices.push(rest);
+        slices
     }
 
-    /// Keeps so many octets of them.
-    pub(super) fn truncate(&mut self, octets: usize) {
-        self.0.truncate(HEAD.saturating_add(octets));
+    /// Where they end.
+    pub(super) fn end(&self) -> Place {
+        Place { written: self.written.len(), large: self.large.len() }
+    }
+
+    /// Keeps those before that place.
+    pub(super) fn truncate(&mut self, to: Place) {
+        self.written.truncate(to.written);
+        let gone = self.large.drain(to.large.min(self.large.len())..).map(|(_, octets)| octets.len()).sum();
+        self.large_octets = self.large_octets.saturating_sub(gone);
     }
 
     pub(super) fn clear(&mut self) {
-        self.truncate(0);
+        self.truncate(Place::default());
         // A group of many octets is rare, and its room not worth keeping.
-        self.0.shrink_to(1 << 20);
+        self.written.shrink_to(1 << 20);
     }
 
-    pub(super) fn message(&mut self, message: &MessageEntry, octets: &[u8]) -> Result<(), SpoolError> {
+    pub(super) fn message(&mut self, message: &MessageEntry, octets: Option<&Bytes>) -> Result<(), SpoolError> {
         self.add(MESSAGE, message)?;
-        self.0.extend_from_slice(&length(octets.len())?.to_le_bytes());
-        self.0.extend_from_slice(octets);
+        self.written.extend_from_slice(&length(octets.map_or(0, Bytes::len))?.to_le_bytes());
+        match octets {
+            Some(octets) if octets.len() >= LARGE && self.large.len() < MOST_LARGE => {
+                self.large.push((self.written.len(), octets.clone()));
+                self.large_octets = self.large_octets.saturating_add(octets.len());
+            }
+            Some(octets) => self.written.extend_from_slice(octets),
+            None => {}
+        }
         Ok(())
     }
 
@@ -138,13 +173,13 @@ impl Entries {
     }
 
     fn add(&mut self, kind: u8, value: &impl Serialize) -> Result<(), SpoolError> {
-        self.0.push(kind);
-        let place = self.0.len();
-        self.0.extend_from_slice(&[0; 4]);
-        let start = self.0.len();
-        serde_json::to_writer(&mut self.0, value).map_err(|error| unreadable(&error))?;
-        let written = length(self.0.len().saturating_sub(start))?;
-        if let Some(room) = self.0.get_mut(place..start) {
+        self.written.push(kind);
+        let place = self.written.len();
+        self.written.extend_from_slice(&[0; 4]);
+        let start = self.written.len();
+        serde_json::to_writer(&mut self.written, value).map_err(|error| unreadable(&error))?;
+        let written = length(self.written.len().saturating_sub(start))?;
+        if let Some(room) = self.written.get_mut(place..start) {
             room.copy_from_slice(&written.to_le_bytes());
         }
         Ok(())
@@ -199,4 +234,72 @@ fn length(octets: usize) -> Result<u32, SpoolError> {
 
 fn unreadable(why: &dyn std::fmt::Display) -> SpoolError {
     SpoolError::Failing(format!("an entry of the spool's log: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::OsEntropy;
+
+    /// Octets that are like no other message's.
+    fn octets(number: usize, length: usize) -> Bytes {
+        (0..length).map(|place| (number * 31 + place * 7 + place / 251) as u8).collect()
+    }
+
+    fn add(entries: &mut Entries, octets: Option<&Bytes>) -> QueueId {
+        let queue_id = QueueId::new(Timestamp::from_millis(1_794_304_800_000), &OsEntropy);
+        let received = Timestamp::from_millis(1_794_304_800_000);
+        let size = octets.map_or(7, Bytes::len) as u64;
+        entries.message(&MessageEntry { queue_id, received, size, in_file: octets.is_none() }, octets).unwrap();
+        queue_id
+    }
+
+    fn found(entries: &Entries) -> Vec<(QueueId, Vec<u8>)> {
+        let written = entries.slices().concat();
+        assert_eq!(entries.len(), written.len());
+        let mut found = Vec::new();
+        let take = |entry: Entry<'_>| {
+            if let Entry::Message(message, octets) = entry {
+                found.push((message.queue_id, octets.to_vec()));
+            }
+            Ok(())
+        };
+        read(&written, take).unwrap();
+        found
+    }
+
+    #[test]
+    fn large_octets_are_where_they_belong_also_when_a_step_was_taken_back() {
+        let mut entries = Entries::default();
+        assert!(entries.is_empty() && found(&entries).is_empty());
+        let mut expected = Vec::new();
+        let add_all = |entries: &mut Entries, lengths: &[usize]| {
+            let each = lengths.iter().enumerate().map(|(number, length)| {
+                let octets = octets(number, *length);
+                (add(entries, Some(&octets)), octets.to_vec())
+            });
+            each.collect::<Vec<_>>()
+        };
+        expected.extend(add_all(&mut entries, &[0, 10, LARGE, LARGE - 1, 3 * LARGE, LARGE]));
+        expected.push((add(&mut entries, None), Vec::new()));
+        assert_eq!(found(&entries), expected);
+        let mark = entries.end();
+        add_all(&mut entries, &[2 * LARGE, 5, LARGE]);
+        entries.truncate(mark);
+        assert_eq!(found(&entries), expected, "what was taken back is not there");
+        expected.extend(add_all(&mut entries, &[LARGE + 5, 5]));
+        assert_eq!(found(&entries), expected);
+        entries.clear();
+        assert!(entries.is_empty() && found(&entries).is_empty());
+    }
+
+    #[test]
+    fn beyond_so_many_they_are_copied() {
+        let mut entries = Entries::default();
+        let octets = octets(1, LARGE);
+        let expected: Vec<_> =
+            (0..MOST_LARGE + 3).map(|_| (add(&mut entries, Some(&octets)), octets.to_vec())).collect();
+        assert_eq!(entries.slices().len(), 2 * MOST_LARGE + 1);
+        assert!(found(&entries) == expected);
+    }
 }

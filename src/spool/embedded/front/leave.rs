@@ -93,11 +93,11 @@ impl Front {
             if !self.log.may_begin(self.table.octets) {
                 return Ok(Choice::Everything);
             }
-            let Ok(mut stays) = self.table.entries_without(&leaving) else { return Ok(Choice::Everything) };
+            let Ok(stays) = self.table.entries_without(&leaving) else { return Ok(Choice::Everything) };
             if !self.log.may_begin(stays.len()) {
                 return Ok(Choice::Everything);
             }
-            leaving.beginning = Some(self.log.begin_other(stays.group())?);
+            leaving.beginning = Some(self.log.begin_other(&stays.slices())?);
         } else if leaving.records.is_empty() {
             return Ok(Choice::Nothing);
         }
@@ -166,7 +166,7 @@ impl Front {
         if !self.log.has_room(gone.len()) {
             return Err(Unwritten::Not(std::io::ErrorKind::FileTooLarge.into()));
         }
-        self.log.append(gone.group())
+        self.log.append(&gone.slices())
     }
 }
 
@@ -177,7 +177,7 @@ impl Table {
         for (queue_id, message) in self.messages.iter().filter(|(queue_id, _)| !leaving.messages.contains(queue_id)) {
             let (received, size, in_file) = (message.received, message.size, message.octets.is_none());
             let entry = MessageEntry { queue_id: *queue_id, received, size, in_file };
-            entries.message(&entry, message.octets.as_deref().unwrap_or_default())?;
+            entries.message(&entry, message.octets.as_ref())?;
         }
         for kept in self.records.values().filter(|kept| !leaving.records.contains(&kept.fields.id)) {
             entries.record(kept)?;

@@ -22,8 +22,8 @@ use std::path::Path;
 
 /// Its name in the spool's directory.
 pub(super) const NAME: &str = "front";
-/// Octets of a group's head, for which whoever writes one leaves room.
-pub(super) const HEAD: usize = 16;
+/// Octets of a group's head.
+const HEAD: usize = 16;
 
 /// The log of a running daemon.
 #[derive(Debug)]
@@ -77,14 +77,14 @@ impl Log {
         (HEAD.saturating_add(octets) as u64) < self.half / 2
     }
 
-    /// Writes a group, behind room for its head, and makes it durable.
+    /// Writes a group of entries, which come in slices, and makes it durable.
     ///
     /// # Errors
     /// [`Unwritten::Not`]: it is not there, and the log goes on where it was. [`Unwritten::Unsynced`]: whether it is there is
     /// not known, and nothing may be written any more.
-    pub(super) fn append(&mut self, group: &mut [u8]) -> Result<(), Unwritten> {
-        self.write(self.base.saturating_add(self.at), self.generation, group)?;
-        self.at = self.at.saturating_add(group.len() as u64);
+    pub(super) fn append(&mut self, entries: &[&[u8]]) -> Result<(), Unwritten> {
+        let written = self.write(self.base.saturating_add(self.at), self.generation, entries)?;
+        self.at = self.at.saturating_add(written);
         Ok(())
     }
 
@@ -93,17 +93,22 @@ impl Log {
     ///
     /// # Errors
     /// As for [`append`](Self::append).
-    pub(super) fn begin_other(&mut self, group: &mut [u8]) -> Result<Beginning, Unwritten> {
+    pub(super) fn begin_other(&mut self, entries: &[&[u8]]) -> Result<Beginning, Unwritten> {
         let generation = self.next();
         self.given = generation;
-        self.write(self.other(), generation, group)?;
-        Ok(Beginning { generation, end: group.len() as u64 })
+        let end = self.write(self.other(), generation, entries)?;
+        Ok(Beginning { generation, end })
     }
 
-    fn write(&mut self, at: u64, generation: u64, group: &mut [u8]) -> Result<(), Unwritten> {
-        fill_head(generation, group);
-        self.file.write_at(at, group).map_err(Unwritten::Not)?;
-        self.file.sync().map_err(Unwritten::Unsynced)
+    /// Tells how many octets it has written.
+    fn write(&mut self, at: u64, generation: u64, entries: &[&[u8]]) -> Result<u64, Unwritten> {
+        let length = entries.iter().fold(0_usize, |length, slice| length.saturating_add(slice.len()));
+        // `has_room` was asked before.
+        let head = head_of(generation, u32::try_from(length).unwrap_or(u32::MAX), entries);
+        let group: Vec<_> = std::iter::once(head.as_slice()).chain(entries.iter().copied()).collect();
+        self.file.write_at(at, &group).map_err(Unwritten::Not)?;
+        self.file.sync().map_err(Unwritten::Unsynced)?;
+        Ok(HEAD.saturating_add(length) as u64)
     }
 
     fn other(&self) -> u64 {
@@ -195,7 +200,7 @@ fn groups<E>(
         let mut entries = Vec::new();
         (&mut file).take(u64::from(length)).read_to_end(&mut entries)?;
         left = left.saturating_sub(u64::from(length));
-        if sum_of(&head, &entries) != sum {
+        if sum_of(&head, &[&entries]) != sum {
             break;
         }
         if let Err(error) = take(&entries) {
@@ -205,17 +210,16 @@ fn groups<E>(
     Ok(Ok(()))
 }
 
-fn fill_head(generation: u64, group: &mut [u8]) {
-    let Some((head, entries)) = group.split_first_chunk_mut::<HEAD>() else { return };
-    // `has_room` is asked before.
-    let length = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    let [generation_room @ .., _, _, _, _, _, _, _, _] = head;
+fn head_of(generation: u64, length: u32, entries: &[&[u8]]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    let [generation_room @ .., _, _, _, _, _, _, _, _] = &mut head;
     generation_room.copy_from_slice(&generation.to_le_bytes());
-    let [_, _, _, _, _, _, _, _, length_room @ .., _, _, _, _] = head;
+    let [_, _, _, _, _, _, _, _, length_room @ .., _, _, _, _] = &mut head;
     length_room.copy_from_slice(&length.to_le_bytes());
-    let sum = sum_of(head, entries);
-    let [.., a, b, c, d] = head;
+    let sum = sum_of(&head, entries);
+    let [.., a, b, c, d] = &mut head;
     [*a, *b, *c, *d] = sum.to_le_bytes();
+    head
 }
 
 fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
@@ -225,11 +229,11 @@ fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
 }
 
 /// Over all of a group but its sum.
-fn sum_of(head: &[u8; HEAD], entries: &[u8]) -> u32 {
+fn sum_of(head: &[u8; HEAD], entries: &[&[u8]]) -> u32 {
     let [summed @ .., _, _, _, _] = head;
     let mut sum = crc32fast::Hasher::new();
     sum.update(summed);
-    sum.update(entries);
+    entries.iter().for_each(|slice| sum.update(slice));
     sum.finalize()
 }
 
@@ -237,12 +241,6 @@ fn sum_of(head: &[u8; HEAD], entries: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::spool::disk::system;
-
-    fn group(entries: &[u8]) -> Vec<u8> {
-        let mut group = vec![0; HEAD];
-        group.extend_from_slice(entries);
-        group
-    }
 
     const HALF: u64 = 2_048;
 
@@ -261,14 +259,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut log = Log::create(&system(), place.path(), HALF, 7).unwrap();
         assert!(found(place.path(), 7).is_empty());
-        for entries in [&b"one"[..], b"", b"three"] {
-            log.append(&mut group(entries)).unwrap();
+        for entries in [&[&b"one"[..]][..], &[], &[b"", b"th", b"re", b"e"]] {
+            log.append(entries).unwrap();
         }
         assert_eq!(found(place.path(), 7), [b"one".to_vec(), b"".to_vec(), b"three".to_vec()]);
         assert!(found(place.path(), 8).is_empty());
         assert_eq!(log.next(), 8);
         log.restart();
-        log.append(&mut group(b"two")).unwrap();
+        log.append(&[b"two"]).unwrap();
         assert_eq!(found(place.path(), 8), [b"two".to_vec()], "what stands behind it is of the former generation");
     }
 
@@ -278,22 +276,22 @@ mod tests {
         let mut log = Log::create(&system(), place.path(), HALF, 7).unwrap();
         for round in 0..4 {
             let last = 7 + 3 * round;
-            log.append(&mut group(b"old")).unwrap();
+            log.append(&[b"old"]).unwrap();
             let before = found(place.path(), last);
-            let beginning = log.begin_other(&mut group(b"stays")).unwrap();
+            let beginning = log.begin_other(&[b"stays"]).unwrap();
             assert_eq!(beginning.generation, last + 1);
             assert_eq!(found(place.path(), last), before, "until then the former one counts");
-            log.append(&mut group(b"older")).unwrap();
+            log.append(&[b"older"]).unwrap();
             assert_eq!(
                 found(place.path(), last).last().unwrap(),
                 b"older",
                 "and goes on where the database can't be told"
             );
             log.switch(beginning);
-            log.append(&mut group(b"new")).unwrap();
+            log.append(&[b"new"]).unwrap();
             assert_eq!(found(place.path(), last + 1), [b"stays".to_vec(), b"new".to_vec()]);
             // One that the database never came to know is not used again.
-            log.begin_other(&mut group(b"lost")).unwrap();
+            log.begin_other(&[b"lost"]).unwrap();
             assert_eq!(log.next(), last + 3);
             log.restart();
             assert!(found(place.path(), last + 3).is_empty());
@@ -305,7 +303,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut log = Log::create(&system(), place.path(), HALF, 1).unwrap();
         for entries in [b"one", b"two", b"six"] {
-            log.append(&mut group(entries)).unwrap();
+            log.append(&[entries]).unwrap();
         }
         let path = place.path().join(NAME);
         let whole = std::fs::read(&path).unwrap();
@@ -327,9 +325,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let mut log = Log::create(&system(), place.path(), 100, 1).unwrap();
         assert!(log.has_room(100 - HEAD) && !log.has_room(101 - HEAD));
-        log.append(&mut group(&[b'x'; 40])).unwrap();
+        log.append(&[&[b'x'; 40]]).unwrap();
         assert!(!log.has_room(40) && !log.is_long());
-        log.append(&mut group(&[b'x'; 20])).unwrap();
+        log.append(&[&[b'x'; 20]]).unwrap();
         assert!(log.is_long() && log.may_begin(33) && !log.may_begin(34));
         log.restart();
         assert!(log.has_room(40) && !log.is_long());

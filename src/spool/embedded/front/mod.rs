@@ -148,9 +148,9 @@ pub(super) struct Front {
 }
 
 /// A place within a batch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mark {
-    entries: usize,
+    entries: entry::Place,
     undo: usize,
 }
 
@@ -260,7 +260,7 @@ impl Front {
     /// Makes durable what the batch has brought.
     pub(super) fn commit(&mut self) -> Result<(), Unwritten> {
         if !self.entries.is_empty() {
-            self.log.append(self.entries.group())?;
+            self.log.append(&self.entries.slices())?;
         }
         self.settle();
         Ok(())
@@ -279,7 +279,7 @@ impl Front {
 
     /// Where the batch stands.
     pub(super) fn mark(&self) -> Mark {
-        Mark { entries: self.entries.len(), undo: self.undo.len() }
+        Mark { entries: self.entries.end(), undo: self.undo.len() }
     }
 
     /// What the batch has brought since is not there.
@@ -296,7 +296,7 @@ impl Front {
 
     /// The batch is not durable: everything is as before.
     pub(super) fn undo(&mut self) {
-        self.rewind(Mark { entries: 0, undo: 0 });
+        self.rewind(Mark::default());
         self.entries.clear();
     }
 
@@ -322,7 +322,7 @@ impl Front {
         octets: Option<Bytes>,
     ) -> Result<(), SpoolError> {
         let entry = MessageEntry { queue_id, received, size, in_file: octets.is_none() };
-        self.entries.message(&entry, octets.as_deref().unwrap_or_default())?;
+        self.entries.message(&entry, octets.as_ref())?;
         if self.came.len() == MAX_STEPS {
             self.came.pop_front();
         }
