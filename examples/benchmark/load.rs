@@ -94,7 +94,8 @@ impl Load {
             0 => "RCPT TO:<bob@example.net>\r\n".to_owned(),
             number => format!("RCPT TO:<bob-{number}@example.net>\r\n"),
         });
-        let envelope = format!("MAIL FROM:<alice@example.org>\r\n{}DATA\r\n", recipients.collect::<String>());
+        let recipients: String = recipients.collect();
+        let envelope = format!("MAIL FROM:<alice@example.org> SIZE={}\r\n{recipients}DATA\r\n", shape.size);
         let mut load = Self {
             server,
             shape: shape.clone(),
