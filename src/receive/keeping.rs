@@ -61,12 +61,16 @@ impl Keeping {
         Err(reply_to(&error))
     }
 
-    /// The octets will come.
-    pub(super) fn begin(&mut self, queue_id: QueueId) {
+    /// The octets will come, as many as the client declared if it did.
+    pub(super) fn begin(&mut self, queue_id: QueueId, declared: Option<u64>) {
         if self.bypassed.is_some() {
             return;
         }
-        self.intake = Some(self.parts.spool.begin(queue_id));
+        let mut intake = self.parts.spool.begin(queue_id);
+        if let Some(octets) = declared {
+            intake.expect(octets);
+        }
+        self.intake = Some(intake);
     }
 
     /// Nothing of the message will be kept: its octets and its room are free at once, however long the client goes on.

@@ -20,7 +20,7 @@ async fn pass(parts: &Arc<Parts>, spool: &MemorySpool, way: OnFailure, failure: 
     let queue_id = QueueId::new(parts.clock.now(), &OsEntropy);
     let mut keeping = Keeping::new(parts, way);
     keeping.admit(None)?;
-    keeping.begin(queue_id);
+    keeping.begin(queue_id, None);
     keeping.append(OCTETS).await?;
     spool.fail_with(failure);
     let message = Message::new(1, &["bob@x.example"]).to(&["a@one.example", "b@two.example"], Copies::EachIsNeeded);
@@ -74,7 +74,7 @@ async fn a_message_that_should_have_no_record_leaves_no_gap() {
     let mut keeping = Keeping::new(&parts, OnFailure::Bypass);
     keeping.admit(None).unwrap();
     let queue_id = QueueId::new(parts.clock.now(), &OsEntropy);
-    keeping.begin(queue_id);
+    keeping.begin(queue_id, None);
     assert!(keeping.prepare(Draft { queue_id, records: Vec::new() }).await.unwrap().is_none());
 }
 
@@ -112,7 +112,7 @@ async fn a_message_that_outgrows_the_room_is_refused_and_leaves_nothing_behind()
     parts.pressure.note(Room { free_octets: 160, total_octets: 1_000, free_inodes: None, total_inodes: 0 });
     let mut keeping = Keeping::new(&parts, OnFailure::Tempfail);
     keeping.admit(Some(40)).unwrap();
-    keeping.begin(QueueId::new(parts.clock.now(), &OsEntropy));
+    keeping.begin(QueueId::new(parts.clock.now(), &OsEntropy), None);
     keeping.append(&[b'x'; 110]).await.unwrap();
     let refused = keeping.append(b"x").await.unwrap_err();
     assert!(refused.to_string().starts_with("452 4.3.1"), "{refused}");

@@ -252,7 +252,7 @@ impl Transaction {
             return Reply::new(554, "5.5.1 no valid recipients");
         }
         let line = self.received();
-        self.keeping.begin(self.queue_id);
+        self.keeping.begin(self.queue_id, self.mail.size);
         self.message = Some(Message { observer: Box::new(Observer::knowing(self.parts.mac_key)), size: 0 });
         if let Some(leg) = &mut self.leg
             && let Err(lost) = leg.content(&line).await

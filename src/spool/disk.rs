@@ -2,7 +2,7 @@
 //!
 //! [`SystemDisk`] is the machine's. A simulated one ([`Disk::vfs`] names the SQLite VFS that leads to it) lives in one thread
 //! and answers at once, so that a whole relay runs in one process from a seed and loses power wherever a test says. What is
-//! asked of a disk is asked by the piece (256 KiB written, 64 KiB read), never by the octet.
+//! asked of a disk is asked by the piece (16 to 512 KiB written, 64 KiB read), never by the octet.
 //!
 //! Every call but [`Disk::vfs`] may block; [`run`] finds the place where that is allowed.
 

@@ -1,19 +1,20 @@
-//! The octets of large messages, each in a file of its own: `octets/<last two letters of the id>/<id>`.
+//! The octets of messages that are not stored inline, large ones above all, each in a file of its own: `octets/<last two letters of the id>/<id>`.
 //!
 //! A file is written while the octets arrive and removed again unless somebody keeps it, so that whatever goes wrong before
 //! a message is durable leaves nothing. Its name is durable before it counts: file, directory and the directory above are
 //! synced. All functions block; callers run them where blocking is allowed.
 
 use super::SpoolError;
+use super::allowance::Grant;
 use super::disk::{Disk, NewFile, SharedDisk};
-use super::intake::Octets;
+use super::octets::Octets;
 use super::reserve::Reserve;
 use crate::mail::QueueId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Letters of an id that name its directory: the last ones, drawn by chance, spread the files.
 const SHELF_LETTERS: usize = 2;
@@ -27,6 +28,8 @@ pub(super) struct OctetStore {
     shelves: Mutex<HashSet<PathBuf>>,
     failed_sync: FailedSync,
     reserve: Arc<Reserve>,
+    /// What messages hold that are stored elsewhere, inline.
+    held: Mutex<HashMap<QueueId, Arc<Grant>>>,
 }
 
 /// The first sync that failed, and why. What the system shows of a file or directory then is not what the disk has, and
@@ -40,7 +43,8 @@ impl OctetStore {
         let shelves = disk.list(&directory)?.into_iter().map(|entry| directory.join(entry.name)).collect();
         disk.sync_directory(&directory)?;
         let (shelves, failed_sync) = (Mutex::new(shelves), FailedSync::default());
-        Ok(Arc::new(Self { disk, directory, shelves, failed_sync, reserve: Arc::new(reserve) }))
+        let (reserve, held) = (Arc::new(reserve), Mutex::default());
+        Ok(Arc::new(Self { disk, directory, shelves, failed_sync, reserve, held }))
     }
 
     /// The room that is held beside the octets.
@@ -94,6 +98,31 @@ impl OctetStore {
         {
             tracing::warn!(event = "spool.leftover", path = %path.display(), %error, "the octets of a message that is over could not be removed");
         }
+    }
+
+    /// The octets of `queue_id` are stored inline, as was granted.
+    pub(super) fn hold(&self, queue_id: QueueId, grant: Arc<Grant>) {
+        self.held().insert(queue_id, grant);
+    }
+
+    /// The octets of `queue_id` are no longer stored.
+    pub(super) fn let_go(&self, queue_id: QueueId) {
+        self.held().remove(&queue_id);
+    }
+
+    /// Lets go those for which `is_over` says so.
+    pub(super) fn let_go_if<E>(&self, mut is_over: impl FnMut(QueueId) -> Result<bool, E>) -> Result<(), E> {
+        let all: Vec<_> = self.held().keys().copied().collect();
+        for queue_id in all {
+            if is_over(queue_id)? {
+                self.let_go(queue_id);
+            }
+        }
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<QueueId, Arc<Grant>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls `visit` with every file's name and path.

@@ -47,8 +47,10 @@ pub(crate) fn uuid_of(fields: &RecordFields) -> Uuid {
     uuid::Builder::from_custom_bytes(std::array::from_fn(|place| hash[place])).into_uuid()
 }
 
-/// Octets of a message that is stored inline here.
+/// Octets of a small message here, which is stored inline …
 pub(crate) const SMALL: usize = 32 * 1024;
+/// … and of one that never is.
+pub(crate) const LARGE: usize = 200_000;
 
 pub(crate) fn options(clock: &Arc<HandClock>) -> Options {
     let clock: SharedClock = Arc::clone(clock) as SharedClock;

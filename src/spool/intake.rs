@@ -1,23 +1,32 @@
-//! A message's octets on their way in, and at rest.
+//! A message's octets on their way in.
 //!
-//! Small messages stay in memory until they are stored inline; larger ones go to a file of the spool piece by piece, so
-//! that memory does not grow with a message. What makes them durable is [`Spool::prepare`](super::Spool::prepare).
+//! Small messages stay in memory until they are stored inline, and those of the middling sort, where there is an
+//! [allowance](Allowances) for them; others go to a file of the spool piece by piece, so that memory grows neither with a message nor
+//! with the number of them. What makes them durable is [`Spool::prepare`](super::Spool::prepare).
 
 use super::SpoolError;
-use super::disk::{ReadFile, SharedDisk, run};
+use super::allowance::{Allowances, Grant};
+use super::disk::run;
 use super::files::{OctetFile, OctetStore, file_error};
 use crate::mail::QueueId;
 use bytes::Bytes;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Octets of a message that is stored inline; what is larger goes to a file.
+/// Octets of a small message. It is stored inline, unless many arrive at a time.
 pub const INLINE_LIMIT: usize = 128 * 1024;
-/// Octets gathered in memory before they are written to the file.
-const WRITE_CHUNK: usize = 256 * 1024;
-/// Octets of the pieces that [`Octets::chunks`] gives.
-pub const READ_CHUNK: usize = 64 * 1024;
+/// A message of so many times that is stored inline where there is an allowance for it; what is larger goes to a file.
+const MIDDLING: usize = 4;
+/// A file is written in pieces of so many times that where there is an allowance for them.
+const PIECE: usize = 2;
+/// This part of a small message may be in memory without an allowance …
+const FREE_PART: usize = 8;
+/// … and in any case so many octets.
+const LEAST: usize = 1_024;
+/// Nobody is believed to send more than so many times what has come: who says so and stops has little.
+const BELIEVED: usize = 4;
+/// Octets that come besides those that were announced: the relay's own field.
+const OWN_OCTETS: u64 = 2_048;
 
 /// Where the octets of one message gather while they arrive: up to a limit in memory, beyond it in a file of the spool.
 /// Dropped unprepared, it leaves nothing behind.
@@ -26,12 +35,24 @@ pub struct Intake {
     queue_id: QueueId,
     /// None: all octets stay in memory.
     store: Option<Arc<OctetStore>>,
-    /// Octets of a message that is stored inline.
-    inline_limit: usize,
-    /// What is not in the file yet; never more than [`WRITE_CHUNK`] with a store.
+    /// Octets of a small message.
+    small: usize,
+    allowances: Allowances,
+    held: Held,
+    /// How many octets will come, as far as somebody has said.
+    expected: usize,
+    /// What is not in the file yet; with a store never more than it has [room](Self::room) for.
     buffer: Vec<u8>,
     file: Written,
     length: u64,
+}
+
+/// What was granted for all that is in memory.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Arriving(Grant),
+    Middling(Grant),
 }
 
 /// What the file has.
@@ -41,6 +62,16 @@ enum Written {
     Some(OctetFile),
     /// A write failed or was given up halfway: the octets are no longer whole.
     Broken,
+}
+
+/// A message that has come.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) octets: Gathered,
+    /// To be held until they are durable, or elsewhere.
+    pub(super) arriving: Option<Grant>,
+    /// To be held as long as they are stored inline.
+    pub(super) middling: Option<Grant>,
 }
 
 /// Octets that wait for their row.
@@ -54,18 +85,28 @@ pub(super) enum Gathered {
 impl Intake {
     /// An intake that keeps all in memory.
     pub(super) fn in_memory(queue_id: QueueId) -> Self {
-        let inline_limit = INLINE_LIMIT;
-        Self { queue_id, store: None, inline_limit, buffer: Vec::new(), file: Written::Nothing, length: 0 }
+        Self {
+            queue_id,
+            store: None,
+            small: INLINE_LIMIT,
+            allowances: Allowances::new(0, 0),
+            held: Held::Nothing,
+            expected: 0,
+            buffer: Vec::new(),
+            file: Written::Nothing,
+            length: 0,
+        }
     }
 
-    /// An intake whose large messages go to `store`.
-    pub(super) fn with_store(queue_id: QueueId, store: Arc<OctetStore>) -> Self {
-        Self { store: Some(store), ..Self::in_memory(queue_id) }
+    /// An intake whose large messages go to `store`, as do others that are not allowed what they take of memory. Those of `small`
+    /// octets are small.
+    pub(super) fn with_store(queue_id: QueueId, store: Arc<OctetStore>, small: usize, allowances: Allowances) -> Self {
+        Self { store: Some(store), small, allowances, ..Self::in_memory(queue_id) }
     }
 
-    /// The same, which has messages of up to so many octets stored inline; at most 256 KiB, which gather in memory anyway.
-    pub(super) fn inline_up_to(self, octets: usize) -> Self {
-        Self { inline_limit: octets.min(WRITE_CHUNK), ..self }
+    /// Somebody says that so many octets will come (SIZE of RFC 1870); more or fewer may.
+    pub fn expect(&mut self, octets: u64) {
+        self.expected = usize::try_from(octets.saturating_add(OWN_OCTETS)).unwrap_or(usize::MAX);
     }
 
     /// The relayed message.
@@ -83,40 +124,116 @@ impl Intake {
         self.length == 0
     }
 
-    /// Takes more octets. Waits only where 256 KiB are full and go to the file; needs tokio's runtime then.
+    /// Takes more octets. Waits only where they go to the file; needs tokio's runtime then.
     ///
     /// # Errors
     /// [`SpoolError::Full`] or [`SpoolError::Failing`] from the file. After an error, or when the future was dropped before
     /// its end, the message can't be prepared any more.
     pub async fn append(&mut self, mut octets: &[u8]) -> Result<(), SpoolError> {
         self.length = self.length.saturating_add(u64::try_from(octets.len()).unwrap_or(u64::MAX));
-        if self.store.is_none() {
-            self.buffer.extend_from_slice(octets);
-            return Ok(());
-        }
         loop {
-            let room = WRITE_CHUNK.saturating_sub(self.buffer.len());
-            let Some((now, later)) = octets.split_at_checked(room) else {
-                self.buffer.extend_from_slice(octets);
+            let room = self.room().saturating_sub(self.buffer.len());
+            let Some((now, later)) = octets.split_at_checked(room).filter(|(_, later)| !later.is_empty()) else {
+                self.gather(octets);
                 return Ok(());
             };
-            self.buffer.extend_from_slice(now);
+            if self.ask_for_more(octets.len()) {
+                continue;
+            }
+            self.gather(now);
             octets = later;
             self.write_out(false).await?;
         }
     }
 
-    /// Ends the message: small octets as they are, large ones in their synced file.
-    pub(super) async fn finish(mut self) -> Result<Gathered, SpoolError> {
-        let inline = self.store.is_none() || self.buffer.len() <= self.inline_limit;
-        if matches!(self.file, Written::Nothing) && inline {
-            return Ok(Gathered::Inline(Bytes::from(std::mem::take(&mut self.buffer))));
+    /// Octets that may be in memory.
+    fn room(&self) -> usize {
+        if self.store.is_none() {
+            return usize::MAX;
+        }
+        match &self.held {
+            Held::Nothing => (self.small / FREE_PART).max(LEAST),
+            Held::Arriving(grant) => grant.octets().min(self.small),
+            Held::Middling(grant) => grant.octets(),
+        }
+    }
+
+    /// How many octets will come, where there are so many already: no more than four times that, whatever was said.
+    fn expected(&self, come: usize) -> usize {
+        self.expected.min(come.saturating_mul(BELIEVED))
+    }
+
+    /// Asks for room in memory, where there is not enough for so many more octets; whether there is more now.
+    fn ask_for_more(&mut self, octets: usize) -> bool {
+        let (room, come) = (self.room(), self.buffer.len().saturating_add(octets));
+        let (expected, most) = (self.expected(come), self.small.saturating_mul(MIDDLING));
+        let (all, is_known) = (come.max(expected), expected >= come);
+        let held = if !matches!(self.file, Written::Nothing) {
+            // The next piece may be a larger one.
+            self.more_arriving(self.small)
+        } else if all <= self.small {
+            self.more_arriving(if is_known { all } else { room.saturating_mul(2).max(come).min(self.small) })
+        } else {
+            let wanted = match all <= most {
+                true if is_known => all,
+                true => room.saturating_add(room / 2).max(come).min(most),
+                false => self.small.saturating_mul(PIECE),
+            };
+            self.more_middling(wanted).or_else(|| self.more_arriving(self.small))
+        };
+        let Some(held) = held else { return false };
+        self.held = held;
+        true
+    }
+
+    /// Room for so many octets, unless there is as much already.
+    fn more_arriving(&self, octets: usize) -> Option<Held> {
+        (octets > self.room()).then(|| self.allowances.arriving.ask(octets)).flatten().map(Held::Arriving)
+    }
+
+    fn more_middling(&self, octets: usize) -> Option<Held> {
+        (octets > self.room()).then(|| self.allowances.middling.ask(octets)).flatten().map(Held::Middling)
+    }
+
+    /// Takes octets for which there is room, in as few steps as what is known allows.
+    fn gather(&mut self, octets: &[u8]) {
+        let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
+        let needed = length.saturating_add(octets.len());
+        if needed > capacity {
+            let expected = self.expected(needed);
+            let wanted = if expected >= needed { expected } else { capacity.saturating_mul(2) };
+            self.buffer.reserve_exact(wanted.min(self.room()).max(needed).saturating_sub(length));
+        }
+        self.buffer.extend_from_slice(octets);
+    }
+
+    /// Ends the message: octets that are still in memory as they are, the others in their synced file.
+    pub(super) async fn finish(mut self) -> Result<Whole, SpoolError> {
+        if matches!(self.file, Written::Nothing) {
+            return Ok(self.whole());
         }
         self.write_out(true).await?;
         match std::mem::replace(&mut self.file, Written::Broken) {
-            Written::Some(file) => Ok(Gathered::File(file)),
+            Written::Some(file) => Ok(Whole { octets: Gathered::File(file), arriving: None, middling: None }),
             Written::Nothing | Written::Broken => Err(broken()),
         }
+    }
+
+    fn whole(&mut self) -> Whole {
+        let mut octets = std::mem::take(&mut self.buffer);
+        let length = octets.len();
+        if octets.capacity() / 2 > length || length > self.small {
+            octets.shrink_to_fit();
+        }
+        let (arriving, middling) = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing => (None, None),
+            Held::Arriving(grant) => (Some(grant), None),
+            Held::Middling(mut grant) => {
+                grant.keep(length);
+                if length > self.small { (None, Some(grant)) } else { (Some(grant), None) }
+            }
+        };
+        Whole { octets: Gathered::Inline(Bytes::from(octets)), arriving, middling }
     }
 
     /// Writes the buffer to the file. While it is written the intake counts as broken, so that a future dropped halfway
@@ -125,8 +242,10 @@ impl Intake {
         let Some(store) = self.store.clone() else { return Err(broken()) };
         let mut buffer = std::mem::take(&mut self.buffer);
         let (queue_id, written) = (self.queue_id, std::mem::replace(&mut self.file, Written::Broken));
+        // It goes with the buffer: who gives up leaves both behind, perhaps for long.
+        let held = std::mem::replace(&mut self.held, Held::Nothing);
         let disk = Arc::clone(store.disk());
-        let write = move || -> io::Result<(OctetFile, Vec<u8>)> {
+        let write = move || -> io::Result<(OctetFile, Vec<u8>, Held)> {
             let mut file = match written {
                 Written::Nothing => store.create(queue_id)?,
                 Written::Some(file) => file,
@@ -137,12 +256,16 @@ impl Intake {
                 file.sync()?;
             }
             buffer.clear();
-            Ok((file, buffer))
+            Ok((file, buffer, held))
         };
         let done = run(&*disk, write).await.ok_or_else(broken)?;
-        let (file, buffer) = done.map_err(|error| file_error("the octets could not be written", &error))?;
+        let (file, buffer, held) = done.map_err(|error| file_error("the octets could not be written", &error))?;
         self.file = Written::Some(file);
-        self.buffer = buffer;
+        (self.buffer, self.held) = (buffer, held);
+        if let Held::Middling(grant) = &mut self.held {
+            grant.keep(self.small.saturating_mul(PIECE));
+        }
+        self.buffer.shrink_to(self.room());
         Ok(())
     }
 }
@@ -151,199 +274,5 @@ fn broken() -> SpoolError {
     SpoolError::Failing("the octets of the message are not whole".to_owned())
 }
 
-/// The octets of a message at rest. Cheap to clone.
-#[derive(Debug, Clone)]
-pub enum Octets {
-    /// A small message's.
-    Inline(Bytes),
-    /// A large message's, in a file of the spool.
-    File {
-        /// Where the file is.
-        disk: SharedDisk,
-        /// The file.
-        path: PathBuf,
-        /// Its octets.
-        length: u64,
-    },
-}
-
-impl Octets {
-    /// How many there are.
-    pub fn len(&self) -> u64 {
-        match self {
-            Self::Inline(octets) => u64::try_from(octets.len()).unwrap_or(u64::MAX),
-            Self::File { length, .. } => *length,
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The octets in pieces of 64 KiB at most. Blocks on the file: for `spawn_blocking` and commands.
-    ///
-    /// # Errors
-    /// When the file can't be opened. A piece is an error when it can't be read or the file is shorter than it was: a
-    /// message cut off is never taken for a whole one.
-    pub fn chunks(&self) -> io::Result<Chunks> {
-        Ok(match self {
-            Self::Inline(octets) => Chunks { source: Source::Inline(octets.clone()), left: self.len() },
-            Self::File { disk, path, length } => Chunks { source: Source::File(disk.open(path)?), left: *length },
-        })
-    }
-
-    /// All octets at once, for small messages and commands. Blocks.
-    ///
-    /// # Errors
-    /// As [`chunks`](Self::chunks).
-    pub fn read_all(&self) -> io::Result<Bytes> {
-        if let Self::Inline(octets) = self {
-            return Ok(octets.clone());
-        }
-        let mut all = Vec::new();
-        for chunk in self.chunks()? {
-            all.extend_from_slice(&chunk?);
-        }
-        Ok(Bytes::from(all))
-    }
-}
-
-/// Octets in pieces; ends after the first error.
-#[derive(Debug)]
-pub struct Chunks {
-    source: Source,
-    left: u64,
-}
-
-#[derive(Debug)]
-enum Source {
-    Inline(Bytes),
-    File(Box<dyn ReadFile>),
-}
-
-impl Iterator for Chunks {
-    type Item = io::Result<Bytes>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX).min(READ_CHUNK);
-        let chunk = match &mut self.source {
-            Source::Inline(octets) => Ok(octets.split_to(size.min(octets.len()))),
-            Source::File(file) => {
-                let mut chunk = vec![0; size];
-                file.read_exact(&mut chunk).map(|()| Bytes::from(chunk))
-            }
-        };
-        self.left = match &chunk {
-            Ok(chunk) => self.left.saturating_sub(u64::try_from(chunk.len()).unwrap_or(u64::MAX)),
-            Err(_) => 0,
-        };
-        Some(chunk)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::{OsEntropy, Timestamp};
-    use crate::spool::disk::system;
-    use crate::spool::reserve::Reserve;
-    use proptest::prelude::*;
-
-    fn queue_id() -> QueueId {
-        QueueId::new(Timestamp::from_millis(1_794_304_800_000), &OsEntropy)
-    }
-
-    fn store() -> (tempfile::TempDir, Arc<OctetStore>) {
-        let directory = tempfile::tempdir().unwrap();
-        let store =
-            OctetStore::open(system(), directory.path().join("octets"), Reserve::beside(system(), directory.path()))
-                .unwrap();
-        (directory, store)
-    }
-
-    fn files(store: &OctetStore) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        store.each(|_, path| found.push(path.to_owned())).unwrap();
-        found
-    }
-
-    fn run<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn octets_come_back_as_they_came_however_they_are_cut(
-            pieces in prop::collection::vec((any::<u8>(), prop::sample::select(vec![0, 1, 1000, 32_767, 65_537, 300_000])), 0..7)
-        ) {
-            let (_directory, store) = store();
-            let expected: Vec<u8> = pieces.iter().flat_map(|(octet, count)| vec![*octet; *count]).collect();
-            let mut intake = Intake::with_store(queue_id(), Arc::clone(&store));
-            let gathered = run(async {
-                for (octet, count) in &pieces {
-                    intake.append(&vec![*octet; *count]).await.unwrap();
-                    assert!(intake.buffer.capacity() <= 2 * WRITE_CHUNK, "memory grows with the message");
-                }
-                assert_eq!(intake.len(), expected.len() as u64);
-                intake.finish().await.unwrap()
-            });
-            let length = expected.len() as u64;
-            let octets = match &gathered {
-                Gathered::Inline(octets) => Octets::Inline(octets.clone()),
-                Gathered::File(file) => Octets::File { disk: system(), path: file.path().to_owned(), length },
-            };
-            prop_assert_eq!(matches!(octets, Octets::Inline(_)), expected.len() <= INLINE_LIMIT);
-            prop_assert!(octets.chunks().unwrap().all(|chunk| chunk.unwrap().len() <= READ_CHUNK));
-            prop_assert_eq!(octets.read_all().unwrap(), expected);
-        }
-    }
-
-    #[test]
-    fn what_is_dropped_unprepared_leaves_no_file() {
-        let (_directory, store) = store();
-        run(async {
-            let mut intake = Intake::with_store(queue_id(), Arc::clone(&store));
-            intake.append(&vec![b'x'; WRITE_CHUNK + 1]).await.unwrap();
-            assert_eq!(files(&store).len(), 1);
-            drop(intake);
-            assert!(files(&store).is_empty());
-        });
-    }
-
-    #[test]
-    fn an_append_given_up_halfway_breaks_the_message_and_leaves_no_file() {
-        let (_directory, store) = store();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut intake = Intake::with_store(queue_id(), Arc::clone(&store));
-            {
-                let piece = vec![b'x'; WRITE_CHUNK];
-                let mut append = std::pin::pin!(intake.append(&piece));
-                // Polled once: the write is under way, and then nobody wants it any more.
-                assert!(
-                    std::future::poll_fn(|context| std::task::Poll::Ready(append.as_mut().poll(context)))
-                        .await
-                        .is_pending()
-                );
-            }
-            assert!(matches!(intake.finish().await, Err(SpoolError::Failing(_))));
-        });
-        // Waits for the blocking write.
-        drop(runtime);
-        assert!(files(&store).is_empty());
-    }
-
-    #[test]
-    fn a_file_cut_short_is_an_error_and_not_a_short_message() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("cut");
-        std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        let octets = Octets::File { disk: system(), path, length: 80_000 };
-        assert_eq!(octets.read_all().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    }
-}
+mod tests;

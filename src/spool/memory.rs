@@ -117,7 +117,7 @@ impl Spool for MemorySpool {
             if draft.records.is_empty() {
                 return Ok(());
             }
-            let Gathered::Inline(octets) = intake.finish().await? else {
+            let Gathered::Inline(octets) = intake.finish().await?.octets else {
                 return Err(SpoolError::Failing("octets in a file".to_owned()));
             };
             spool

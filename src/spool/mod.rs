@@ -10,6 +10,7 @@
 //! 3. [`Spool::decide`] says what the next hop's verdict was: the records wait to be sent, or everything goes;
 //! 4. [`Spool::claim`] gives out what is due, durably `sending`; [`Spool::settle`] takes the result of the attempt.
 
+mod allowance;
 #[cfg(test)]
 mod conformance;
 pub mod disk;
@@ -22,6 +23,7 @@ mod intake;
 mod life;
 mod lock;
 pub mod memory;
+mod octets;
 mod pauses;
 mod pressure;
 mod reserve;
@@ -30,9 +32,10 @@ mod warned;
 
 pub use embedded::{CHECKPOINT_PAGES, EmbeddedSpool, FrontBounds, Options};
 pub use ground::{Ground, Volatile, ground, require_lasting};
-pub use intake::{Chunks, INLINE_LIMIT, Intake, Octets, READ_CHUNK};
+pub use intake::{INLINE_LIMIT, Intake};
 pub use life::MessageUuid;
 pub use memory::MemorySpool;
+pub use octets::{Chunks, Octets, READ_CHUNK};
 pub use pauses::{Pause, Switched, Turn};
 pub use pressure::{LOOK_EVERY, LOOK_UNDER_PRESSURE, Pressure, Reservation, Room};
 pub use values::{

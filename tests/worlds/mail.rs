@@ -1,6 +1,7 @@
 //! The messages of a world: small and large, 8-bit, with dots at line starts, without body, without Message-ID.
 
 use super::dice::Dice;
+use super::disk::work::{INLINE, MIDDLING};
 
 /// Users of the two organizations, and of neither.
 pub const USERS: [&str; 12] = [
@@ -91,10 +92,10 @@ fn body(dice: &mut Dice, number: usize, is_eight_bit: bool, octets: &mut Vec<u8>
         // A header alone, and an empty body.
         0..=3 => return,
         4..=7 => return octets.extend_from_slice(b"\r\n"),
-        8..=79 => dice.size(20, 1_500),
-        80..=95 => dice.size(32 * 1024 - 600, 50 * 1024),
-        // More than the spool gathers in memory before it writes to a file.
-        _ => dice.size(257 * 1024, 280 * 1024),
+        8..=71 => dice.size(20, 1_500),
+        72..=79 => dice.size(INLINE - 600, MIDDLING - 600),
+        80..=95 => dice.size(MIDDLING - 600, MIDDLING + 18 * 1024),
+        _ => dice.size(2 * MIDDLING, 3 * MIDDLING),
     };
     octets.extend_from_slice(format!("\r\nThis is message {number}.\r\n").as_bytes());
     let end = octets.len() + length;

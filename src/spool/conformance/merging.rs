@@ -181,15 +181,15 @@ async fn without_a_message_id_nothing_is_left_out_after_the_window(world: World)
 
 async fn octets_of_a_merged_message_go(world: World) {
     let message = Message { organizations: vec![ORGANIZATION, "another"], ..Message::new(1, &["a@x.example"]) };
-    let first = world.prepare(&message, &[b'1'; 100_000]).await.unwrap();
+    let first = world.prepare(&message, &[b'1'; LARGE]).await.unwrap();
     world.spool.decide(first.queue_id, Verdict::Accepted).await.unwrap();
     // One of its two records is merged, the other needs the octets.
     let message = Message { organizations: vec![ORGANIZATION, "third"], ..message };
-    let second = world.prepare(&message, &[b'2'; 100_000]).await.unwrap();
+    let second = world.prepare(&message, &[b'2'; LARGE]).await.unwrap();
     world.spool.decide(second.queue_id, Verdict::Accepted).await.unwrap();
     assert!(matches!(world.spool.show(second.record()).await, Err(SpoolError::NotFound(_))));
-    assert_eq!(world.octets(second.records[1]).await.unwrap().read_all().unwrap(), vec![b'2'; 100_000]);
-    assert_eq!(world.octets(first.record()).await.unwrap().read_all().unwrap(), vec![b'1'; 100_000]);
+    assert_eq!(world.octets(second.records[1]).await.unwrap().read_all().unwrap(), vec![b'2'; LARGE]);
+    assert_eq!(world.octets(first.record()).await.unwrap().read_all().unwrap(), vec![b'1'; LARGE]);
 }
 
 fn nameless() -> Message {

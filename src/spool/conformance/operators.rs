@@ -113,10 +113,10 @@ async fn a_discarded_record_is_history_with_its_reason(world: World) {
 
 async fn a_discard_keeps_octets_that_another_record_needs(world: World) {
     let message = Message { organizations: vec![ORGANIZATION, "another"], ..Message::new(1, &["a@x.example"]) };
-    let prepared = world.prepare(&message, &[b'x'; 100_000]).await.unwrap();
+    let prepared = world.prepare(&message, &[b'x'; LARGE]).await.unwrap();
     world.spool.decide(prepared.queue_id, Verdict::Accepted).await.unwrap();
     world.discard(prepared.records[0]).await.unwrap();
-    assert_eq!(world.octets(prepared.records[1]).await.unwrap().read_all().unwrap().len(), 100_000);
+    assert_eq!(world.octets(prepared.records[1]).await.unwrap().read_all().unwrap().len(), LARGE);
 }
 
 async fn what_is_being_sent_can_not_be_retried_or_discarded(world: World) {

@@ -7,6 +7,7 @@ use super::carry::FoundLog;
 use super::commit::Failure;
 use super::front::Front;
 use super::history;
+use super::rows;
 use super::steps::{answer_for, is_final, spoils_the_transaction};
 use super::writer::{Queued, Shared};
 use crate::clock::SharedClock;
@@ -191,8 +192,12 @@ impl Core {
         }
         // On the writing connection this number moves by the commits of others alone.
         if let Ok(version) = data_version(&self.parts.db)
-            && version != std::mem::replace(&mut self.data_version, version)
+            && version != self.data_version
         {
+            // What can't be asked is asked again the next time.
+            if self.let_go_of_what_others_removed().is_ok() {
+                self.data_version = version;
+            }
             if let Some(front) = &mut self.parts.front {
                 front.database_moves();
             }
@@ -204,6 +209,15 @@ impl Core {
             self.next_prune = now + PRUNE_EVERY;
             self.prune();
         }
+    }
+
+    /// A queue command may have let go of a message: what it held is free again.
+    fn let_go_of_what_others_removed(&self) -> rusqlite::Result<()> {
+        let Parts { db, store, front, .. } = &self.parts;
+        store.let_go_if(|queue_id| {
+            let is_here = front.as_ref().is_some_and(|front| front.has_message(queue_id));
+            Ok(!is_here && rows::lacks_message(db, queue_id)?)
+        })
     }
 
     /// One small batch; the next look takes another while there is more.

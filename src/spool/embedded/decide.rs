@@ -3,6 +3,7 @@
 use super::steps::{Step, StepError};
 use super::{copies, rows};
 use crate::mail::{QueueId, Timestamp};
+use crate::spool::allowance::Grant;
 use crate::spool::files::OctetFile;
 use crate::spool::intake::Gathered;
 use crate::spool::life::{self, Decided, Event, Kept, MessageUuid};
@@ -14,17 +15,25 @@ use std::sync::Arc;
 /// Octets that are ready to be stored.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
-    Inline(Bytes),
+    /// With what a message of the middling sort holds.
+    Inline(Bytes, Option<Arc<Grant>>),
     File(Arc<OctetFile>),
 }
 
 impl Body {
-    /// What an intake has gathered, synced where it is a file.
-    pub(super) async fn of(intake: Intake) -> Result<Self, SpoolError> {
-        Ok(match intake.finish().await? {
-            Gathered::Inline(octets) => Self::Inline(octets),
+    /// What an intake has gathered, synced where it is a file; with what is to be held until it is stored.
+    pub(super) async fn of(intake: Intake) -> Result<(Self, Option<Grant>), SpoolError> {
+        let whole = intake.finish().await?;
+        let body = match whole.octets {
+            Gathered::Inline(octets) => Self::Inline(octets, whole.middling.map(Arc::new)),
             Gathered::File(file) => Self::File(Arc::new(file)),
-        })
+        };
+        Ok((body, whole.arriving))
+    }
+
+    /// Octets that are in memory.
+    pub(super) fn in_memory(&self) -> usize {
+        if let Self::Inline(octets, _) = self { octets.len() } else { 0 }
     }
 }
 
@@ -40,7 +49,10 @@ pub(super) struct Prepared {
 pub(super) fn prepare(step: &mut Step<'_>, prepared: &Prepared) -> Result<(), StepError> {
     let received = prepared.records.first().map_or(Timestamp::from_millis(0), |kept| kept.fields.original.received);
     let octets = match &prepared.body {
-        Body::Inline(octets) => Some(octets.as_ref()),
+        Body::Inline(octets, grant) => {
+            step.effects.hold(prepared.queue_id, grant.as_ref());
+            Some(octets.as_ref())
+        }
         Body::File(file) => {
             step.effects.keep_file(Arc::clone(file));
             None
@@ -135,8 +147,8 @@ fn earlier(step: &Step<'_>, new: &Kept) -> Result<Vec<Kept>, StepError> {
 
 /// Lets a message's octets go, unless a live record still needs them.
 pub(super) fn forget_message(step: &mut Step<'_>, queue_id: QueueId) -> Result<(), StepError> {
-    if rows::forget_message(step.db, queue_id)? {
-        step.effects.remove_file(queue_id);
+    if let Some(in_file) = rows::forget_message(step.db, queue_id)? {
+        step.effects.forget(queue_id, in_file);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! lock              one daemon at a time; names its process
 //! front             what the database lacks yet, a log synced at every group of moves
-//! spool.sqlite      records, reports, small messages, the secret (write-ahead log, synced at every commit)
+//! spool.sqlite      records, reports, messages that are not large, the secret (write-ahead log, synced at every commit)
 //! octets/ab/…ab     large messages, one file each
 //! ```
 //!
@@ -24,6 +24,7 @@ mod gaps;
 mod history;
 mod news;
 mod opening;
+mod options;
 mod pauses;
 mod posts;
 mod readers;
@@ -41,17 +42,18 @@ mod view;
 mod writer;
 
 pub use front::FrontBounds;
+pub use options::{CHECKPOINT_PAGES, Options};
 pub use schema::MIGRATIONS;
 
-use super::disk::{self, SharedDisk};
+use super::allowance::Allowances;
+use super::disk;
 use super::files::OctetStore;
-use super::life::{Kept, MessageUuid};
+use super::life::Kept;
 use super::{
-    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, Intake, Listing, NotedGap, Octets, Operation,
-    Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool, SpoolError,
-    Switched, Verdict,
+    Agenda, Archive, Backlog, Claim, Draft, Figures, Filter, Followers, INLINE_LIMIT, Intake, Listing, NotedGap,
+    Octets, Operation, Outcome, Pause, Pending, Receipt, ReportClaim, Resend, Resent, Returned, Room, Setback, Spool,
+    SpoolError, Switched, Verdict,
 };
-use crate::clock::SharedClock;
 use crate::journal::{Gap, Named, RecordFields, ReportFields, ReportSeed};
 use crate::mail::{QueueId, RecordId, Timestamp};
 use crate::watch;
@@ -65,36 +67,13 @@ use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use steps::{Step, StepError};
 use writer::Writer;
 
 /// Records or reports that one claim gives out, whatever it asks for.
 pub const MAX_CLAIM: usize = 256;
-/// Pages of the write-ahead log that a daemon carries over together: 16 MiB. Most of a busy spool's pages are written again
-/// before that, and reach the database once.
-pub const CHECKPOINT_PAGES: u32 = 4_000;
 /// The directory of octet files.
 const OCTETS: &str = "octets";
-
-/// How a daemon wants its spool.
-#[derive(Clone)]
-pub struct Options {
-    /// Where it lies.
-    pub disk: SharedDisk,
-    /// Decides when windows end and history is old.
-    pub clock: SharedClock,
-    /// How long acknowledged records and failed reports are remembered; `retry.give_up`.
-    pub keep_history: Duration,
-    /// Pages of the write-ahead log that are carried over into the database together; [`CHECKPOINT_PAGES`].
-    pub checkpoint_pages: u32,
-    /// Octets of a message that is stored inline, larger ones in a file each; [`INLINE_LIMIT`](super::INLINE_LIMIT), 256 KiB at most.
-    pub inline_limit: usize,
-    /// How much stays in front of the database.
-    pub front: FrontBounds,
-    /// Derives the UUID of a record's Message-ID when it is sealed.
-    pub message_uuid: MessageUuid,
-}
 
 /// A spool in a directory. Cheap to clone.
 #[derive(Clone)]
@@ -105,6 +84,8 @@ pub struct EmbeddedSpool {
     readers: Readers,
     /// None beside a daemon: messages and attempts are the daemon's.
     options: Option<Options>,
+    /// What messages on their way may take of memory.
+    allowances: Allowances,
 }
 
 impl EmbeddedSpool {
@@ -159,7 +140,8 @@ impl EmbeddedSpool {
 
 impl Spool for EmbeddedSpool {
     fn begin(&self, queue_id: QueueId) -> Intake {
-        Intake::with_store(queue_id, Arc::clone(&self.store)).inline_up_to(posts::inline_limit(self.options.as_ref()))
+        let small = self.options.as_ref().map_or(INLINE_LIMIT, |options| options.inline_limit);
+        Intake::with_store(queue_id, Arc::clone(&self.store), small, self.allowances.clone())
     }
 
     fn prepare(&self, intake: Intake, draft: Draft) -> Pending<()> {
@@ -177,10 +159,10 @@ impl Spool for EmbeddedSpool {
             if intake.queue_id() != queue_id {
                 return Err(SpoolError::Failing("the octets are another message's".to_owned()));
             }
-            let body = Body::of(intake).await?;
+            let (body, _arriving) = Body::of(intake).await?;
             let keep = |draft| Kept::prepared(draft, options.message_uuid);
             let records = draft.records.into_iter().map(keep).collect();
-            let octets = if let Body::Inline(octets) = &body { octets.len() } else { 0 };
+            let octets = body.in_memory();
             let prepared = Prepared { queue_id, size, body, records };
             // Whoever stopped waiting can't have released the message.
             let undo = move |writer: &Writer, ()| drop(post_decide(writer, queue_id, Verdict::Refused, &options));
@@ -395,17 +377,19 @@ impl Spool for EmbeddedSpool {
         Box::pin(async move {
             let (store, asked) = (Arc::clone(&spool.store), returned.clone());
             let lacking = spool.readers.ask(move |db| returned::lacking(db, &store, &asked)).await?;
-            let body = match (lacking, &returned.original) {
+            let (body, _arriving) = match (lacking, &returned.original) {
                 (Some(queue_id), Some(octets)) => {
                     let mut intake = spool.begin(queue_id);
                     intake.append(octets).await?;
-                    Some(Body::of(intake).await?)
+                    let (body, arriving) = Body::of(intake).await?;
+                    (Some(body), arriving)
                 }
-                _ => None,
+                _ => (None, None),
             };
+            let octets = body.as_ref().map_or(0, Body::in_memory);
             let store = Arc::clone(&spool.store);
             let take = move |step: &mut Step<'_>| returned::take(step, &store, &returned, body.as_ref());
-            spool.writer.call(0, take, |_, _| {}).await
+            spool.writer.call(octets, take, |_, _| {}).await
         })
     }
 

@@ -6,6 +6,7 @@ use super::front::{self, Front};
 use super::readers::Readers;
 use super::writer::Writer;
 use super::{CHECKPOINT_PAGES, EmbeddedSpool, OCTETS, Options, schema, sweep};
+use crate::spool::allowance::Allowances;
 use crate::spool::disk::{Disk, Hold, SharedDisk, make_lasting};
 use crate::spool::files::OctetStore;
 use crate::spool::reserve::Reserve;
@@ -123,6 +124,8 @@ impl EmbeddedSpool {
             Opener::Daemon(daemon) => (Some(daemon.lock), daemon.found, daemon.front),
             Opener::Command(found) => (None, found, None),
         };
+        let middling = front.as_ref().map_or(0, Front::middling);
+        let allowances = Allowances::new(options.as_ref().map_or(0, |options| options.inline_limit), middling);
         let directory = path.to_owned();
         let parts = Parts {
             db,
@@ -136,7 +139,7 @@ impl EmbeddedSpool {
         };
         let writer = Writer::start(parts)?;
         let readers = Readers::new(Arc::clone(store.disk()), directory.clone(), writer.clone(), options.is_some());
-        Ok(Self { readers, directory, store, writer, options })
+        Ok(Self { readers, directory, store, writer, options, allowances })
     }
 }
 

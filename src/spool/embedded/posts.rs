@@ -4,7 +4,7 @@ use super::front::{self, FrontStep, Place};
 use super::writer::Writer;
 use super::{Options, attempts, decide};
 use crate::mail::{QueueId, RecordId};
-use crate::spool::{Archive, Draft, INLINE_LIMIT, Pending, RecordDraft, SpoolError, Verdict};
+use crate::spool::{Archive, Draft, Pending, RecordDraft, SpoolError, Verdict};
 use std::sync::Arc;
 
 /// The verdict on a message, which nobody needs to wait for.
@@ -49,11 +49,6 @@ pub(super) fn pace(writer: &Writer, draft: &Draft) -> impl Future<Output = ()> +
             tokio::time::sleep(pace).await;
         }
     }
-}
-
-/// Octets of a message that is stored inline.
-pub(super) fn inline_limit(options: Option<&Options>) -> usize {
-    options.map_or(INLINE_LIMIT, |options| options.inline_limit)
 }
 
 /// The answer of what can't be begun.

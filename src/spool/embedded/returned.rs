@@ -46,7 +46,10 @@ pub(super) fn take(
     rows::save_standing(step.db, kept.fields.id, &kept.standing)?;
     if let Some(body) = body {
         let octets = match body {
-            Body::Inline(octets) => Some(octets.as_ref()),
+            Body::Inline(octets, grant) => {
+                step.effects.hold(queue_id, grant.as_ref());
+                Some(octets.as_ref())
+            }
             Body::File(file) => {
                 step.effects.keep_file(file.clone());
                 None

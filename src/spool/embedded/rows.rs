@@ -187,6 +187,12 @@ pub(super) fn lacks(db: &Connection, id: RecordId) -> rusqlite::Result<bool> {
     found.exists([id.as_str()]).map(|is_there| !is_there)
 }
 
+/// Whether no octets are stored for that message.
+pub(super) fn lacks_message(db: &Connection, queue_id: QueueId) -> rusqlite::Result<bool> {
+    let mut found = db.prepare_cached("SELECT 1 FROM message WHERE queue_id = ?")?;
+    found.exists([queue_id.as_str()]).map(|is_there| !is_there)
+}
+
 /// A new record.
 pub(super) fn insert(db: &Connection, kept: &Kept) -> Result<(), StepError> {
     put(db, concat!("INSERT", into_record!()), kept)
@@ -336,8 +342,8 @@ pub(super) fn octets(db: &Connection, store: &OctetStore, queue_id: QueueId) -> 
     }))
 }
 
-/// Forgets the octets of a message that no record refers to which is live, or kept to be sent again; true when they were in a file.
-pub(super) fn forget_message(db: &Connection, queue_id: QueueId) -> rusqlite::Result<bool> {
+/// Forgets the octets of a message that no record refers to which is live, or kept to be sent again; tells whether they were in a file.
+pub(super) fn forget_message(db: &Connection, queue_id: QueueId) -> rusqlite::Result<Option<bool>> {
     let mut statement = db.prepare_cached(
         "DELETE FROM message WHERE queue_id = ?1 AND NOT EXISTS \
          (SELECT 1 FROM record WHERE queue_id = ?1 AND (ended IS NULL OR retained)) \
@@ -345,7 +351,7 @@ pub(super) fn forget_message(db: &Connection, queue_id: QueueId) -> rusqlite::Re
     )?;
     // Every row has to be asked for, or the statement does not come to its end.
     let gone: rusqlite::Result<Vec<bool>> = statement.query_map([queue_id.as_str()], |row| row.get(0))?.collect();
-    Ok(gone?.into_iter().any(|in_file| in_file))
+    Ok(gone?.pop())
 }
 
 /// A column that is written as a word: a state or an id.

@@ -2,6 +2,7 @@
 
 use crate::mail::QueueId;
 use crate::spool::SpoolError;
+use crate::spool::allowance::Grant;
 use crate::spool::files::{OctetFile, OctetStore};
 use crate::spool::life::Event;
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -20,12 +21,21 @@ pub(super) struct Step<'a> {
 pub(super) struct Effects {
     /// Files that stay.
     kept: Vec<Arc<OctetFile>>,
-    /// Messages whose octet files go.
-    gone: Vec<QueueId>,
+    /// What becomes of messages' octets, in this order.
+    octets: Vec<(QueueId, Fate)>,
     /// Lines of the log.
     events: Vec<Event>,
     /// Something may have become due.
     due: bool,
+}
+
+/// What becomes of a message's octets.
+#[derive(Debug)]
+enum Fate {
+    /// They are stored inline, and hold what was granted for that.
+    Held(Arc<Grant>),
+    /// They go; whether they are in a file.
+    Gone(bool),
 }
 
 impl Effects {
@@ -33,8 +43,12 @@ impl Effects {
         self.kept.push(file);
     }
 
-    pub(super) fn remove_file(&mut self, queue_id: QueueId) {
-        self.gone.push(queue_id);
+    pub(super) fn hold(&mut self, queue_id: QueueId, grant: Option<&Arc<Grant>>) {
+        self.octets.extend(grant.map(|grant| (queue_id, Fate::Held(Arc::clone(grant)))));
+    }
+
+    pub(super) fn forget(&mut self, queue_id: QueueId, in_file: bool) {
+        self.octets.push((queue_id, Fate::Gone(in_file)));
     }
 
     pub(super) fn log(&mut self, event: Event) {
@@ -51,7 +65,7 @@ impl Effects {
 
     pub(super) fn append(&mut self, mut more: Self) {
         self.kept.append(&mut more.kept);
-        self.gone.append(&mut more.gone);
+        self.octets.append(&mut more.octets);
         self.events.append(&mut more.events);
         self.due |= more.due;
     }
@@ -61,10 +75,20 @@ impl Effects {
         self.kept.iter().for_each(|file| file.keep());
     }
 
-    /// Writes the log and removes what is over.
+    /// Writes the log, removes what is over, and takes note of what is held.
     pub(super) fn carry_out(self, store: &OctetStore) {
         self.events.iter().for_each(Event::write);
-        self.gone.into_iter().for_each(|queue_id| store.remove(queue_id));
+        for (queue_id, fate) in self.octets {
+            match fate {
+                Fate::Held(grant) => store.hold(queue_id, grant),
+                Fate::Gone(in_file) => {
+                    store.let_go(queue_id);
+                    if in_file {
+                        store.remove(queue_id);
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -100,7 +100,7 @@ fn remove_strangers(step: &mut Step<'_>, store: &OctetStore, named: &HashSet<Str
     let each = store.each(|name, path| {
         if !named.contains(name) {
             match name.parse() {
-                Ok(queue_id) => step.effects.remove_file(queue_id),
+                Ok(queue_id) => step.effects.forget(queue_id, true),
                 Err(_) => tracing::warn!(event = "spool.leftover", path = %path.display(), "a file that is not the spool's was left alone"),
             }
         }

@@ -25,8 +25,10 @@ pub const ORGANIZATION: &str = "yourorganization";
 pub const WINDOW: Duration = Duration::from_secs(5);
 pub const KEEP_HISTORY: Duration = Duration::from_secs(8 * 86_400);
 pub const ROOT: &str = "/machine";
-/// Octets of a message that is stored inline: a fourth of what the daemon has, so that the files of larger ones are small.
-pub const INLINE: usize = 32 * 1024;
+/// Octets of a small message: a sixteenth of what the daemon has, so that the files of larger ones are small.
+pub const INLINE: usize = 8 * 1024;
+/// Octets of a message that is stored inline while there is an allowance for it.
+pub const MIDDLING: usize = 4 * INLINE;
 
 /// Bounds that every move of a day meets.
 pub const NARROW: FrontBounds = FrontBounds { records: 2, octets: 24 * 1024, log_octets: 96 * 1024 };

@@ -61,6 +61,11 @@ impl Log {
         Ok(Self { file, generation, given: generation, base: 0, at: 0, half })
     }
 
+    /// Octets of its file.
+    pub(super) fn octets(&self) -> u64 {
+        self.half.saturating_mul(2)
+    }
+
     /// Whether a group with so many octets of entries finds its place.
     pub(super) fn has_room(&self, octets: usize) -> bool {
         let end = self.at.saturating_add((HEAD.saturating_add(octets)) as u64);

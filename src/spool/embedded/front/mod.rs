@@ -51,6 +51,8 @@ use tokio::time::Instant;
 const SMALL_PART: u64 = 32;
 /// … and at least this large, or there is no front at all.
 const SMALLEST_LOG: u64 = 1 << 20;
+/// Messages that are neither small nor large take up at most this part of the log, so that its other half can begin with them.
+const MIDDLING_PART: u64 = 5;
 /// How long history stays here while others go on coming …
 const LONGEST_STAY: Duration = Duration::from_secs(3);
 /// … and all when nothing moves any more, …
@@ -176,6 +178,16 @@ impl Front {
         }
     }
 
+    /// Octets that messages may take which are stored inline though they are not small.
+    pub(super) fn middling(&self) -> usize {
+        self.bounds.octets.min(usize::try_from(self.log.octets() / MIDDLING_PART).unwrap_or(usize::MAX))
+    }
+
+    /// Whether that message is here.
+    pub(super) fn has_message(&self, queue_id: QueueId) -> bool {
+        self.table.messages.contains_key(&queue_id)
+    }
+
     /// Whether nothing is here.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -239,8 +251,8 @@ impl Front {
     pub(super) fn lags(&self, now: Timestamp) -> BTreeMap<Archive, Lag> {
         let is_now = |at: Option<&Instant>| at.is_some_and(|at| at.elapsed() < FLOWING);
         let flows = |archive| is_now(self.taken.as_ref()) && is_now(self.claimed.get(archive));
-        // As if each message were as large as those that are here.
-        let each = self.table.octets / self.table.records.len().max(1);
+        // As if each message were as large as the small ones that are here: others are bounded, and soon files again.
+        let each = self.table.small_octets() / self.table.records.len().max(1);
         let percent = |of: usize, most: usize| of.saturating_mul(100) / most.max(1);
         let due = self.table.due.iter().filter(|(archive, _)| flows(archive));
         due.filter_map(|(archive, due)| {
@@ -313,21 +325,23 @@ impl Front {
         self.settle();
     }
 
-    /// A new message, without records.
+    /// A new message, without records; of octets that are inline it is said whether they are of the middling sort.
     fn add_message(
         &mut self,
         queue_id: QueueId,
         received: Timestamp,
         size: u64,
-        octets: Option<Bytes>,
+        octets: Option<(Bytes, bool)>,
     ) -> Result<(), SpoolError> {
+        let (octets, is_middling) = octets.map_or((None, false), |(octets, is_middling)| (Some(octets), is_middling));
         let entry = MessageEntry { queue_id, received, size, in_file: octets.is_none() };
         self.entries.message(&entry, octets.as_ref())?;
         if self.came.len() == MAX_STEPS {
             self.came.pop_front();
         }
         self.came.push_back(Instant::now());
-        let was = self.table.put_message(queue_id, Some(Message { received, size, octets, records: BTreeSet::new() }));
+        let message = Message { received, size, octets, is_middling, records: BTreeSet::new() };
+        let was = self.table.put_message(queue_id, Some(message));
         self.undo.push(Was::Message(queue_id, was));
         Ok(())
     }
@@ -360,17 +374,17 @@ impl Front {
         Ok(())
     }
 
-    /// Lets a message's octets go unless a live record needs them; whether they were in a file.
-    fn forget_message(&mut self, queue_id: QueueId) -> Result<bool, SpoolError> {
-        let Some(message) = self.table.messages.get(&queue_id) else { return Ok(false) };
+    /// Lets a message's octets go unless a live record needs them; tells whether they were in a file.
+    fn forget_message(&mut self, queue_id: QueueId) -> Result<Option<bool>, SpoolError> {
+        let Some(message) = self.table.messages.get(&queue_id) else { return Ok(None) };
         let is_live = |id| self.table.records.get(id).is_some_and(|kept: &Kept| kept.standing.ended.is_none());
         if message.records.iter().any(is_live) {
-            return Ok(false);
+            return Ok(None);
         }
         self.entries.message_gone(queue_id)?;
         let was = self.table.put_message(queue_id, None);
         let was_in_file = was.as_ref().is_some_and(|message| message.octets.is_none());
         self.undo.push(Was::Message(queue_id, was));
-        Ok(was_in_file)
+        Ok(Some(was_in_file))
     }
 }

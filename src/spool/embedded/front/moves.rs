@@ -24,7 +24,10 @@ pub(in super::super) fn prepare(step: &mut FrontStep<'_>, prepared: &Prepared) -
     step.store.reserve().admit()?;
     let received = prepared.records.first().map_or(Timestamp::from_millis(0), |kept| kept.fields.original.received);
     let octets = match &prepared.body {
-        Body::Inline(octets) => Some(octets.clone()),
+        Body::Inline(octets, grant) => {
+            step.effects.hold(queue_id, grant.as_ref());
+            Some((octets.clone(), grant.is_some()))
+        }
         Body::File(file) => {
             step.effects.keep_file(Arc::clone(file));
             None
@@ -248,8 +251,8 @@ pub(in super::super) fn unclaim(step: &mut FrontStep<'_>, id: RecordId) -> Resul
 }
 
 fn forget(step: &mut FrontStep<'_>, queue_id: QueueId) -> Result<(), SpoolError> {
-    if Front::forget_message(step.front, queue_id)? {
-        step.effects.remove_file(queue_id);
+    if let Some(in_file) = Front::forget_message(step.front, queue_id)? {
+        step.effects.forget(queue_id, in_file);
     }
     Ok(())
 }

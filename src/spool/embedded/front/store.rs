@@ -47,7 +47,7 @@ impl Table {
     pub(super) fn store_message(&self, db: &Connection, queue_id: QueueId) -> rusqlite::Result<()> {
         match self.messages.get(&queue_id) {
             // A group may have ended between a message and its records; nobody was answered.
-            Some(Message { received, size, octets, records }) if !records.is_empty() => {
+            Some(Message { received, size, octets, records, .. }) if !records.is_empty() => {
                 rows::store_message(db, queue_id, *received, *size, octets.as_deref())
             }
             _ => Ok(()),
@@ -68,7 +68,8 @@ impl Table {
             Entry::Message(entry, octets) => {
                 let octets = (!entry.in_file).then(|| Bytes::copy_from_slice(octets));
                 let (received, size) = (entry.received, entry.size);
-                self.put_message(entry.queue_id, Some(Message { received, size, octets, records: BTreeSet::new() }));
+                let message = Message { received, size, octets, is_middling: false, records: BTreeSet::new() };
+                self.put_message(entry.queue_id, Some(message));
             }
             Entry::Record(kept) => drop(self.put_record(kept.fields.id, Some(*kept))),
             Entry::Move(moved) => {

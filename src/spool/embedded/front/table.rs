@@ -15,6 +15,8 @@ pub(super) struct Message {
     pub(super) size: u64,
     /// None: in the file of that id.
     pub(super) octets: Option<Bytes>,
+    /// Whether they hold a part of the allowance for the middling sort.
+    pub(super) is_middling: bool,
     pub(super) records: BTreeSet<RecordId>,
 }
 
@@ -26,8 +28,10 @@ pub(super) struct Table {
     /// Records by the message they are of, whatever organization's.
     by_identity: BTreeMap<[u8; 32], Vec<RecordId>>,
     pub(super) due: BTreeMap<Archive, BTreeSet<(Timestamp, RecordId)>>,
-    /// Octets of the messages.
+    /// Octets of the messages …
     pub(super) octets: usize,
+    /// … and of those of the middling sort among them.
+    middling: usize,
     /// Records whose message the next hop has not judged.
     pub(super) undecided: usize,
     /// Records that wait for an attempt.
@@ -63,6 +67,11 @@ impl Table {
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.messages.is_empty()
+    }
+
+    /// Octets of the small messages.
+    pub(super) fn small_octets(&self) -> usize {
+        self.octets.saturating_sub(self.middling)
     }
 
     /// The octets of a message, while a live record needs them.
@@ -150,9 +159,12 @@ impl Table {
     pub(super) fn put_message(&mut self, queue_id: QueueId, message: Option<Message>) -> Option<Message> {
         let octets = |message: &Message| message.octets.as_ref().map_or(0, Bytes::len);
         let was = self.messages.remove(&queue_id);
+        let middling = |message: &Message| if message.is_middling { octets(message) } else { 0 };
         self.octets = self.octets.saturating_sub(was.as_ref().map_or(0, octets));
+        self.middling = self.middling.saturating_sub(was.as_ref().map_or(0, middling));
         if let Some(message) = message {
             self.octets = self.octets.saturating_add(octets(&message));
+            self.middling = self.middling.saturating_add(middling(&message));
             self.messages.insert(queue_id, message);
         }
         was

@@ -61,7 +61,7 @@ impl House {
         let records = draft(message, queue_id, b"octets", now).records;
         let records: Vec<_> = records.into_iter().map(|record| Kept::prepared(record, uuid_of)).collect();
         let id = records[0].fields.id;
-        let prepared = Prepared { queue_id, size: 6, body: Body::Inline(Bytes::from_static(b"octets")), records };
+        let prepared = Prepared { queue_id, size: 6, body: Body::Inline(Bytes::from_static(b"octets"), None), records };
         self.take(|step| prepare(step, &prepared));
         (id, self.ask(|step| decide(step, queue_id, Verdict::Accepted, now, uuid_of)))
     }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// An embedded spool in a directory that outlives it.
 pub(super) struct House {
@@ -90,7 +91,7 @@ impl House {
 
     /// Prepares and decides a message whose octets go to a file.
     pub(super) async fn relay_large(&self, message: &Message) -> Prepared {
-        let prepared = self.world.prepare(message, &[b'x'; 100_000]).await.unwrap();
+        let prepared = self.world.prepare(message, &[b'x'; LARGE]).await.unwrap();
         self.spool.decide(prepared.queue_id, Verdict::Accepted).await.unwrap();
         prepared
     }

@@ -24,7 +24,7 @@ async fn a_command_beside_the_daemon_sees_and_moves_records() {
     let now = house.world.now();
     let seen: Vec<_> = beside.list(Filter::default(), 9).await.unwrap();
     assert_eq!(seen, house.world.live().await);
-    assert_eq!(beside.show(first).await.unwrap().2.unwrap().read_all().unwrap(), vec![b'x'; 100_000]);
+    assert_eq!(beside.show(first).await.unwrap().2.unwrap().read_all().unwrap(), vec![b'x'; LARGE]);
 
     let mut changes = house.spool.changes();
     changes.borrow_and_update();
@@ -116,5 +116,5 @@ async fn the_spool_s_octets_are_those_of_the_database_with_its_log_and_of_large_
     assert!(log > 0, "nothing has been carried over yet");
     // Each page is in the database, or in the log alone.
     let octets = house.spool.figures().await.unwrap().octets;
-    assert!(octets > log + 100_000 && octets >= length("spool.sqlite") + log, "{octets}");
+    assert!(octets > log + LARGE as u64 && octets >= length("spool.sqlite") + log, "{octets}");
 }

@@ -68,7 +68,7 @@ async fn attempts_cut_off_are_due_again_as_they_were() {
 async fn an_unknown_verdict_is_merged_like_any_other() {
     let house = House::new();
     let first = house.world.relay(&Message::new(1, &["a@x.example"]), Verdict::Accepted).await;
-    house.world.prepare(&Message::new(1, &["b@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    house.world.prepare(&Message::new(1, &["b@x.example"]), &[b'x'; LARGE]).await.unwrap();
     assert_eq!(house.files().len(), 1);
     let (reborn, recovered) = house.killed();
     assert_eq!(recovered, Recovered { records: 1, unknown: 0 });
@@ -91,10 +91,88 @@ async fn octet_files_without_a_message_are_removed() {
 }
 
 #[tokio::test]
+async fn messages_of_the_middling_sort_are_inline_while_the_allowance_lasts_and_all_come_back() {
+    let house = House::new();
+    let left = || house.spool.allowances.middling.left() / 1_024;
+    // 98 KiB each.
+    let octets = |number: u8| (0..100_000_u32).map(|place| number.wrapping_add(place as u8)).collect::<Vec<_>>();
+    let all = left();
+    let inline = all / 98;
+    assert!((10..20).contains(&inline), "{inline}");
+    let mut begun = Vec::new();
+    for number in 0..30 {
+        let queue_id = QueueId::new(house.world.now(), &crate::mail::OsEntropy);
+        let mut intake = house.spool.begin(queue_id);
+        intake.append(&octets(number)).await.unwrap();
+        begun.push((number, queue_id, intake));
+    }
+    assert_eq!((house.files().len(), left()), (30 - inline, all - inline * 98));
+    // Those inline in one group of the log, behind what the writer is busy with.
+    let (release, busy) = house.occupy();
+    let (mut records, mut prepared) = (Vec::new(), tokio::task::JoinSet::new());
+    for (number, queue_id, intake) in begun {
+        let draft = draft(&Message::new(number, &["a@x.example"]), queue_id, &octets(number), house.world.now());
+        records.push((queue_id, draft.records[0].fields.id, number));
+        prepared.spawn(house.spool.prepare(intake, draft));
+    }
+    tokio::task::yield_now().await;
+    drop(release);
+    busy.await.unwrap();
+    while let Some(one) = prepared.join_next().await {
+        one.unwrap().unwrap();
+    }
+    let all_are_there = async |reborn: &House| {
+        assert_eq!(reborn.files().len(), 30 - inline);
+        for (_, record, number) in &records {
+            assert_eq!(reborn.world.octets(*record).await.unwrap().read_all().unwrap(), octets(*number));
+        }
+    };
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 30, unknown: 30 });
+    all_are_there(&reborn).await;
+    for (queue_id, _, _) in &records {
+        house.spool.decide(*queue_id, Verdict::Accepted).await.unwrap();
+    }
+    house.spool.complete().await.unwrap();
+    assert_eq!(left(), all - inline * 98, "in the database they are held as before");
+    let (reborn, recovered) = house.killed();
+    assert_eq!(recovered, Recovered { records: 30, unknown: 0 });
+    all_are_there(&reborn).await;
+    for claim in house.world.claim_all().await {
+        house.world.ack(claim.fields.id).await;
+    }
+    // Behind what follows the last of them.
+    house.step(|_| Ok(())).await.unwrap();
+    assert_eq!((house.world.live().await.len(), house.files().len(), left()), (0, 0, all));
+}
+
+#[tokio::test]
+async fn what_a_queue_command_discards_is_no_longer_held() {
+    let house = House::new();
+    let left = || house.spool.allowances.middling.left() / 1_024;
+    let all = left();
+    let one = house.world.prepare(&Message::new(1, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    house.spool.decide(one.queue_id, Verdict::Accepted).await.unwrap();
+    let two = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    house.spool.decide(two.queue_id, Verdict::Accepted).await.unwrap();
+    house.spool.complete().await.unwrap();
+    assert_eq!(left(), all - 2 * 98);
+    let beside = EmbeddedSpool::open_beside(&house.path(), system()).unwrap();
+    let mut changes = house.spool.changes();
+    let discard = Operation::Discard { reason: "asked for".into() };
+    beside.operate(one.record(), discard, house.world.now()).await.unwrap();
+    // The daemon sees within a second that another process has been there.
+    while left() == all - 2 * 98 {
+        changes.changed().await.unwrap();
+    }
+    assert_eq!(left(), all - 98);
+}
+
+#[tokio::test]
 async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
     let house = House::new();
     let missing = house.relay_large(&Message::new(1, &["a@x.example"])).await;
-    let cut = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; 100_000]).await.unwrap();
+    let cut = house.world.prepare(&Message::new(2, &["a@x.example"]), &[b'x'; LARGE]).await.unwrap();
     let sound = house.relay_large(&Message::new(3, &["a@x.example"])).await;
     let copy = house.copy();
     let store = OctetStore::open(
@@ -113,7 +191,7 @@ async fn a_record_whose_file_is_missing_or_cut_is_failed_and_says_so() {
     let why = reply(reborn.spool.show(missing.record()).await.unwrap().1);
     assert!(why.contains("the spool's octets: file") && why.ends_with("is missing"), "{why}");
     let why = reply(reborn.spool.show(cut.record()).await.unwrap().1);
-    assert!(why.contains("has 5 octets instead of 100000"), "{why}");
+    assert!(why.contains("has 5 octets instead of 200000"), "{why}");
     assert_eq!(reborn.world.claim_all().await.len(), 1);
     // The same message again is not taken for known: its octets are here now.
     let again = reborn.relay_large(&Message::new(1, &["a@x.example"])).await;
