@@ -1,10 +1,10 @@
 //! What must be found on a disk after whatever happened to it, and that the spool goes on from there.
 
 use super::SimulatedDisk;
-use super::work::{Books, Desk, Move, Place, Told, path};
+use super::work::{Books, Desk, INLINE, MIDDLING, Move, Place, Told, path};
 use journal_relay::journal::RecordFields;
 use journal_relay::mail::RecordId;
-use journal_relay::spool::{Filter, Listing, Recovered, Spool};
+use journal_relay::spool::{Filter, Listing, Octets, Recovered, Spool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub async fn check_promises(desk: &Desk, context: &str) {
     let strangers: Vec<_> = records.keys().filter(|id| all.iter().all(|told| told.record != **id)).collect();
     assert!(strangers.is_empty(), "{context}: {strangers:?}");
     check_names(&records, context);
-    check_files(desk, &all, &records, context);
+    check_files(desk, &all, &records, context).await;
 }
 
 fn check_place(told: &Told, found: Option<&(Listing, RecordFields)>, context: &str) {
@@ -94,20 +94,26 @@ async fn check_octets(desk: &Desk, told: &Told, found: Option<&(Listing, RecordF
     assert!(octets == told.octets, "{context}: other octets than were taken: {told:?}");
 }
 
-/// The octet files are those of live records that are large, and perhaps of the middling sort; no other.
-fn check_files(desk: &Desk, all: &[Told], records: &Records, context: &str) {
+/// The octet files are those of live records that are large, and of the middling sort where the spool says so; no other.
+async fn check_files(desk: &Desk, all: &[Told], records: &Records, context: &str) {
     let is_live = |told: &&Told| {
         let found = records.get(&told.record);
         found.is_some_and(|(listing, _)| !matches!(listing.state.as_str(), "acked" | "discarded"))
     };
-    let beyond = |octets| {
-        let some = all.iter().filter(is_live).filter(move |told| told.octets.len() > octets);
-        some.map(|told| told.queue_id.to_string()).collect::<BTreeSet<_>>()
-    };
+    let mut expected = BTreeSet::new();
+    for told in all.iter().filter(is_live) {
+        let octets = desk.spool.show(told.record).await.unwrap().2;
+        let is_in_file = matches!(octets, Some(Octets::File { .. }));
+        let size = told.octets.len();
+        assert!(is_in_file || size <= MIDDLING, "{context}: {size} octets inline: {told:?}");
+        assert!(!is_in_file || size > INLINE, "{context}: {size} octets in a file: {told:?}");
+        if is_in_file {
+            expected.insert(told.queue_id.to_string());
+        }
+    }
     let files = desk.disk.files(&path().join("octets"));
     let found: BTreeSet<_> = files.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
-    assert!(found.is_superset(&beyond(super::work::MIDDLING)), "{context}: {found:?}");
-    assert!(found.is_subset(&beyond(super::work::INLINE)), "{context}: {found:?}");
+    assert_eq!(found, expected, "{context}");
 }
 
 /// A new message goes all the way, and everything that waits is sent.
