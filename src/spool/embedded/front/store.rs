@@ -33,12 +33,15 @@ impl Table {
 
     /// Stores what the database lacks. A record that it has is one that had left: there it is as it stands in the log, or further.
     fn restore(&self, db: &Connection) -> rusqlite::Result<()> {
+        // A message that several records are of is stored once.
+        let mut stored = BTreeSet::new();
         for id in
             self.records.keys().filter_map(|id| rows::lacks(db, *id).map(|lacks| lacks.then_some(*id)).transpose())
         {
             let id = id?;
             let queue_id = self.records.get(&id).map(|kept| kept.fields.original.queue_id);
-            queue_id.map_or(Ok(()), |queue_id| self.store_message(db, queue_id))?;
+            let lacking = queue_id.filter(|queue_id| stored.insert(*queue_id));
+            lacking.map_or(Ok(()), |queue_id| self.store_message(db, queue_id))?;
             self.store_record(db, id)?;
         }
         Ok(())
