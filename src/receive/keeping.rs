@@ -68,7 +68,7 @@ impl Keeping {
         }
         let mut intake = self.parts.spool.begin(queue_id);
         if let Some(octets) = declared {
-            intake.expect(octets);
+            intake.announce(octets);
         }
         self.intake = Some(intake);
     }

@@ -105,7 +105,7 @@ impl Intake {
     }
 
     /// Somebody says that so many octets will come (SIZE of RFC 1870); more or fewer may.
-    pub fn expect(&mut self, octets: u64) {
+    pub fn announce(&mut self, octets: u64) {
         self.expected = usize::try_from(octets.saturating_add(OWN_OCTETS)).unwrap_or(usize::MAX);
     }
 

@@ -61,7 +61,7 @@ proptest! {
         let length = expected.len();
         let mut intake = intake(&store, &allowances);
         if let Some(more) = announced {
-            intake.expect(u64::try_from((length as i64 + more).max(0)).unwrap());
+            intake.announce(u64::try_from((length as i64 + more).max(0)).unwrap());
         }
         let whole = run(async {
             for (octet, count) in &pieces {
@@ -109,7 +109,7 @@ fn many_of_the_middling_sort_share_their_allowance_and_who_finds_none_goes_to_a_
     run(async {
         let mut intakes: Vec<_> = (0..4).map(|_| intake(&store, &allowances)).collect();
         for intake in &mut intakes[..2] {
-            intake.expect(2 * SMALL as u64 - OWN_OCTETS);
+            intake.announce(2 * SMALL as u64 - OWN_OCTETS);
             intake.append(&[b'x'; SMALL + 1]).await.unwrap();
         }
         // Not said beforehand: half as much again at a time.
