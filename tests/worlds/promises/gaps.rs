@@ -31,6 +31,18 @@ fn lines<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = &'f Logged> {
     facts.history.log.iter().filter(|line| line.event == "record.bypassed")
 }
 
+/// Whether the relay could not tell which reply was the one to the message's end: QUIT had something else than its 221 behind
+/// it, as when a reply too many came before.
+fn is_in_doubt(facts: &Facts<'_>, queue_id: &str) -> bool {
+    let too_many = |line: &&Logged| line.text("cause").starts_with("answered more often than it was asked");
+    facts
+        .history
+        .log
+        .iter()
+        .filter(too_many)
+        .any(|line| line.event == "next_hop.failed" && line.text("queue_id") == queue_id)
+}
+
 pub(super) fn gaps(facts: &Facts<'_>, complaints: &mut Vec<String>) {
     let history = facts.history;
     // By organization and queue id: when it was told, and in how many gaps it is.
@@ -42,7 +54,7 @@ pub(super) fn gaps(facts: &Facts<'_>, complaints: &mut Vec<String>) {
                 .push(format!("1 journaled: {organization} was told again or wrongly of {queue_id} without a record"));
         }
         let refused = |arrival: &Arrival| !arrival.taken && arrival.replied && facts.queue_id(arrival) == queue_id;
-        if facts.at_next_hop().any(refused) {
+        if !is_in_doubt(facts, queue_id) && facts.at_next_hop().any(refused) {
             complaints.push(format!("6 honest: {queue_id} was refused, and counts as relayed without a record"));
         }
     }
