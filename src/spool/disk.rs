@@ -10,7 +10,7 @@ use super::lock;
 use super::{READ_CHUNK, Room, SpoolError};
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,10 +50,18 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
 
     /// Opens a file to read it from its beginning.
-    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        self.open_at(path, 0)
+    }
+
+    /// Opens a file to read it from a place on, which is counted in octets.
+    fn open_at(&self, path: &Path, at: u64) -> io::Result<Box<dyn ReadFile>>;
 
     /// Octets of a file.
     fn length(&self, path: &Path) -> io::Result<u64>;
+
+    /// Gives a file a second name; [`io::ErrorKind::AlreadyExists`] when there is something of that name. It is not durable yet.
+    fn link(&self, path: &Path, second: &Path) -> io::Result<()>;
 
     /// Removes a file. Whether its name stays away after a loss of power is not promised.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -233,12 +241,18 @@ impl Disk for SystemDisk {
         Ok(Box::new(OpenOptions::new().write(true).open(path)?))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
-        Ok(Box::new(File::open(path)?))
+    fn open_at(&self, path: &Path, at: u64) -> io::Result<Box<dyn ReadFile>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        Ok(Box::new(file))
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
         std::fs::metadata(path).map(|found| found.len())
+    }
+
+    fn link(&self, path: &Path, second: &Path) -> io::Result<()> {
+        std::fs::hard_link(path, second)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -60,7 +60,16 @@ impl EmbeddedSpool {
             _ => {}
         }
         front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;
-        let recovered = sweep::put_in_order(&mut db, &store, &options).map_err(|error| in_directory(path, error))?;
+        let evidence = front::evidence(&disk, path).map_err(|error| in_directory(path, error))?;
+        for log in &evidence {
+            tracing::error!(
+                event = "spool.damaged",
+                path = %log.display(),
+                "a damaged log is kept; while it is, octet files that no message has stay, too"
+            );
+        }
+        let recovered = sweep::put_in_order(&mut db, &store, &options, !evidence.is_empty())
+            .map_err(|error| in_directory(path, error))?;
         // Rows behind a log that is not carried over may be lost with the power: then what they came from is still needed.
         let front = if found == FoundLog::CarriedOver {
             front::renew(&db, &disk, path, options.front).map_err(|error| in_directory(path, error))?
@@ -97,10 +106,13 @@ impl EmbeddedSpool {
             Ok(()) if disk.is_locked(path).unwrap_or(true) => FoundLog::Anothers,
             Ok(()) => FoundLog::CarriedOver,
         };
-        if is_alone
-            && front::is_left(&db, &disk, path).map_err(|error| in_directory(path, error))?
-            && let Ok(_lock) = disk.lock(path)
-        {
+        let is_left = is_alone
+            && match front::is_left(&db, &disk, path) {
+                // The log of a daemon that has begun meanwhile.
+                Err(_) if disk.is_locked(path).unwrap_or(true) => false,
+                is_left => is_left.map_err(|error| in_directory(path, error))?,
+            };
+        if is_left && let Ok(_lock) = disk.lock(path) {
             // No daemon runs: what the last one has not brought into the database is brought there.
             durable.map_err(|obstacle| in_directory(path, obstacle.into()))?;
             front::recover(&mut db, &disk, path).map_err(|error| in_directory(path, error))?;

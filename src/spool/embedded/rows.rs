@@ -318,6 +318,16 @@ pub(super) fn store_message(
     put_message(db, "INSERT OR REPLACE", (queue_id, received, size), octets)
 }
 
+/// Where a record's message is lost one without octets, which may be in a file; where they are not, a start finds that out.
+pub(super) fn supply_message(
+    db: &Connection,
+    queue_id: QueueId,
+    received: Timestamp,
+    size: u64,
+) -> rusqlite::Result<()> {
+    put_message(db, "INSERT OR IGNORE", (queue_id, received, size), None)
+}
+
 fn put_message(
     db: &Connection,
     verb: &str,

@@ -200,6 +200,10 @@ pub const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE front ADD COLUMN half INTEGER NOT NULL DEFAULT 0;   -- where the second half of its file begins; 0: it has one part
 ",
+    "
+    ALTER TABLE front ADD COLUMN first INTEGER;     -- the first generation that the file may have; null: not known
+    ALTER TABLE front ADD COLUMN last INTEGER;      -- the last one that it may have without being another database's
+",
 ];
 
 /// Opens the database for writing; makes an empty one (mode 0600) when `create` says so.

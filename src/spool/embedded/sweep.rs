@@ -4,7 +4,7 @@
 //! |------------------------------------|-----------------------------------------------------------------|
 //! | records `prepared`, no verdict     | decided as [`Verdict::Unknown`]; the merge rules apply          |
 //! | records and reports `sending`      | what they were before, due again                                |
-//! | an octet file that no message has  | removed                                                         |
+//! | an octet file that no message has  | removed; left while a damaged log is kept, which may have had one |
 //! | a message whose file is missing    | its records are failed and say so; never lost, never a crash    |
 
 use super::Options;
@@ -19,16 +19,18 @@ use crate::spool::{Recovered, SpoolError, Verdict};
 use rusqlite::{Connection, TransactionBehavior};
 use std::collections::HashSet;
 
-/// Puts everything in order, in one transaction; octet files that no message has are removed afterwards.
+/// Puts everything in order, in one transaction; octet files that no message has are removed afterwards,
+/// unless they are to be kept.
 pub(super) fn put_in_order(
     db: &mut Connection,
     store: &OctetStore,
     options: &Options,
+    keeps_strangers: bool,
 ) -> Result<Recovered, SpoolError> {
     let unusable = |error: rusqlite::Error| SpoolError::Unusable(error.to_string());
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(unusable)?;
     let mut step = Step { db: &transaction, effects: Effects::default() };
-    let recovered = sweep(&mut step, store, options.clock.now(), options.message_uuid)
+    let recovered = sweep(&mut step, store, options, keeps_strangers)
         .map_err(|error| SpoolError::Unusable(SpoolError::from(error).to_string()))?;
     let effects = step.effects;
     transaction.commit().map_err(unusable)?;
@@ -39,17 +41,20 @@ pub(super) fn put_in_order(
 fn sweep(
     step: &mut Step<'_>,
     store: &OctetStore,
-    now: Timestamp,
-    message_uuid: MessageUuid,
+    options: &Options,
+    keeps_strangers: bool,
 ) -> Result<Recovered, StepError> {
+    let now = options.clock.now();
     step.db.execute_batch(
         "UPDATE record SET state = before, due = CASE WHEN held THEN NULL ELSE next_attempt END
              WHERE ended IS NULL AND state = 'sending';
          UPDATE report SET state = 'waiting', due = 0 WHERE ended IS NULL AND state = 'sending';",
     )?;
-    let unknown = decide_prepared(step, now, message_uuid)?;
+    let unknown = decide_prepared(step, now, options.message_uuid)?;
     let named = check_files(step, store, now)?;
-    remove_strangers(step, store, &named)?;
+    if !keeps_strangers {
+        remove_strangers(step, store, &named)?;
+    }
     let records: i64 = step.db.query_row(
         "SELECT count(*) FROM record WHERE ended IS NULL AND state IN ('waiting', 'deferred', 'failed')",
         [],

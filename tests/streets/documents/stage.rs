@@ -18,6 +18,7 @@
 //! | `new stage` | everything from here on is played on a stage of its own, beside what stands before |
 //! | `file PATTERN` | until there is one |
 //! | `schema N` | the database says it is of that version |
+//! | `log of another spool` | the database knows nothing of the log beside it |
 //! | `queue retried`, `queue empty` | `queue retry --all`, which the page does not show; until nothing waits |
 
 use crate::common::{
@@ -193,15 +194,22 @@ impl Stage {
             }
             ["disk", ..] => self.disk(&words[1..]),
             ["spool", "damaged"] => damage(&Path::new(&self.here(SPOOL)).join("spool.sqlite")),
+            ["log", "of", "another", "spool"] => {
+                self.database().execute("UPDATE front SET generation = 7, first = 7, last = 7", []).unwrap();
+            }
             ["schema", version] => {
-                let database = rusqlite::Connection::open(Path::new(&self.here(SPOOL)).join("spool.sqlite")).unwrap();
-                database.pragma_update(None, "user_version", version.parse::<i64>().unwrap()).unwrap();
+                self.database().pragma_update(None, "user_version", version.parse::<i64>().unwrap()).unwrap();
             }
             ["queue", "empty"] => self.relay.poll("an empty queue", || self.relay.queue().is_empty().then_some(())),
             ["queue", "retried"] => drop(self.relay.command(&["queue", "retry", "--all"])),
             ["record", "back", hops @ ..] => self.back(hops.get(1).map_or(0, |hops| hops.parse().expect("a number"))),
             _ => panic!("nobody knows how to {deed:?}"),
         }
+    }
+
+    /// That of the spool, beside whoever has it.
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(Path::new(&self.here(SPOOL)).join("spool.sqlite")).unwrap()
     }
 
     fn mail(&self, marks: &[&str]) {

@@ -7,6 +7,7 @@
 //! What runs on a disk must not outlive its power: [`SimulatedDisk::after_power_cut`] and [`SimulatedDisk::after_kill`]
 //! give the disk that the next process finds, and whatever still holds the old one gets errors from it.
 
+mod damaged;
 mod day;
 mod dice;
 mod faults;
@@ -224,6 +225,17 @@ impl Machine {
         Ok(self.platter.create(path))
     }
 
+    fn link(&mut self, path: &Path, second: &Path) -> io::Result<()> {
+        let file = self.file(path)?;
+        self.must_hold(second)?;
+        if self.platter.find(second).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.begin(Kind::Create, second)?;
+        self.platter.link(file, second);
+        Ok(())
+    }
+
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         self.file(path)?;
         self.begin(Kind::Remove, path)?;
@@ -345,9 +357,9 @@ impl Disk for SimulatedDisk {
         Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
     }
 
-    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+    fn open_at(&self, path: &Path, at: u64) -> io::Result<Box<dyn ReadFile>> {
         let file = self.machine().file(path)?;
-        Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: 0 }))
+        Ok(Box::new(Open { disk: self.clone(), path: path.to_owned(), file, at: usize::try_from(at).unwrap() }))
     }
 
     fn open_log(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
@@ -370,6 +382,10 @@ impl Disk for SimulatedDisk {
         let machine = self.machine();
         let file = machine.file(path)?;
         Ok(machine.platter.content(file).len() as u64)
+    }
+
+    fn link(&self, path: &Path, second: &Path) -> io::Result<()> {
+        self.machine().link(path, second)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -90,6 +90,10 @@ async fn older(version: usize) -> (Books, SimulatedDisk) {
         db.pragma_update(None, "user_version", (done + 1) as i64).unwrap();
     }
     write(&db, &rows, version);
+    if !tables(&db).iter().any(|table| table == "front") {
+        // Nor has it a log in front.
+        disk.remove(&path().join("front")).unwrap();
+    }
     drop(db);
     assert!(!rows["record"].is_empty() && !rows["notice"].is_empty());
     (books, disk.after_power_cut(Aftermath::Kept))
@@ -130,7 +134,7 @@ fn write_old_report(db: &Connection, number: usize, record: &[(String, Value)]) 
     db.execute(insert, [&id, ORGANIZATION, record, &fields]).unwrap();
 }
 
-fn counts(disk: &SimulatedDisk) -> BTreeMap<String, i64> {
+pub(super) fn counts(disk: &SimulatedDisk) -> BTreeMap<String, i64> {
     let db = open(disk);
     let count = |table: &String| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
     tables(&db).into_iter().map(|table| (table.clone(), count(&table))).collect()

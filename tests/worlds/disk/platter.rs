@@ -103,6 +103,10 @@ impl Platter {
         file
     }
 
+    pub fn link(&mut self, file: usize, second: &Path) {
+        self.name(second, Some(Node::File(file)));
+    }
+
     pub fn remove(&mut self, path: &Path) {
         self.name(path, None);
     }

@@ -17,13 +17,13 @@
 //! messages, and none can be made to look like a group of it.
 
 use crate::spool::disk::{LogFile, SharedDisk};
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// Its name in the spool's directory.
 pub(super) const NAME: &str = "front";
 /// Octets of a group's head.
-const HEAD: usize = 16;
+pub(super) const HEAD: usize = 16;
 
 /// The log of a running daemon.
 #[derive(Debug)]
@@ -155,66 +155,6 @@ pub(super) fn remove(disk: &SharedDisk, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Calls `take` with the entries of each group of a generation, in their order. It is looked for at the file's beginning, then
-/// where its other half begins; a file of a former version, all of one piece, has none (0).
-///
-/// # Errors
-/// The file can't be read. That there is none is no error.
-pub(super) fn read<E>(
-    disk: &SharedDisk,
-    directory: &Path,
-    (generation, half): (u64, u64),
-    mut take: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<Result<(), E>, io::Error> {
-    let path = directory.join(NAME);
-    let octets = match disk.length(&path) {
-        Ok(octets) => octets,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(())),
-        Err(error) => return Err(error),
-    };
-    for base in [0, half] {
-        let mut file = disk.open(&path)?;
-        io::copy(&mut (&mut file).take(base), &mut io::sink())?;
-        let mut found = false;
-        let taken = groups(&mut file, octets.saturating_sub(base), generation, |entries| {
-            found = true;
-            take(entries)
-        })?;
-        if found || half == 0 {
-            return Ok(taken);
-        }
-    }
-    Ok(Ok(()))
-}
-
-/// The groups of `generation` from here on, of which the file has `left` octets.
-fn groups<E>(
-    mut file: impl Read,
-    mut left: u64,
-    generation: u64,
-    mut take: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<Result<(), E>, io::Error> {
-    let mut head = [0; HEAD];
-    while left >= HEAD as u64 {
-        file.read_exact(&mut head)?;
-        left = left.saturating_sub(HEAD as u64);
-        let (found, length, sum) = parts(&head);
-        if found != generation || u64::from(length) > left {
-            break;
-        }
-        let mut entries = Vec::new();
-        (&mut file).take(u64::from(length)).read_to_end(&mut entries)?;
-        left = left.saturating_sub(u64::from(length));
-        if sum_of(&head, &[&entries]) != sum {
-            break;
-        }
-        if let Err(error) = take(&entries) {
-            return Ok(Err(error));
-        }
-    }
-    Ok(Ok(()))
-}
-
 fn head_of(generation: u64, length: u32, entries: &[&[u8]]) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     let [generation_room @ .., _, _, _, _, _, _, _, _] = &mut head;
@@ -227,14 +167,15 @@ fn head_of(generation: u64, length: u32, entries: &[&[u8]]) -> [u8; HEAD] {
     head
 }
 
-fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
+/// Generation, octets of entries, and sum.
+pub(super) fn parts(head: &[u8; HEAD]) -> (u64, u32, u32) {
     let [a, b, c, d, e, f, g, h, rest @ ..] = *head;
     let [i, j, k, l, m, n, o, p] = rest;
     (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]), u32::from_le_bytes([m, n, o, p]))
 }
 
 /// Over all of a group but its sum.
-fn sum_of(head: &[u8; HEAD], entries: &[&[u8]]) -> u32 {
+pub(super) fn sum_of(head: &[u8; HEAD], entries: &[&[u8]]) -> u32 {
     let [summed @ .., _, _, _, _] = head;
     let mut sum = crc32fast::Hasher::new();
     sum.update(summed);
@@ -244,20 +185,9 @@ fn sum_of(head: &[u8; HEAD], entries: &[&[u8]]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reading::tests::{HALF, found};
     use super::*;
     use crate::spool::disk::system;
-
-    const HALF: u64 = 2_048;
-
-    fn found(directory: &Path, generation: u64) -> Vec<Vec<u8>> {
-        let mut groups = Vec::new();
-        let take = |entries: &[u8]| {
-            groups.push(entries.to_vec());
-            Ok::<_, ()>(())
-        };
-        read(&system(), directory, (generation, HALF), take).unwrap().unwrap();
-        groups
-    }
 
     #[test]
     fn groups_come_back_in_their_order_and_those_of_other_generations_do_not() {
@@ -300,28 +230,6 @@ mod tests {
             assert_eq!(log.next(), last + 3);
             log.restart();
             assert!(found(place.path(), last + 3).is_empty());
-        }
-    }
-
-    #[test]
-    fn a_torn_group_and_all_behind_it_are_not_there() {
-        let place = tempfile::tempdir().unwrap();
-        let mut log = Log::create(&system(), place.path(), HALF, 1).unwrap();
-        for entries in [b"one", b"two", b"six"] {
-            log.append(&[entries]).unwrap();
-        }
-        let path = place.path().join(NAME);
-        let whole = std::fs::read(&path).unwrap();
-        let second = HEAD + 3;
-        for octet in second..second + HEAD + 3 {
-            let mut torn = whole.clone();
-            torn[octet] ^= 0x40;
-            std::fs::write(&path, &torn).unwrap();
-            assert_eq!(found(place.path(), 1), [b"one".to_vec()], "octet {octet}");
-        }
-        for length in 0..second {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(found(place.path(), 1).is_empty(), "{length} octets");
         }
     }
 

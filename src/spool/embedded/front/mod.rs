@@ -22,6 +22,8 @@ mod entry;
 mod leave;
 mod log;
 mod moves;
+mod reading;
+mod recovery;
 mod store;
 mod table;
 #[cfg(test)]
@@ -30,7 +32,8 @@ mod tests;
 pub(super) use leave::{Choice, Leaving};
 pub(super) use log::Unwritten;
 pub(super) use moves::{claim, decide, prepare, settle, unclaim};
-pub(super) use store::{is_left, recover, renew};
+pub(super) use recovery::{evidence, is_left, recover};
+pub(super) use store::renew;
 
 use super::batch::MAX_STEPS;
 use super::steps::Effects;

@@ -1,5 +1,7 @@
 //! What is taken in front of the database, and what leaves it first.
 
+mod damage;
+
 use super::super::decide::{Body, Prepared};
 use super::super::{FrontBounds, rows, schema};
 use super::*;
@@ -13,6 +15,9 @@ use std::sync::Arc;
 
 /// Small ones.
 const BOUNDS: FrontBounds = FrontBounds { records: 4_096, octets: 24 << 20, log_octets: 1 << 20 };
+
+/// Of each message.
+const OCTETS: &[u8] = b"octets";
 
 /// A front and its database.
 struct House {
@@ -58,10 +63,11 @@ impl House {
     /// Takes a message, and asks for the verdict on it.
     fn relay(&mut self, message: &Message) -> (RecordId, Place<()>) {
         let (now, queue_id) = (self.now, QueueId::new(self.now, &OsEntropy));
-        let records = draft(message, queue_id, b"octets", now).records;
+        let records = draft(message, queue_id, OCTETS, now).records;
         let records: Vec<_> = records.into_iter().map(|record| Kept::prepared(record, uuid_of)).collect();
         let id = records[0].fields.id;
-        let prepared = Prepared { queue_id, size: 6, body: Body::Inline(Bytes::from_static(b"octets"), None), records };
+        let body = Body::Inline(Bytes::from_static(OCTETS), None);
+        let prepared = Prepared { queue_id, size: OCTETS.len() as u64, body, records };
         self.take(|step| prepare(step, &prepared));
         (id, self.ask(|step| decide(step, queue_id, Verdict::Accepted, now, uuid_of)))
     }
@@ -75,6 +81,14 @@ impl House {
     fn claim(&mut self, limit: usize) -> Vec<Claim> {
         let (archive, now) = (Archive::from(ORGANIZATION), self.now);
         self.take(|step| claim(step, &archive, now, limit, uuid_of))
+    }
+
+    fn recover(&mut self) -> Result<(), SpoolError> {
+        recover(&mut self.db, &self.disk, self.directory.path())
+    }
+
+    fn renew(&mut self) {
+        self.front = renew(&self.db, &self.disk, self.directory.path(), BOUNDS).unwrap().unwrap();
     }
 
     fn defer(&mut self, id: RecordId, by: Duration) -> Timestamp {
@@ -100,7 +114,7 @@ fn a_record_that_is_deferred_waits_here_is_sent_again_and_comes_through_a_kill()
         house.now = next_attempt;
     }
     assert!(rows::lacks(&house.db, id).unwrap(), "all that was done here");
-    recover(&mut house.db, &house.disk, house.directory.path()).unwrap();
+    house.recover().unwrap();
     let kept = rows::find(&house.db, id).unwrap();
     let standing = &kept.standing;
     assert_eq!((standing.state, standing.attempts, standing.due()), (State::Deferred, 2, Some(house.now)));
@@ -118,8 +132,8 @@ fn a_message_without_a_message_id_is_taken_here_unless_an_equal_one_is_known() {
     assert!(matches!(house.relay(&nameless(1)).1, Place::Behind), "here");
     let stranger = Message { organizations: vec!["another"], ..nameless(1) };
     assert!(matches!(house.relay(&stranger).1, Place::Taken(())), "of another organization");
-    recover(&mut house.db, &house.disk, house.directory.path()).unwrap();
-    house.front = renew(&house.db, &house.disk, house.directory.path(), BOUNDS).unwrap().unwrap();
+    house.recover().unwrap();
+    house.renew();
     assert!(matches!(house.relay(&nameless(2)).1, Place::Behind), "in the database");
     assert!(matches!(house.relay(&nameless(3)).1, Place::Taken(())));
 }

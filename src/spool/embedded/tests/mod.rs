@@ -1,6 +1,7 @@
 //! What the embedded spool promises beyond the trait: crashes, full and failing disks, other processes, history.
 
 mod agreement;
+mod damage;
 mod failures;
 mod neighbours;
 mod restarts;

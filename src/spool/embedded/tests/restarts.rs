@@ -375,7 +375,7 @@ async fn a_refusal_that_empties_the_front_is_durable_though_others_wait_for_the_
 }
 
 /// A copy whose database lacks what its log has; nothing rests in front for long.
-async fn with_something_in_front(house: &House) -> (tempfile::TempDir, RecordId) {
+pub(super) async fn with_something_in_front(house: &House) -> (tempfile::TempDir, RecordId) {
     for identity in 1..100 {
         let record = house.world.relay(&Message::new(identity, &["a@x.example"]), Verdict::Accepted).await.record();
         // While the writer waits nothing goes on.
