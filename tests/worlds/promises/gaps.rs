@@ -1,7 +1,7 @@
 //! 1 *Journaled*, where the operator has given it up (`bypass`): what has no record is named in the log and belongs to one noted
 //! gap, unless the relay died before it could be.
 
-use super::super::history::{Arrival, Logged, Wrong};
+use super::super::history::{Arrival, Logged, Trouble, Wrong};
 use super::super::relay::{ALSO, ALSO_OF};
 use super::facts::Facts;
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const SAYING: u64 = 3_000;
 /// How long the final dot may be on the line, while the relay dies.
 const ON_ITS_WAY: u64 = 1_000;
+/// For the reply to the final dot.
+const LONGEST_WAIT: u64 = 600_000;
 /// A drain's grace, and what the spool is given behind it.
 const DRAIN: u64 = 40_000;
 
@@ -21,10 +23,21 @@ pub(super) fn is_bypassed(facts: &Facts<'_>, arrival: &Arrival, organization: &s
     facts.history.bypass
         && (lines(facts).any(|line| line.text("organization") == organization && line.text("queue_id") == queue_id)
             || facts.history.troubles.iter().any(|trouble| {
-                let in_time = arrival.when.saturating_sub(ON_ITS_WAY)
-                    ..=arrival.replied_at.min(arrival.when + 600_000).saturating_add(SAYING);
+                let in_time = arrival.when.saturating_sub(ON_ITS_WAY)..=heard_at(facts, arrival).saturating_add(SAYING);
                 matches!(trouble.what, Wrong::Crash | Wrong::Power) && in_time.contains(&trouble.from)
             }))
+}
+
+/// When the relay knows the reply, or that it is lost, at the latest: where the line is broken it waits, and hears neither.
+fn heard_at(facts: &Facts<'_>, arrival: &Arrival) -> u64 {
+    let replied_at = arrival.replied_at.min(arrival.when + LONGEST_WAIT);
+    let keeps_it = |trouble: &&Trouble| {
+        matches!(trouble.what, Wrong::Line(peer) if peer == arrival.at)
+            && trouble.from <= replied_at.saturating_add(SAYING)
+            && trouble.until >= arrival.when
+    };
+    let mended = facts.history.troubles.iter().filter(keeps_it).map(|trouble| trouble.until).max();
+    mended.unwrap_or_default().max(replied_at)
 }
 
 fn lines<'f>(facts: &'f Facts<'_>) -> impl Iterator<Item = &'f Logged> {
