@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::mail::{self, span};
 use crate::net::CONTROL;
 use crate::spool::{EmbeddedSpool, Spool, SpoolError, disk};
+use crate::telemetry::{self, HashKey};
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -49,6 +50,8 @@ pub(super) fn status(arguments: &Arguments, config: &Config) -> Result<(), Failu
             let why = format!("a daemon runs and does not tell its state: {}: {refusal}", socket.display());
             return Err(Failure::Failed(why));
         }
+        // What is found wrong with a spool that is opened is an event.
+        telemetry::start(&config.log, &HashKey::draw(&mail::OsEntropy));
         let (lines, trouble) = without_daemon(config).await?;
         show(arguments, &lines)?;
         let why = match trouble {

@@ -20,6 +20,7 @@ const RECORD: u8 = 2;
 const MOVE: u8 = 3;
 const RECORD_GONE: u8 = 4;
 const MESSAGE_GONE: u8 = 5;
+const BEHIND: u8 = 6;
 
 /// A message that came.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub(super) enum Entry<'a> {
     Move(MoveEntry),
     RecordGone(RecordId),
     MessageGone(QueueId),
+    /// What follows begins a generation, and holds what stayed of this one.
+    Behind(u64),
 }
 
 /// A message of so many octets is not copied into what is written …
@@ -172,6 +175,11 @@ impl Entries {
         self.add(MESSAGE_GONE, &queue_id)
     }
 
+    /// The first entry of what begins a generation: which one it is behind.
+    pub(super) fn behind(&mut self, generation: u64) -> Result<(), SpoolError> {
+        self.add(BEHIND, &generation)
+    }
+
     fn add(&mut self, kind: u8, value: &impl Serialize) -> Result<(), SpoolError> {
         self.written.push(kind);
         let place = self.written.len();
@@ -184,6 +192,19 @@ impl Entries {
         }
         Ok(())
     }
+}
+
+/// The generation that a group is behind whose first entry says so.
+pub(super) fn is_behind(group: &[u8]) -> Option<u64> {
+    let mut found = None;
+    // The first one tells.
+    let _ = read(group, |entry| {
+        if let Entry::Behind(generation) = entry {
+            found = Some(generation);
+        }
+        Err(unreadable(&"no more of it"))
+    });
+    found
 }
 
 /// Calls `take` with each entry of a group.
@@ -210,6 +231,7 @@ pub(super) fn read(
             MOVE => Entry::Move(parse(value)?),
             RECORD_GONE => Entry::RecordGone(parse(value)?),
             MESSAGE_GONE => Entry::MessageGone(parse(value)?),
+            BEHIND => Entry::Behind(parse(value)?),
             kind => return Err(unreadable(&format!("entries of kind {kind} are unknown"))),
         };
         take(entry)?;

@@ -93,7 +93,9 @@ impl Front {
             if !self.log.may_begin(self.table.octets) {
                 return Ok(Choice::Everything);
             }
-            let Ok(stays) = self.table.entries_without(&leaving) else { return Ok(Choice::Everything) };
+            let Ok(stays) = self.table.entries_without(&leaving, self.log.generation()) else {
+                return Ok(Choice::Everything);
+            };
             if !self.log.may_begin(stays.len()) {
                 return Ok(Choice::Everything);
             }
@@ -171,9 +173,10 @@ impl Front {
 }
 
 impl Table {
-    /// Entries of all that does not leave.
-    fn entries_without(&self, leaving: &Leaving) -> Result<Entries, SpoolError> {
+    /// Entries of all that does not leave, to begin the generation behind this one.
+    fn entries_without(&self, leaving: &Leaving, generation: u64) -> Result<Entries, SpoolError> {
         let mut entries = Entries::default();
+        entries.behind(generation)?;
         for (queue_id, message) in self.messages.iter().filter(|(queue_id, _)| !leaving.messages.contains(queue_id)) {
             let (received, size, in_file) = (message.received, message.size, message.octets.is_none());
             let entry = MessageEntry { queue_id: *queue_id, received, size, in_file };

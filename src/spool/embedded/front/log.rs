@@ -120,6 +120,11 @@ impl Log {
         if self.base == 0 { self.half } else { 0 }
     }
 
+    /// The one that is written.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// The generation that a transaction names which leaves nothing here.
     pub(super) fn next(&self) -> u64 {
         self.given.wrapping_add(1)

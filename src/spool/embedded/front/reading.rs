@@ -3,6 +3,7 @@
 //! Each group is durable before the next one is begun. So the last one of a generation may be torn, by a crash; one before a
 //! whole one was damaged later, and those behind it count.
 
+use super::entry;
 use super::log::{HEAD, NAME, parts, sum_of};
 use crate::spool::disk::{ReadFile, SharedDisk};
 use std::io::{self, Read};
@@ -52,8 +53,10 @@ pub(super) fn read<E>(
 pub(super) struct Half {
     /// That of its first group, which is whole.
     pub(super) generation: u64,
-    /// Whole groups of it from there on, up to two.
-    pub(super) groups: usize,
+    /// Whether that is its only group.
+    pub(super) is_alone: bool,
+    /// Which generation it says that it is [behind](super::entry::is_behind).
+    pub(super) behind: Option<u64>,
 }
 
 /// The halves that begin with a whole group.
@@ -65,14 +68,18 @@ pub(super) fn halves(disk: &SharedDisk, directory: &Path, half: u64) -> io::Resu
     let mut found = Vec::new();
     for mut part in parts_of(disk, &path, half)? {
         let Some(generation) = part.first()? else { continue };
-        let mut groups = 0;
+        let (mut behind, mut groups) = (None, 0);
         // Two tell.
-        let take = |_: &[u8]| {
+        let mut take = |group: &[u8]| {
             groups += 1;
-            if groups < 2 { Ok(()) } else { Err(()) }
+            if groups == 1 {
+                behind = entry::is_behind(group);
+                return Ok(());
+            }
+            Err(())
         };
-        let _ = part.groups(generation, &mut { take })?;
-        found.push(Half { generation, groups });
+        let is_alone = part.groups(generation, &mut take)?.is_ok() && part.next_of(generation)? == Next::Nothing;
+        found.push(Half { generation, is_alone, behind });
     }
     Ok(found)
 }
@@ -85,6 +92,24 @@ enum Next {
     /// The number of their generation, at the head of something that is not.
     Damaged,
     Nothing,
+}
+
+/// Whether a log has nothing but zeros, or is not there.
+///
+/// # Errors
+/// The file can't be read.
+pub(super) fn is_blank(disk: &SharedDisk, directory: &Path) -> io::Result<bool> {
+    let path = directory.join(NAME);
+    let Some(whole) = parts_of(disk, &path, 0)?.pop() else { return Ok(true) };
+    let (mut file, mut octets) = (whole.open_at(0)?, vec![0; SOUGHT_AT_ONCE]);
+    loop {
+        let count = file.read(&mut octets)?;
+        match octets.get(..count) {
+            Some([]) | None => return Ok(true),
+            Some(read) if read.iter().any(|octet| *octet != 0) => return Ok(false),
+            Some(_) => {}
+        }
+    }
 }
 
 /// The halves of a file, or all of it.

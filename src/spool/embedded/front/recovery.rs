@@ -7,8 +7,8 @@
 //! | groups that this database can't know                 | they are another one's mail: nothing is touched           |
 //!
 //! The numbers that a file may have begin with the one its life [drew](super::store::draw). Those up to the database's own are
-//! behind it. A later one stands there where the next generation was begun and the database was not told: as one group, in the
-//! half that the database's own generation has not.
+//! behind it. A later one stands there where the next generation was begun and the database was not told: as one group, which
+//! says that it is behind the database's own.
 
 use super::super::rows;
 use super::entry::{self, Entry};
@@ -22,7 +22,7 @@ use crate::spool::disk::SharedDisk;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior};
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ const EVIDENCE: &str = "front.damaged-";
 /// So many of them are kept.
 const MOST_EVIDENCE: usize = 4;
 /// Octets that are copied together.
-const PIECE: usize = 256 << 10;
+const PIECE: u64 = 256 << 10;
 
 /// What the database knows of the log.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +59,10 @@ impl Life {
     }
 
     /// Whether a half that begins so may stand beside this database.
-    fn may_have(&self, half: &Half, generation_is_there: bool) -> bool {
+    fn may_have(&self, half: &Half) -> bool {
         let Some((first, last)) = self.range else { return true };
-        let is_behind = half.generation.wrapping_sub(first) <= last.wrapping_sub(first);
-        is_behind || half.generation == self.generation || (generation_is_there && half.groups == 1)
+        let is_known = half.generation.wrapping_sub(first) <= last.wrapping_sub(first);
+        is_known || half.generation == self.generation || (half.is_alone && half.behind == Some(self.generation))
     }
 }
 
@@ -99,6 +99,7 @@ impl Found {
             Entry::RecordGone(id) => drop(table.put_record(id, None)),
             Entry::MessageGone(queue_id) if has_live(table, queue_id) => drop(self.in_doubt.insert(queue_id)),
             Entry::MessageGone(queue_id) => drop(table.put_message(queue_id, None)),
+            Entry::Behind(_) => {}
         }
     }
 
@@ -139,12 +140,22 @@ fn has_live(table: &Table, queue_id: QueueId) -> bool {
 /// # Errors
 /// [`SpoolError::Unusable`]: log or database can't be read.
 pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &Path) -> Result<bool, SpoolError> {
-    let life = Life::of(db).map_err(unusable)?;
-    let halves =
-        reading::halves(disk, directory, life.map_or(0, |life| life.half)).map_err(|error| unreadable(&error))?;
-    Ok(halves
-        .iter()
-        .any(|half| life.is_none_or(|life| half.generation == life.generation || !life.may_have(half, false))))
+    let Some(life) = Life::of(db).map_err(unusable)? else {
+        return Ok(!reading::is_blank(disk, directory).map_err(|error| unreadable(&error))?);
+    };
+    let halves = reading::halves(disk, directory, life.half).map_err(|error| unreadable(&error))?;
+    if !halves.iter().all(|half| life.may_have(half)) {
+        return Ok(true);
+    }
+    let mut is_there = false;
+    // The first group tells.
+    let take = |_: &[u8]| {
+        is_there = true;
+        Err(())
+    };
+    let read =
+        reading::read(disk, directory, (life.generation, life.half), take).map_err(|error| unreadable(&error))?;
+    Ok(is_there || matches!(read, Ok(Some(_))))
 }
 
 /// Brings into the database what a former process has left in the log. Of a log that is damaged what can be read is taken, and
@@ -153,10 +164,15 @@ pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &
 /// # Errors
 /// [`SpoolError::Unusable`]: the log or the database can't be read or written, or the log is another database's.
 pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, directory: &Path) -> Result<(), SpoolError> {
-    let life = Life::of(db).map_err(unusable)?;
-    let halves =
-        reading::halves(disk, directory, life.map_or(0, |life| life.half)).map_err(|error| unreadable(&error))?;
-    let Some(life) = life else { return if halves.is_empty() { Ok(()) } else { Err(anothers()) } };
+    let Some(life) = Life::of(db).map_err(unusable)? else {
+        // No life has begun a log beside this database.
+        let is_blank = reading::is_blank(disk, directory).map_err(|error| unreadable(&error))?;
+        return if is_blank { Ok(()) } else { Err(anothers()) };
+    };
+    let halves = reading::halves(disk, directory, life.half).map_err(|error| unreadable(&error))?;
+    if !halves.iter().all(|half| life.may_have(half)) {
+        return Err(anothers());
+    }
     let (mut found, mut is_there) = (Found::default(), false);
     let take = |group: &[u8]| {
         is_there = true;
@@ -168,9 +184,6 @@ pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, director
     let damage = reading::read(disk, directory, (life.generation, life.half), take)
         .map_err(|error| unreadable(&error))?
         .map_err(|error| SpoolError::Unusable(error.to_string()))?;
-    if !halves.iter().all(|half| life.may_have(half, is_there)) {
-        return Err(anothers());
-    }
     if let Some(damage) = damage {
         keep_evidence(disk, directory, life.generation, damage)?;
     }
@@ -206,45 +219,72 @@ fn anothers() -> SpoolError {
 fn keep_evidence(disk: &SharedDisk, directory: &Path, generation: u64, damage: u64) -> Result<(), SpoolError> {
     let log = directory.join(log::NAME);
     let kept = directory.join(format!("{EVIDENCE}{generation:016x}"));
-    // A start before this one may have come no further.
+    let failed = |error: io::Error| {
+        SpoolError::Unusable(format!(
+            "its log, `{}`, is damaged at octet {damage} and can't be kept as {}: {error}: make room, or move it away \
+             if what can be read of it is to be given up, too",
+            log::NAME,
+            kept.display()
+        ))
+    };
     let there = evidence(disk, directory)?;
-    let is_kept = there.contains(&kept) || there.len() < MOST_EVIDENCE;
-    if is_kept && !there.contains(&kept) {
-        let failed = |error: io::Error| {
-            SpoolError::Unusable(format!(
-                "its log, `{}`, is damaged at octet {damage} and can't be kept as {}: {error}: make room, or move it away \
-                 if what can be read of it is to be given up, too",
-                log::NAME,
-                kept.display()
-            ))
-        };
-        disk.link(&log, &kept).or_else(|_| copy(disk, &log, &kept)).map_err(failed)?;
-        disk.sync_directory(directory).map_err(failed)?;
+    // A start before this one may have come no further, or not so far.
+    let mut is_there = there.contains(&kept);
+    if is_there && !is_same(disk, &log, &kept).map_err(failed)? {
+        disk.remove(&kept).map_err(failed)?;
+        is_there = false;
     }
+    if !is_there && there.len() >= MOST_EVIDENCE {
+        tracing::error!(
+            event = "spool.damaged",
+            offset = damage,
+            "the log of what came last is damaged: what can be read of it is taken, the rest is lost; it is not kept, as \
+             {MOST_EVIDENCE} others are"
+        );
+        return Ok(());
+    }
+    if !is_there {
+        disk.link(&log, &kept).or_else(|_| copy(disk, &log, &kept)).map_err(failed)?;
+    }
+    disk.sync_directory(directory).map_err(failed)?;
     tracing::error!(
         event = "spool.damaged",
-        path = %(if is_kept { &kept } else { &log }).display(),
+        path = %kept.display(),
         offset = damage,
         "the log of what came last is damaged: what can be read of it is taken, the rest is lost"
     );
     Ok(())
 }
 
-/// Where a file can't have two names.
-fn copy(disk: &SharedDisk, from: &Path, to: &Path) -> io::Result<()> {
-    let (mut file, mut copied) = (disk.open(from)?, disk.create(to)?);
-    let mut piece = vec![0; PIECE];
-    let whole = loop {
-        match file.read(&mut piece) {
-            Ok(0) => break copied.sync(),
-            Ok(count) => match copied.write(piece.get(..count).unwrap_or_default()) {
-                Ok(()) => {}
-                error => break error,
-            },
-            Err(error) => break Err(error),
+fn is_same(disk: &SharedDisk, one: &Path, other: &Path) -> io::Result<bool> {
+    if disk.length(one)? != disk.length(other)? {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (disk.open(one)?, disk.open(other)?);
+    let (mut piece, mut beside) = (Vec::new(), Vec::new());
+    loop {
+        piece.clear();
+        beside.clear();
+        (&mut one).take(PIECE).read_to_end(&mut piece)?;
+        (&mut other).take(PIECE).read_to_end(&mut beside)?;
+        if piece != beside || piece.is_empty() {
+            return Ok(piece == beside);
         }
+    }
+}
+
+/// Where a file can't have two names.
+pub(super) fn copy(disk: &SharedDisk, from: &Path, to: &Path) -> io::Result<()> {
+    let (mut file, mut copied) = (disk.open(from)?, disk.create(to)?);
+    let mut all = || {
+        let mut piece = Vec::new();
+        while (&mut file).take(PIECE).read_to_end(&mut piece)? > 0 {
+            copied.write(&piece)?;
+            piece.clear();
+        }
+        copied.sync()
     };
-    whole.inspect_err(|_| drop(disk.remove(to)))
+    all().inspect_err(|_| drop(disk.remove(to)))
 }
 
 /// The damaged logs that are kept in a spool's directory, until somebody removes them.
@@ -258,7 +298,11 @@ pub(in super::super) fn evidence(disk: &SharedDisk, directory: &Path) -> Result<
 }
 
 fn unreadable(error: &io::Error) -> SpoolError {
-    SpoolError::Unusable(format!("its log can't be read: {error}"))
+    SpoolError::Unusable(format!(
+        "its log, `{}`, can't be read: {error}: of a copy in its place in which zeros stand for what can't be read a start takes \
+         the rest",
+        log::NAME
+    ))
 }
 
 fn unusable(error: rusqlite::Error) -> SpoolError {

@@ -104,6 +104,7 @@ pub(super) fn save_generation(db: &Connection, generation: u64) -> rusqlite::Res
 
 #[cfg(test)]
 mod tests {
+    use super::super::entry::Entries;
     use super::super::{is_left, recover};
     use super::*;
     use crate::spool::disk::system;
@@ -117,8 +118,10 @@ mod tests {
         let bounds = FrontBounds { log_octets: 64 << 10, ..FrontBounds::default() };
         let mut front = renew(&db, &disk, place.path(), bounds).unwrap().unwrap();
         front.log.append(&[]).unwrap();
+        let mut stays = Entries::default();
+        stays.behind(front.log.generation()).unwrap();
         // Of no kind that there is: whoever takes it fails.
-        front.log.begin_other(&[b"c"]).unwrap();
+        front.log.begin_other(&[stays.slices()[0], b"c"]).unwrap();
         drop(front);
         for _ in 0..2 {
             recover(&mut db, &disk, place.path()).unwrap();

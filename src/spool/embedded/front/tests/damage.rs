@@ -1,6 +1,8 @@
 //! A log that is damaged, or another database's.
 
-use super::super::log::{HEAD, parts};
+use super::super::entry::Entries;
+use super::super::log::{Beginning, HEAD, parts};
+use super::super::recovery::copy;
 use super::super::store::save_generation;
 use super::*;
 use std::path::PathBuf;
@@ -58,9 +60,16 @@ impl House {
         self.front.restart();
     }
 
+    /// The other half begins with nothing that stays.
+    fn begin(&mut self) -> Beginning {
+        let mut stays = Entries::default();
+        stays.behind(self.front.log.generation()).unwrap();
+        self.front.log.begin_other(&stays.slices()).unwrap()
+    }
+
     /// The log goes on in its other half.
     fn switch(&mut self) {
-        let beginning = self.front.log.begin_other(&[]).unwrap();
+        let beginning = self.begin();
         save_generation(&self.db, beginning.generation).unwrap();
         self.front.log.switch(beginning);
     }
@@ -135,6 +144,7 @@ fn damage_is_known_by_what_stood_behind_it_though_nothing_of_that_is_whole() {
     let id = house.relay_here(1);
     let groups = house.groups(0);
     groups.iter().for_each(|group| house.damage(*group));
+    assert!(is_left(&house.db, &house.disk, house.directory.path()).unwrap());
     house.recover().unwrap();
     assert!(house.lacks(id));
     assert_eq!((groups.len(), house.evidence().len()), (2, 1));
@@ -216,21 +226,34 @@ fn a_log_with_mail_that_another_state_of_the_database_lacks_is_refused_and_stays
     }
     house.carry_over();
     // The last groups of the former generation still stand behind it.
-    let id = house.relay_here(4);
+    house.relay_here(4);
     let second = house.backup();
     house.restore(&first);
     house.refuses("a later generation in the same half");
     house.restore(&second);
     house.switch();
     let third = house.backup();
-    let other = house.relay_here(5);
+    house.relay_here(5);
     house.restore(&second);
     house.refuses("a later generation in the other half, where the older one is whole");
+    let groups = house.groups(1);
+    house.damage(groups[1]);
+    house.refuses("the same, with damage behind its beginning");
+    house.damage(groups[1]);
+    house.restore(&third);
+    house.carry_over();
+    house.front.log.append(&[]).unwrap();
+    let carried = house.backup();
+    house.restore(&second);
+    house.refuses("the same, of one group that was not begun behind it");
+    house.restore(&carried);
+    house.relay_here(7);
+    let third = house.backup();
+    let other = house.relay_here(8);
     house.restore(&third);
     house.recover().unwrap();
     assert!(!house.lacks(other), "put back together they are what they were");
-    let (is_there, fourth) = (house.lacks(id), house.backup());
-    assert!(is_there, "it was the former generation's alone");
+    let fourth = house.backup();
     house.renew();
     house.relay_here(6);
     let fifth = house.backup();
@@ -266,14 +289,14 @@ fn a_log_that_was_carried_over_is_never_refused() {
     house.carry_over();
     house.relay_here(2);
     recover(&mut house, "with groups of two generations in a half");
-    house.front.log.begin_other(&[b"in vain"]).unwrap();
+    house.begin();
     recover(&mut house, "with a beginning that the database does not know");
-    house.front.log.begin_other(&[b"in vain"]).unwrap();
+    house.begin();
     house.carry_over();
     recover(&mut house, "the same, and all of it carried over");
     house.switch();
     house.relay_here(3);
-    house.front.log.begin_other(&[b"in vain"]).unwrap();
+    house.begin();
     house.carry_over();
     recover(&mut house, "with a beginning in either half");
     house.switch();
@@ -281,4 +304,26 @@ fn a_log_that_was_carried_over_is_never_refused() {
     recover(&mut house, "with nothing but what is behind");
     std::fs::remove_file(house.log()).unwrap();
     recover(&mut house, "without a log");
+}
+
+#[test]
+fn a_copy_that_was_cut_off_is_made_again() {
+    let mut house = House::new(BOUNDS);
+    house.relay_here(1);
+    house.relay_here(2);
+    house.damage(house.groups(0)[0]);
+    let (damaged, before) = (std::fs::read(house.log()).unwrap(), house.backup());
+    house.recover().unwrap();
+    let kept = house.evidence().pop().unwrap();
+    for there in [&damaged[..damaged.len() / 2], &vec![0; damaged.len()]] {
+        std::fs::remove_file(&kept).unwrap();
+        std::fs::write(&kept, there).unwrap();
+        house.restore(&before);
+        house.recover().unwrap();
+        assert!(std::fs::read(&kept).unwrap() == damaged);
+    }
+    // Where the file system knows no second names.
+    let other = house.directory.path().join("other");
+    copy(&house.disk, &kept, &other).unwrap();
+    assert!(std::fs::read(&other).unwrap() == damaged);
 }
