@@ -1,8 +1,11 @@
 //! The daemon and its spool, as commands find them: what is asked over the control socket, and the database beside it.
 
 use super::output::complain;
+use crate::config::Config;
+use crate::mail::OsEntropy;
 use crate::net::{CONTROL, connect_control};
 use crate::spool::{EmbeddedSpool, SpoolError, disk};
+use crate::telemetry::{self, HashKey};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -18,12 +21,14 @@ const MOST_OCTETS: usize = 64 << 20;
 /// For the daemon to bring its last moves into the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens the spool in `path` beside the daemon, which has brought into the database what it knows. One that does not answer has
-/// done so within the last minute; that is said on stderr.
+/// Opens the spool beside the daemon, which has brought into the database what it knows. One that does not answer has done so
+/// within the last minute; that is said on stderr, as is what is found wrong with the spool.
 ///
 /// # Errors
 /// As [`EmbeddedSpool::open_beside`].
-pub(super) async fn open(path: &Path) -> Result<EmbeddedSpool, SpoolError> {
+pub(super) async fn open(config: &Config) -> Result<EmbeddedSpool, SpoolError> {
+    telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
+    let path = &config.spool.path;
     let failed = match timeout(PATIENCE, get(path, "/complete")).await {
         Ok(Ok(_)) => None,
         Ok(Err(error)) if is_nobody_there(&error) => None,

@@ -103,7 +103,7 @@ async fn open_pauses(config: &Config) -> Result<BTreeMap<String, Pause>, SpoolEr
     if matches!(config.spool.path.try_exists(), Ok(false)) {
         return Ok(BTreeMap::new());
     }
-    let spool = beside::open(&config.spool.path).await?;
+    let spool = beside::open(config).await?;
     let pauses = spool.pauses(MOST).await;
     // What can't be closed in order was only read.
     let _ = spool.close().await;

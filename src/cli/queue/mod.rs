@@ -17,7 +17,6 @@ use crate::journal::{ArchiveOffers, MacKey, RecordFields, message_uuid, render};
 use crate::mail::{Address, OsEntropy, RecordId};
 use crate::queue::State;
 use crate::spool::{EmbeddedSpool, Filter, Listing, Octets, Operation, Spool};
-use crate::telemetry::{self, HashKey};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -128,11 +127,9 @@ pub(super) fn reason(text: &str) -> Result<String, String> {
 /// # Errors
 /// [`Failure::Failed`]: the spool can't be opened, or at least one entry could not be treated; the others were.
 pub(super) fn execute(command: &Command, config: &Config) -> Result<(), Failure> {
-    // What a command does to a record is an event like the daemon's.
-    telemetry::start(&config.log, &HashKey::draw(&OsEntropy));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let desk = Desk { spool: beside::open(&config.spool.path).await?, config };
+        let desk = Desk { spool: beside::open(config).await?, config };
         let done = desk.serve(command).await;
         desk.spool.close().await?;
         done

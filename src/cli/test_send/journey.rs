@@ -52,7 +52,7 @@ impl Journey<'_> {
             &format!("{name} {place}: {reply}"),
             json!({ "listener": name, "address": place.to_string(), "reply": reply.to_string(), "message_id": message_id }),
         )?;
-        let spool = beside::open(&self.config.spool.path).await?;
+        let spool = beside::open(self.config).await?;
         let done = self.follow(&spool, until, limit).await;
         // What can't be closed in order was only read.
         let _ = spool.close().await;

@@ -53,9 +53,7 @@ pub(super) fn read<E>(
 pub(super) struct Half {
     /// That of its first group, which is whole.
     pub(super) generation: u64,
-    /// Whether that is its only group.
-    pub(super) is_alone: bool,
-    /// Which generation it says that it is [behind](super::entry::is_behind).
+    /// Which generation it says that it is [behind](super::entry::is_behind), where that is its only group.
     pub(super) behind: Option<u64>,
 }
 
@@ -78,8 +76,10 @@ pub(super) fn halves(disk: &SharedDisk, directory: &Path, half: u64) -> io::Resu
             }
             Err(())
         };
-        let is_alone = part.groups(generation, &mut take)?.is_ok() && part.next_of(generation)? == Next::Nothing;
-        found.push(Half { generation, is_alone, behind });
+        let mut is_alone = part.groups(generation, &mut take)?.is_ok();
+        // Only where it says so it matters what stands further on.
+        is_alone = is_alone && behind.is_some() && part.next_of(generation)? == Next::Nothing;
+        found.push(Half { generation, behind: behind.filter(|_| is_alone) });
     }
     Ok(found)
 }

@@ -4,7 +4,7 @@
 //! |------------------------------------------------------|-----------------------------------------------------------|
 //! | groups of the generation that the database lacks     | their rows are brought into it                            |
 //! | damage among them                                    | all others are taken; the file is kept, an error told     |
-//! | groups that this database can't know                 | they are another one's mail: nothing is touched           |
+//! | groups that this database can't know                 | they are another one's mail: the log is left as it is     |
 //!
 //! The numbers that a file may have begin with the one its life [drew](super::store::draw). Those up to the database's own are
 //! behind it. A later one stands there where the next generation was begun and the database was not told: as one group, which
@@ -62,7 +62,7 @@ impl Life {
     fn may_have(&self, half: &Half) -> bool {
         let Some((first, last)) = self.range else { return true };
         let is_known = half.generation.wrapping_sub(first) <= last.wrapping_sub(first);
-        is_known || half.generation == self.generation || (half.is_alone && half.behind == Some(self.generation))
+        is_known || half.generation == self.generation || half.behind == Some(self.generation)
     }
 }
 
@@ -165,7 +165,7 @@ pub(in super::super) fn is_left(db: &Connection, disk: &SharedDisk, directory: &
 /// [`SpoolError::Unusable`]: the log or the database can't be read or written, or the log is another database's.
 pub(in super::super) fn recover(db: &mut Connection, disk: &SharedDisk, directory: &Path) -> Result<(), SpoolError> {
     let Some(life) = Life::of(db).map_err(unusable)? else {
-        // No life has begun a log beside this database.
+        // No life has begun a log beside this database; one says so before it makes the file.
         let is_blank = reading::is_blank(disk, directory).map_err(|error| unreadable(&error))?;
         return if is_blank { Ok(()) } else { Err(anothers()) };
     };
@@ -227,14 +227,15 @@ fn keep_evidence(disk: &SharedDisk, directory: &Path, generation: u64, damage: u
             kept.display()
         ))
     };
-    let there = evidence(disk, directory)?;
+    let mut others = evidence(disk, directory)?;
     // A start before this one may have come no further, or not so far.
-    let mut is_there = there.contains(&kept);
+    let mut is_there = others.contains(&kept);
+    others.retain(|other| *other != kept);
     if is_there && !is_same(disk, &log, &kept).map_err(failed)? {
         disk.remove(&kept).map_err(failed)?;
         is_there = false;
     }
-    if !is_there && there.len() >= MOST_EVIDENCE {
+    if !is_there && others.len() >= MOST_EVIDENCE {
         tracing::error!(
             event = "spool.damaged",
             offset = damage,
@@ -246,6 +247,8 @@ fn keep_evidence(disk: &SharedDisk, directory: &Path, generation: u64, damage: u
     if !is_there {
         disk.link(&log, &kept).or_else(|_| copy(disk, &log, &kept)).map_err(failed)?;
     }
+    // A copy that a kill has left whole may not be durable.
+    disk.open_log(&kept).and_then(|kept| kept.sync()).map_err(failed)?;
     disk.sync_directory(directory).map_err(failed)?;
     tracing::error!(
         event = "spool.damaged",
